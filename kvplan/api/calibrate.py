@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kvplan.measuring.serving.check import Beside
     from kvplan.measuring.serving.profiles import ProfileHeading
     from kvplan.measuring.serving.rows import ServerRow
+    from kvplan.specs.serving_profile import ServingProfile
 
 #: where rows were measured
 TIERS = ("measured here", "measured elsewhere")
@@ -67,6 +68,71 @@ class FittedServers(Result, of="calibrate"):
     left: Sequence[str]  #: why rows were left out, a line each
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitQuestion:
+    """Files of measured rows, which of them to fit, and what the profile of the fit says of itself."""
+
+    words: tuple[str, ...]  #: files of rows
+    output: str | None  #: file of the profile, None to test the fit alone
+    kind: str | None  #: kind of rows, None to tell it from each file
+    gpu: str | None  #: the GPU whose rows are fitted, None for all
+    name: str | None  #: of the profile
+    title: str | None  #: of the profile
+    ref: str | None  #: where the rows come from, None for their files
+    on: str | None  #: day on which they were obtained, None for today
+    tier: str  #: where they were measured, one of TIERS
+    progress: "Progress | None"  #: told (done, of how many, what is next)
+
+    @property
+    def of_servers(self) -> list[str]:
+        """Files that hold end-to-end rows."""
+        return [word for word in self.words if holds_servers(word, self.kind)]
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile, that of its file where none was given."""
+        return self.name or stem(self.output or "")
+
+    def source(self, live: str = "") -> Source:
+        """Return where the rows come from; `live` is a server that was looked at."""
+        named = ", ".join([*map(base, self.words), *filter(None, [live])])
+        return Source(kind=KINDS[0], ref=self.ref or named, date=values.day(self.on))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveServer:
+    """A server whose metrics make rows: a page of its own, or windows that a Prometheus server kept."""
+
+    metrics: str | None  #: address of the server's own page
+    prometheus: str | None  #: address of a Prometheus server
+    since: str | None  #: first moment of the range
+    until: str | None  #: last moment of the range
+    select: tuple[str, ...]  #: labels of the servers
+    window: float  #: length of a window [s]
+    told: "Callable[[str], None] | None"  #: hears of windows left out, and of restarts
+
+    def __post_init__(self) -> None:
+        if (self.since or self.until or self.select) and self.prometheus is None:
+            raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
+
+    @property
+    def address(self) -> str:
+        """Where to look, '' for nowhere."""
+        return self.metrics or self.prometheus or ""
+
+    def tables(self, settings: Mapping[str, str]) -> "list[RowFile]":
+        """Return the server's windows as a table of rows; no table where there is no server."""
+        from kvplan.api.watch import looked, watch
+
+        if not self.address:
+            return []
+        seen = watch(
+            self.metrics, window=self.window, settings=settings, count=None if self.prometheus else 1,
+            prometheus=self.prometheus, since=self.since, until=self.until, select=self.select, told=self.told,
+        )  # fmt: skip
+        return [looked(list(seen), self.address)]
+
+
 #: what a calibration can return: samples of `kvplan profile` are fitted as it fits them
 Calibrated = FittedKernels | CheckedKernels | FittedServers | Profiled
 
@@ -106,64 +172,46 @@ def calibrate(
         >>> kvplan.calibrate("gemm.csv", "mine.yaml").kernels
         2
     """
-    words, given, versions = (
-        values.several(rows, "rows"), values.settings(settings), values.several(speculative, "speculative"),
-    )  # fmt: skip
-    metrics, prometheus = (
-        values.given(values.word, metrics, "metrics"), values.given(values.word, prometheus, "prometheus"),
-    )  # fmt: skip
-    since, until, select = (
-        values.given(values.word, since, "since"), values.given(values.word, until, "until"),
-        values.several(select, "select"),
-    )  # fmt: skip
-    if (since or until or select) and prometheus is None:
-        raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
-    live, length = metrics or prometheus, values.seconds(window, "window")
-    if not words and live is None:
+    question = FitQuestion(
+        words=values.several(rows, "rows"),
+        output=values.given(values.word, output, "output"),
+        kind=values.given(values.one_of, kind, "kind", ROWS),
+        gpu=values.given(values.word, gpu, "gpu"),
+        name=values.given(values.word, name, "name"),
+        title=values.given(values.word, title, "title"),
+        ref=values.given(values.word, ref, "ref"),
+        on=values.given(values.day, on),
+        tier=values.one_of(tier, "tier", TIERS),
+        progress=values.given(values.called, progress, "progress"),
+    )
+    live = LiveServer(
+        metrics=values.given(values.word, metrics, "metrics"),
+        prometheus=values.given(values.word, prometheus, "prometheus"),
+        since=values.given(values.word, since, "since"),
+        until=values.given(values.word, until, "until"),
+        select=values.several(select, "select"),
+        window=values.seconds(window, "window"),
+        told=values.given(values.called, told, "told"),
+    )
+    given, versions = values.settings(settings), values.several(speculative, "speculative")
+    scratch = values.flag(from_scratch, "from_scratch")
+    if not question.words and not live.address:
         raise WrongUse("rows: name at least one file of measured rows, or the metrics of a server")
-    kind, tier = values.given(values.one_of, kind, "kind", ROWS), values.one_of(tier, "tier", TIERS)
-    output, gpu = values.given(values.word, output, "output"), values.given(values.word, gpu, "gpu")
-    name, title, ref = (
-        values.given(values.word, value, parameter)
-        for value, parameter in ((name, "name"), (title, "title"), (ref, "ref"))
-    )
-    from_scratch, progress = (
-        values.flag(from_scratch, "from_scratch"),
-        values.given(values.called, progress, "progress"),
-    )
-    named = ", ".join([*map(base, words), *([live] if live else [])])
-    source = Source(kind=KINDS[0], ref=ref or named, date=values.day(on))
-    told = values.given(values.called, told, "told")
-    distinct(words, output)
-    servers = [word for word in words if holds_servers(word, kind)]
-    if output is not None:
-        must_be_writable(output)
-    if servers or live:
-        if other := next((word for word in words if word not in servers), ""):
-            raise SpecError(
-                f"{live or servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
-            )
-        about = None if output is None else described(output, name, title or "", tier, source)
-        from kvplan.api.watch import looked, watch
-
-        ranges: dict[str, Any] = {"prometheus": prometheus, "since": since, "until": until, "select": select}
-        ranges["told"], once = told, None if prometheus else 1
-        seen = list(watch(metrics, window=length, settings=given, count=once, **ranges)) if live else []
-        tables = [looked(seen, live)] if live else []
-        return calibrate_servers(words, tables, output, kind, gpu, given, from_scratch, versions, about, progress)
+    distinct(question.words, question.output)
+    servers = question.of_servers
+    if question.output is not None:
+        must_be_writable(question.output)
+    if servers or live.address:
+        if other := next((word for word in question.words if word not in servers), ""):
+            first = live.address or servers[0]
+            raise SpecError(f"{first} holds end-to-end rows and {other} does not; calibrate them one after another")
+        return calibrate_servers(question, live, given, scratch, versions)
     refuse_settings(given)
-    if from_scratch or versions:
+    if scratch or versions:
         raise WrongUse("from_scratch, speculative: are for end-to-end rows")
-    if any(holds_samples(word, COLUMNS) for word in words):
-        if output is None or len(words) > 1 or kind or gpu or title or ref or on:
-            raise SpecError("samples of `kvplan profile` are fitted alone: one file, its output and at most a name")
-        return from_samples(words[0], output, name, tier, source)
-    parsed = gathered(words, kind, gpu)
-    if output is None:
-        from kvplan.measuring.kernels.holdout import checks
-
-        return CheckedKernels(checks=list(checks(parsed, catalog.gpu, progress)))
-    return fitted_kernels(parsed, output, name or stem(output), title, tier, source, progress)
+    if any(holds_samples(word, COLUMNS) for word in question.words):
+        return from_samples(question)
+    return calibrate_kernels(question)
 
 
 def gathered(words: Sequence[str], kind: str | None, gpu: str | None) -> list[KernelRow]:
@@ -178,107 +226,109 @@ def gathered(words: Sequence[str], kind: str | None, gpu: str | None) -> list[Ke
     return chosen
 
 
-def fitted_kernels(
-    rows: Sequence[KernelRow],
-    output: str,
-    name: str,
-    title: str | None,
-    tier: str,
-    source: Source,
-    progress: "Progress | None",
-) -> FittedKernels:
-    """Fit kernels to rows and write their profile."""
+def calibrate_kernels(question: FitQuestion) -> FittedKernels | CheckedKernels:
+    """Fit kernels to rows and write their profile, or return errors on rows left out of such fits."""
     from kvplan.measuring.kernels.fit import document, fit
+    from kvplan.measuring.kernels.holdout import checks
 
-    made = list(fit(rows, catalog.gpu, progress))
+    rows = gathered(question.words, question.kind, question.gpu)
+    if question.output is None:
+        return CheckedKernels(checks=list(checks(rows, catalog.gpu, question.progress)))
+    made = list(fit(rows, catalog.gpu, question.progress))
     if not made:
         raise SpecError(f"too few rows with {MEASURED} to fit any kernel; a dozen of one kernel and dtype is a start")
+    source = question.source()
     heading = {
-        "name": name,
-        "title": title or f"Kernels of {', '.join(sorted({place[0] for place, _, _ in made}))}",
+        "name": question.profile,
+        "title": question.title or f"Kernels of {', '.join(sorted({place[0] for place, _, _ in made}))}",
         "source": {"kind": source.kind, "ref": source.ref, "date": source.date},
     }
-    write_profile(output, document(heading, made, tier), COMMENT)
+    write_profile(question.output, document(heading, made, question.tier), COMMENT)
     named = ("gpu", "engine", "kind", "kernel")
     parts = [
         {**dict(zip(named, place, strict=True)), "part": part, **fitted.residuals}
         for place, _, fits in made
         for part, fitted in fits.items()
     ]
-    return FittedKernels(kernels=len(made), rows=len(rows), output=output, parts=parts)
+    return FittedKernels(kernels=len(made), rows=len(rows), output=question.output, parts=parts)
 
 
-def from_samples(rows: str, output: str, name: str | None, tier: str, source: Source) -> Profiled:
+def from_samples(question: FitQuestion) -> Profiled:
     """Fit the samples of a profile again and write it."""
-    begun = time.monotonic()
+    q = question
+    if q.output is None or len(q.words) > 1 or q.kind or q.gpu or q.title or q.ref or q.on:
+        raise SpecError("samples of `kvplan profile` are fitted alone: one file, its output and at most a name")
+    begun, source = time.monotonic(), q.source()
     origin = {"kind": source.kind, "ref": source.ref, "date": source.date}
-    heading = {"name": name or stem(output), "title": "Samples of `kvplan profile`", "source": origin, "tier": tier}
-    document = recalibrated(rows, output, heading)
-    return Profiled(document=document, output=output, rows=rows, seconds=time.monotonic() - begun)
+    heading = {"name": q.profile, "title": "Samples of `kvplan profile`", "source": origin, "tier": q.tier}
+    document = recalibrated(q.words[0], q.output, heading)
+    return Profiled(document=document, output=q.output, rows=q.words[0], seconds=time.monotonic() - begun)
 
 
 # -- servers --------------------------------------------------------------------------------------
 
 
-def described(output: str, name: str | None, title: str, tier: str, source: Source) -> "ProfileHeading":
-    """Return what a serving profile says of itself; no title yet when the user gives none."""
-    from kvplan.measuring.serving.profiles import ProfileHeading
-
-    return ProfileHeading(name=name or stem(output), title=title, tier=tier, source=source)
-
-
 def calibrate_servers(
-    words: Sequence[str],
-    live: "Sequence[RowFile]",
-    output: str | None,
-    kind: str | None,
-    gpu: str | None,
-    given: Mapping[str, str],
-    scratch: bool,
-    speculative: Sequence[str],
-    about: "ProfileHeading | None",
-    progress: "Progress | None",
+    question: FitQuestion, live: LiveServer, given: Mapping[str, str], scratch: bool, speculative: Sequence[str]
 ) -> FittedServers:
     """Fit servers to end-to-end rows, or return errors on rows left out of such fits."""
-    from kvplan.api.server_rows import read_table, usable
     from kvplan.measuring.serving.check import held_out_errors
     from kvplan.measuring.serving.fit import FitOptions, check, fit
     from kvplan.measuring.serving.profiles import document
 
-    rows, left = usable([*live, *(read_table(word, kind, given, measured=True) for word in words)])
-    if not any(r.ttft or r.tpot for r in rows):
-        raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
-    rows = [r for r in rows if r.ttft or r.tpot]
-    if gpu is not None:
-        wanted, held = catalog.gpu(gpu).name, sorted({r.gpu.name for r in rows})
-        rows = [r for r in rows if r.gpu.name == wanted]
-        if not rows:
-            raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
-    rows = [replace(r, speculation_gain=0.0) if ran_fast(r, speculative) else r for r in rows]
-    options = FitOptions(from_scratch=scratch, kernels=of_kernels() if scratch else {}, progress=progress)
-    engine, shipped = catalog.fitted_engine(), catalog.serving_profile()
-    if about is None or output is None:
+    tables, engine, shipped = live.tables(given), catalog.fitted_engine(), catalog.serving_profile()
+    rows, left = server_rows(question, tables, given, speculative)
+    options = FitOptions(from_scratch=scratch, kernels=of_kernels() if scratch else {}, progress=question.progress)
+    if question.output is None:
         profile = None
         held_out, ranges = check(rows, engine, shipped, options)
     else:
-        pairs = sorted({f"{r.gpu.name} {r.engine}" for r in rows})
-        source = replace(about.source, ref=f"{about.source.ref}, on top of {shipped.source.ref}")
-        about = replace(about, title=about.title or f"Servers: {', '.join(pairs)}")
-        about = about if scratch else replace(about, source=source)
+        about = heading_of(question, live, rows, None if scratch else shipped)
         profile, held_out = fit(rows, engine, about, shipped, options)
         ranges = dict(profile.ranges)
-        comment = SERVER_COMMENT.format(
-            rows=" ".join([*map(base, words), *(t.name for t in live)]), manner=" from scratch" if scratch else ""
-        )
-        write_profile(output, document(profile), comment)
+        read = " ".join([*map(base, question.words), *(t.name for t in tables)])
+        comment = SERVER_COMMENT.format(rows=read, manner=" from scratch" if scratch else "")
+        write_profile(question.output, document(profile), comment)
     return FittedServers(
         rows=len(rows),
-        output=output,
+        output=question.output,
         shipped="" if scratch else shipped.name,
         speculative=profile.speculative if profile else None,
         metrics=held_out_errors(held_out, ranges, engine),
         left=left,
     )
+
+
+def server_rows(
+    question: FitQuestion, tables: "Sequence[RowFile]", given: Mapping[str, str], speculative: Sequence[str]
+) -> "tuple[list[ServerRow], Sequence[str]]":
+    """Return the rows of all files and tables that a fit can use, and why others were left out."""
+    from kvplan.api.server_rows import read_table, usable
+
+    rows, left = usable([*tables, *(read_table(word, question.kind, given, measured=True) for word in question.words)])
+    if not any(r.ttft or r.tpot for r in rows):
+        raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
+    rows = [r for r in rows if r.ttft or r.tpot]
+    if question.gpu is not None:
+        wanted, held = catalog.gpu(question.gpu).name, sorted({r.gpu.name for r in rows})
+        rows = [r for r in rows if r.gpu.name == wanted]
+        if not rows:
+            raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
+    rows = [replace(r, speculation_gain=0.0) if ran_fast(r, speculative) else r for r in rows]
+    return rows, left
+
+
+def heading_of(
+    question: FitQuestion, live: LiveServer, rows: "Sequence[ServerRow]", shipped: "ServingProfile | None"
+) -> "ProfileHeading":
+    """Return what a profile of servers says of itself, with the shipped profile that its fit stands on, if any."""
+    from kvplan.measuring.serving.profiles import ProfileHeading
+
+    pairs, source = sorted({f"{r.gpu.name} {r.engine}" for r in rows}), question.source(live.address)
+    if shipped is not None:
+        source = replace(source, ref=f"{source.ref}, on top of {shipped.source.ref}")
+    title = question.title or f"Servers: {', '.join(pairs)}"
+    return ProfileHeading(name=question.profile, title=title, tier=question.tier, source=source)
 
 
 def ran_fast(row: "ServerRow", speculative: Sequence[str]) -> bool:
