@@ -35,57 +35,63 @@ def estimated(asked: AskedLoss, pool: Evidenced, every: Sequence[Evidenced], *, 
     Rows of other families, of `every` pool, say how much worse a single family can be.
     """
     name, kind, share, task = asked.name, asked.kind, asked.share, asked.task
-    family = TASKS[task]
-    stands_in = family.averaged or (family.name not in ("video", "reasoning") and kind.factor != "tokens") or own
-    scores = leading(pool.rows, task, stands_in=stands_in)
-    exact = any(r.task == task for r in scores)
+    scores = leading(pool.rows, task, stands_in=_may_stand_in(kind, task) or own)
     sources = tuple(dict.fromkeys(r.source for r in scores or pool.rows))
     if not scores:
         return _unmeasured(name, kind, pool.rows, task, sources)
+    exact = any(r.task == task for r in scores)
+    single = [] if exact else _of_single_families(scores, kind, every)
+    caveats = _caveats(scores, task, exact=exact)
     points = curve(scores)
     mildest, harshest = points[1], points[-1]
-    at = retained_at(points, share)
-    low, high = 1 - at.high, 1 - at.low
-    slack = NOISE if pool.very or len({r.model for r in scores}) > 1 else ONE_MODEL
-    basis = _where(scores, kind, share)
-    recipes = sorted({r.condition for r in scores if r.condition and r.benchmark != "RULER"})
-    caveats = [f"the range spans {' and '.join(recipes)}"] if len(recipes) > 1 else []
-    speaking = list(scores)
-    if not exact:
-        lead = {r.benchmark for r in scores}
-        single = [
-            r
-            for p in every
-            for r in p.rows
-            if kind.factor != "tokens" or (r.benchmark in lead and r.query == scores[0].query)
-        ]
-        worst = [1 - retained_at(curve(other), share).low for other in by_family(single)]
-        high = max([high, *worst])
-        speaking += single
-        caveats.append(f"an average over task families stands for {family.title}, which alone may lose more")
     if share < harshest.share * 0.999:
         remaining, least = f"{100 * share:.3g} %", f"{100 * harshest.share:.3g} %"
         reason = f"{name} leaves {remaining} of the {_of(kind)}; the harshest measured leaves {least}"
-        return unknown(name, task, reason, low=max(1 - harshest.high, 0.0), caveats=tuple(caveats), source=sources)
+        return unknown(name, task, reason, low=max(1 - harshest.high, 0.0), caveats=caveats, source=sources)
+    at, basis = retained_at(points, share), _where(scores, kind, share)
+    worst = [1 - retained_at(curve(other), share).low for other in by_family(single)]
+    low, high = 1 - at.high, max([1 - at.low, *worst])
     if share > mildest.share * 1.001:
         low, high = 0.0, max(high, 1 - mildest.low)
         basis += f"; {name} is milder and loses at most as much"
-    drop = min(max(1 - at.retained, 0.0), 1.0)
-    longest = max((r.context or 0 for r in speaking), default=0)
-    beyond = log2(asked.context / longest) if longest else 0.0
     if not own:
+        beyond = _doublings(asked.context, [*scores, *single])
         low, high = carried(max(low, 0.0), max(high, 0.0), factor=kind.factor, very=pool.very, doublings=beyond)
+    drop = min(max(1 - at.retained, 0.0), 1.0)
+    slack = NOISE if pool.very or len({r.model for r in scores}) > 1 else ONE_MODEL
+    low, high = min(max(low - slack, 0.0), drop), max(min(high + slack, 1.0), drop)
     return Quality(
-        technique=name,
-        task=task,
-        drop=drop,
-        low=min(max(low - slack, 0.0), drop),
-        high=max(min(high + slack, 1.0), drop),
-        known=True,
-        basis=basis,
-        caveats=tuple(caveats),
+        technique=name, task=task, drop=drop, low=low, high=high, known=True, basis=basis, caveats=caveats,
         source=sources,
-    )
+    )  # fmt: skip
+
+
+def _may_stand_in(kind: Technique, task: str) -> bool:
+    """Return whether averages over task families may speak for a task: not for what tokens a video or a proof needs."""
+    family = TASKS[task]
+    return family.averaged or (family.name not in ("video", "reasoning") and kind.factor != "tokens")
+
+
+def _of_single_families(scores: Sequence[Score], kind: Technique, every: Sequence[Evidenced]) -> list[Score]:
+    """Return rows of single families that an average may hide: where tokens are dropped, of the same test alone."""
+    lead = {r.benchmark for r in scores}
+    rows = [r for pool in every for r in pool.rows]
+    if kind.factor != "tokens":
+        return rows
+    return [r for r in rows if r.benchmark in lead and r.query == scores[0].query]
+
+
+def _caveats(scores: Sequence[Score], task: str, *, exact: bool) -> tuple[str, ...]:
+    recipes = sorted({r.condition for r in scores if r.condition and r.benchmark != "RULER"})
+    spread = [f"the range spans {' and '.join(recipes)}"] if len(recipes) > 1 else []
+    average = f"an average over task families stands for {TASKS[task].title}, which alone may lose more"
+    return (*spread, *([] if exact else [average]))
+
+
+def _doublings(context: int, rows: Sequence[Score]) -> float:
+    """Return how many times a prompt is twice as long as the longest measured."""
+    longest = max((r.context or 0 for r in rows), default=0)
+    return log2(context / longest) if longest else 0.0
 
 
 def _of(kind: Technique) -> str:
