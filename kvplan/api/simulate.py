@@ -123,14 +123,7 @@ def simulate(
         trace, workload, spec, queries_per_day=queries_per_day, rate=rate, duration=duration, scale=scale, speed=speed,
         seed=values.count(seed, "seed", 0, 2**32 - 1),
     )  # fmt: skip
-    slo = stream.workload.slo if stream.workload else None
-    share = percentile if percentile is not None else slo.percentile if slo else 0.95
-    limits = Limits(
-        ttft=values.limit(ttft, slo.ttft if slo else None, "ttft"),
-        tpot=values.limit(tpot, slo.tpot if slo else None, "tpot"),
-        e2e=values.limit(e2e, slo.e2e if slo else None, "e2e"),
-        percentile=values.bounded_share(share, "percentile", 0.5, 0.9999),
-    )
+    limits = limits_of(stream, ttft, tpot, e2e, percentile)
     if find_replicas and limits.ttft is None and limits.tpot is None and limits.e2e is None:
         raise SpecError("find_replicas: for which limits? Give ttft=2s, tpot=50ms or e2e=30s")
     x = stream.extent
@@ -142,18 +135,14 @@ def simulate(
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
     )  # fmt: skip
-    split = values.given(values.halves, disaggregated, "disaggregated")
-    scaled = values.given(autoscaled, autoscale)
-    many = values.given(values.count, replicas, "replicas", 1, MOST_REPLICAS)
-    apart(find_replicas, many, split, scaled)
-    fixed(fail, find_replicas, split, scaled)
+    fleet = sized(replicas, find_replicas, disaggregated, autoscale, fail)
     endpoint = server(
         spec, place, technique=values.word(technique, "technique"), prompt=max(round(x.prompt), 1),
-        output=max(x.output, 1.0), speculation=speculated(speculative, draft_share, draft_tokens), split=split,
+        output=max(x.output, 1.0), speculation=speculated(speculative, draft_share, draft_tokens), split=fleet.split,
         percentile=limits.percentile,
     )  # fmt: skip
     endpoint = holding(endpoint, x)
-    usual = "prefix-aware" if x.chain and prefix_cache and not split else "least-loaded"
+    usual = "prefix-aware" if x.chain and prefix_cache and not fleet.split else "least-loaded"
     closed = values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS)
     warm = 0.0 if closed else stream.warm
     asked = Asked(
@@ -161,23 +150,72 @@ def simulate(
         warm=warm, until=FOREVER if closed else stream.until,
         router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
         prefix_cache=values.flag(prefix_cache, "prefix_cache"), tiers=tiered(tiers, endpoint),
-        concurrency=closed or 0, autoscale=scaled,
-        failures=tuple(replace(f, at=f.at + warm) for f in failing(fail, many or 1)), told=told,
+        concurrency=closed or 0, autoscale=fleet.scaled,
+        failures=tuple(replace(f, at=f.at + warm) for f in fleet.failures), told=told,
         progress=values.given(values.called, progress, "progress"),
     )  # fmt: skip
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
     search = fewest(asked) if find_replicas else None
     burst = through_burst(asked, search) if search else None
-    outcome = search.smallest or search.less if search else None
-    if per_request is not None:
-        with requests_file(values.word(per_request, "per_request")) as write:
-            outcome = simulated(replace(asked, watch=write), outcome.replicas if outcome else many or 1)
-    outcome = outcome or simulated(asked, many or (scaled.least if scaled else 1))
+    outcome = replayed(asked, search, fleet, values.given(values.word, per_request, "per_request"))
     said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(outcome))
     return Simulated(
         outcome=outcome, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
     )
+
+
+def replayed(asked: Asked, search: Search | None, fleet: "FleetSize", per_request: str | None) -> Replayed:
+    """Return what became of the requests, each written to a file if one is named."""
+    found = search.smallest or search.less if search else None
+    if per_request is not None:
+        with requests_file(per_request) as write:
+            return simulated(replace(asked, watch=write), found.replicas if found else fleet.replicas or 1)
+    return found or simulated(asked, fleet.replicas or (fleet.scaled.least if fleet.scaled else 1))
+
+
+def limits_of(
+    stream: RequestStream,
+    ttft: float | str | None,
+    tpot: float | str | None,
+    e2e: float | str | None,
+    percentile: float | str | None,
+) -> Limits:
+    """Return the limits that were given, a workload's own in place of those that were not."""
+    slo = stream.workload.slo if stream.workload else None
+    share = percentile if percentile is not None else slo.percentile if slo else 0.95
+    return Limits(
+        ttft=values.limit(ttft, slo.ttft if slo else None, "ttft"),
+        tpot=values.limit(tpot, slo.tpot if slo else None, "tpot"),
+        e2e=values.limit(e2e, slo.e2e if slo else None, "e2e"),
+        percentile=values.bounded_share(share, "percentile", 0.5, 0.9999),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetSize:
+    """How many replicas serve: a number, prefill and decode apart, or as many as the load asks for at the time."""
+
+    replicas: int | None  #: replicas that serve whole requests, None where nobody says
+    split: tuple[int, int] | None  #: replicas of prefill and of decode
+    scaled: Autoscale | None  #: replicas that come and go
+    failures: tuple[Failure, ...]  #: replicas that fail, and when [s after the first counted request]
+
+
+def sized(
+    replicas: int | None,
+    find: bool,
+    disaggregated: tuple[int, int] | str | None,
+    autoscale: str | None,
+    fail: str | Iterable[str],
+) -> FleetSize:
+    """Return how many replicas serve; refuse ways to say so that exclude each other."""
+    split = values.given(values.halves, disaggregated, "disaggregated")
+    scaled = values.given(autoscaled, autoscale)
+    many = values.given(values.count, replicas, "replicas", 1, MOST_REPLICAS)
+    apart(find, many, split, scaled)
+    fixed(fail, find, split, scaled)
+    return FleetSize(replicas=many, split=split, scaled=scaled, failures=failing(fail, many or 1))
 
 
 def tiered(words: str | Iterable[str] | None, server: Server) -> tuple[str, ...]:
