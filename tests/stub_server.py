@@ -218,5 +218,5 @@ def serving(stub: Stub, port: int = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{place[0]}"
     finally:
         loop.call_soon_threadsafe(task.cancel)
-        thread.join(10)
+        thread.join(60)  # a busy machine takes its time to end the last requests
         loop.close()

@@ -234,7 +234,7 @@ def refitted(rows: str) -> dict[str, Any]:
         why = f"; most failed: {fitted['failures'][0]['reason']}" if fitted["failures"] else ""
         raise KvplanError(
             f"{len(samples)} samples of too few shapes to fit anything{why}; they are in {rows}: go on with "
-            "resume=True, or a larger budget"
+            "resume=True, or with a larger budget, as in budget=120s"
         )
     return fitted
 
