@@ -73,7 +73,8 @@ def side_by_side(plans: Sequence[Plan], r: Recommendation) -> Table | None:
     if not plans:
         return None
     shown = [c for c in columns(plans, r.demand.limits) if c.key in FIGURES]
-    return table(GPUS if r.plan else BARRED, shown, plans, keys=2, tone=lambda p: "best" if p == r.plan else "plain")
+    title = GPUS if r.plan else BARRED
+    return table(title, shown, plans, keys=2, tone=lambda p: "best" if p == r.plan else "plain", like=r.per_query)
 
 
 def barred(r: Recommendation) -> list[str]:

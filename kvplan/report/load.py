@@ -78,7 +78,7 @@ def page(survey: Survey) -> Page:
         (Text(f"Note: {sentence(w)}", "warning") for w in survey.warnings),
         Text(standing(s), "quiet"),
         table("Times by load", TIMES, survey.points),
-        table("Throughput and cost by load", THROUGHPUT, survey.points),
+        table("Throughput and cost by load", THROUGHPUT, survey.points, like=survey.per_query),
         charts(survey.points) if len(survey.points) > 1 else None,
         Text(" ".join(legend(survey)), "quiet"),
         notes("Sources", sources(s)),
@@ -113,7 +113,8 @@ def answer(survey: Survey) -> list[str]:
     lines = [f"{title(s)}; limits: {limit(survey.limits)} at {percentile(s)}."]
     if survey.refusal:
         return [*lines, sentence(survey.refusal)]
-    return [*lines, *(words(name, x) for name, x in (("concurrency", survey.concurrency), ("rate", survey.rate)))]
+    found = (("concurrency", survey.concurrency), ("rate", survey.rate))
+    return [*lines, *(words(name, x, survey.per_query) for name, x in found)]
 
 
 def most(s: Server, full: Point) -> str:
@@ -123,13 +124,13 @@ def most(s: Server, full: Point) -> str:
     return said if closed == opened else f"{said}; arrivals at random may be at most {opened} requests/s"
 
 
-def words(name: str, largest: Largest) -> str:
-    """Return a largest load and what binds it."""
+def words(name: str, largest: Largest, like: float | None) -> str:
+    """Return a largest load and what binds it, costs at the scale of one `like` this. [USD]"""
     p = largest.point
     if p is None:
         return f"Largest {name}: none; {largest.binding} is over its limit even without load."
     load = f"{p.in_flight:.0f} in flight" if name == "concurrency" else f"{p.rate:.3g}/s ({p.in_flight:.3g} in flight)"
-    cost = f", {show_usd_each(p.usd_per_query)}" if p.usd_per_query is not None else ""
+    cost = f", {show_usd_each(p.usd_per_query, like)}" if p.usd_per_query is not None else ""
     return f"Largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; {largest.binding} limits it."
 
 
