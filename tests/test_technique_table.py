@@ -144,7 +144,10 @@ def test_the_table_says_what_to_choose_and_why_not_the_others() -> None:
     assert next(advice(none)).startswith("vLLM serves nothing that is expected to lose 1 % or less")
 
 
-@pytest.mark.parametrize("lone", [("--trace", "t.csv"), ("--tp", "2"), ("--quality", "q.yaml")])
+@pytest.mark.parametrize("lone", [
+    ("--trace", "t.csv"), ("--tp", "2"), ("--quality", "q.yaml"), ("--gpu", "wrong"), ("--technique", "fp8"),
+    ("--engine", "sglang"), ("--profile", "mine.yaml"),
+])  # fmt: skip
 def test_options_of_a_model_and_a_workload_are_not_ignored_without_them(run, lone: tuple[str, str]) -> None:
     found = run("techniques", *lone)
     assert found.code == 2 and f"{lone[0]} is of a model and a workload" in found.err
