@@ -292,12 +292,17 @@ def test_a_printed_page_says_what_its_charts_were_drawn_for() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
-def test_a_browser_draws_every_chart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_draws_every_chart_and_cuts_no_word_of_it(tmp_path: Path, width: int) -> None:
     file = tmp_path / "page.html"
     file.write_text(run(f"{ASKED} --format html"), "utf-8")
     words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
-    dom = subprocess.run([*words, file.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
+    dom = subprocess.run(
+        [*words, f"--window-size={width},900", file.as_uri()], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
     assert 'data-drawn="yes"' in dom and dom.count('<svg xmlns="http://www.w3.org/2000/svg"') == dom.count("data-spec=")
+    drawn = dom.partition('<script type="application/json"')[0]
+    assert "…" not in drawn and ("within the limits [USD]</" in drawn or width > 400)
 
 
 # -- other formats --------------------------------------------------------------------------------
