@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from kvplan.cli.tour import STOPS
+from kvplan.report.blocks import Page, grid
+from kvplan.report.formats import Report, Screen, render
 
 ESTIMATE = "estimate -m llama3.1-8b -c 8k -g h100 -t fp8 --on 2026-11-24"
 #: characters of drawings: lines, blocks
@@ -70,6 +72,13 @@ def test_plain_text_is_words_and_figures_alone(run, line: str) -> None:
 
 #: a pager that says how it was called
 PAGER = "sed -e s/^/paged:/"
+
+
+def test_every_part_of_a_wide_table_but_the_first_says_that_it_goes_on() -> None:
+    wide = grid("Figures", [f"heading {n:02} that is long" for n in range(8)], [["x"] * 8])
+    text = render(Report(lambda: Page((wide,)), dict), "text", Screen(80))
+    titles = [line for line in text.splitlines() if line.startswith("Figures")]
+    assert titles == ["Figures", *["Figures (continued)"] * (len(titles) - 1)] and len(titles) > 2
 
 
 @pytest.mark.slow
