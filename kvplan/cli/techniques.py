@@ -48,7 +48,7 @@ def command(model: str | None, workload: str | None, form: str, **options: Any) 
     Without a model and a workload: what each technique is, as `kvplan list techniques` prints it.
     """
     if (model is None) is not (workload is None):
-        raise click.UsageError("--model and --workload go together")
+        raise click.UsageError("--model and --workload go together, as in --model llama3.1-8b --workload doc-qa")
     if model is None and (lone := next(filter(given, ALONE), None)):
         raise click.UsageError(f"{ALONE[lone]} is of a model and a workload; give --model and --workload with it")
     if model is None or workload is None:
