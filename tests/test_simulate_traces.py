@@ -80,6 +80,14 @@ def test_chains_of_blocks_are_read_and_zipped_files_too(tmp_path: Path) -> None:
     assert third.chain == () and [x.rank for x in (first, second, third)] == [1, 0, 2]
 
 
+def test_what_is_no_trace_by_its_name_is_told_what_is(tmp_path: Path) -> None:
+    ends = r"ends in \.csv, \.json, \.jsonl or \.jsonl\.gz"
+    with pytest.raises(SpecError, match=rf"^{tmp_path.name}: is a folder; a trace is a file whose name {ends}"):
+        next(arrivals(str(tmp_path)))
+    with pytest.raises(SpecError, match=rf"^t\.txt: expected a name that {ends}"):
+        next(arrivals("t.txt"))
+
+
 WRONG = {
     "azure.csv": [
         (lambda t: t.replace(",396,", ",39x6,"), "azure.csv: line 3: ContextTokens: expected a number, got '39x6'"),
