@@ -345,3 +345,11 @@ def test_replicas_that_idle_between_bursts_help_where_one_less_is_far_too_late(l
     search = SimpleNamespace(tried=((1, -3.0), (2, -1.5), (4, 0.05)), less=few)
     found = SimpleNamespace(search=search, outcome=SimpleNamespace(replicas=4, margin=0.05, busy=0.1, binding="TPOT"))
     assert alone(found) is said
+
+
+def test_a_report_of_requests_with_priorities_says_how_they_are_kept(run, tmp_path: Path) -> None:
+    rows = "".join(f"{n},100,5,{n % 2}\n" for n in range(6))
+    (tmp_path / "p.csv").write_text(f"arrival,input,output,priority\n{rows}")
+    asked = ("-m", "llama3.1-8b", "-g", "h100", "--tp", "1")
+    said = run("simulate", "--trace", str(tmp_path / "p.csv"), *asked).out
+    assert "the lowest number is admitted first" in " ".join(said.split())

@@ -124,7 +124,9 @@ def compression(d: Decision) -> Iterable[str]:
     if plan.technique != spelling.BASELINE and any(technique == spelling.BASELINE for technique, _ in d.pairs):
         plain = [p for p in usable if p.technique == spelling.BASELINE]
         what, best = spelling.in_words(plan.technique), min(plain, key=usd, default=None)
-        yield from against(plan, what, best, "the best uncompressed plan")
+        alone = "the best plan that keeps prefixes on its GPUs alone"
+        plainest = alone if spelling.keeps_all(plan.technique) else "the best uncompressed plan"
+        yield from against(plan, what, best, plainest)
     if plan.form is not None and any(form is None for _, form in d.pairs):
         kept = [p for p in usable if p.form is None]
         best = min(kept, key=usd, default=None)

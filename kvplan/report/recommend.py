@@ -150,8 +150,9 @@ def waiting(r: Recommendation, plan: Plan) -> str:
         return f"{arrivals} {hit}: every request begins with them."
     of = show_percent(w.prefix_share)
     how = (
-        f"of {of} if nothing were evicted: the least recently used prefix leaves first, requests that run come before"
-        f" prefixes, questions to one follow after {show_time(w.between_questions)} on average and go to one replica"
+        f"of {of} if nothing were evicted: the least recently used prefix leaves first, running requests take memory "
+        f"before prefixes, and the next question to a prefix follows {show_time(w.between_questions)} later on average,"
+        " at the same replica"
     )
     return f"{arrivals} {hit}, {how}."
 
