@@ -1,5 +1,7 @@
 """Where the money of a plan goes: its bill, other terms, tokens, and what moves the cost."""
 
+from dataclasses import replace
+
 from kvplan.kv.budget import Line
 from kvplan.planning.hosting import Tenure, per_million
 from kvplan.planning.recommend import Recommendation
@@ -36,6 +38,8 @@ TERM = (
     ),
 )
 TERM_BASIS = Column[Tenure](key="basis", heading="basis", value=lambda t: t.basis, align="left", wraps=True)
+
+WHOSE_BASIS = replace(TERM_BASIS, cell=lambda t: ", ".join(filter(None, (t.provider, t.basis))))
 
 
 def bill_table(r: Recommendation) -> Table | None:
@@ -76,9 +80,12 @@ def billed(r: Recommendation) -> Text | None:
     return Text(f"The bill is at P50: {middle}. {combined}.", "quiet")
 
 
-def terms_table(r: Recommendation) -> Table | None:
-    """Return what the same plan costs rented, reserved and owned, and what APIs charge; None where one is known."""
-    columns = (*TERM, TERM_BASIS)
+def terms_table(r: Recommendation, narrow: bool = False) -> Table | None:
+    """Return what the same plan costs rented, reserved and owned, and what APIs charge; None where one is known.
+
+    A `narrow` one names the provider with the basis, so that it stands whole in 80 columns.
+    """
+    columns = (*(c for c in TERM if c.key != "provider"), WHOSE_BASIS) if narrow else (*TERM, TERM_BASIS)
     return table("The same load under other terms", columns, r.terms, like=r.per_query) if len(r.terms) > 1 else None
 
 

@@ -42,7 +42,7 @@ def page(r: Recommendation) -> Page:
         confirmed_table(r.confirmed),
         confirmed_words(r.confirmed, r.demand),
         without(bill_table(r), BASIS),
-        terms_table(r),
+        terms_table(r, narrow=True),
         notes("Speculative decoding", speculative(r.plan)),
         notes("Why", few([f"- {line}" for line in r.why], REASONS, "reason")),
         side_by_side(shown, r),
