@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
-from kvplan.planning.compare import COST, MONTHLY, Change, Comparison, Gate, Value
+from kvplan.planning.compare import COST, MONTHLY, OF_QUERY, Change, Comparison, Gate, Value
 from kvplan.report.blocks import Bars, Column, Json, Measure, Page, Table, Text, notes, records, schema, table
 from kvplan.units import priced_by, said_per_query, show_energy, show_percent, show_time, show_usd, show_usd_each
 
@@ -26,7 +26,7 @@ def page(c: Comparison) -> Page:
         Text(answer(c), "answer"),
         notes("Budget gate", map(held, c.gates)),
         side_by_side(c, "What the two questions differ in", c.question) if c.question else None,
-        side_by_side(c, "The plans", at_scale(c.plan, c, {COST})) if c.plan else None,
+        side_by_side(c, "The plans", at_scale(c.plan, c, OF_QUERY)) if c.plan else None,
         side_by_side(c, title, lines) if any(line.changed for line in lines) else None,
         sides(c),
         notes("No plan", refusals),
