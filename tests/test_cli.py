@@ -326,6 +326,19 @@ def test_a_wrong_value_is_told_what_to_write(run, words: str, said: str) -> None
     assert (found.code, found.out, found.err.count("\n")) == (code, "", 1) and said in found.err, found.err
 
 
+def test_a_path_in_a_folder_one_may_not_enter_cannot_be_read(run, monkeypatch) -> None:
+    """The tests may run as root, who may enter every folder."""
+
+    def closed(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", closed)
+    for words in ("estimate -m /closed/config.json -c 8k", "fleet /closed/fleet.yaml"):
+        found = run(*words.split())
+        path = words.split()[2 if words[0] == "e" else 1]
+        assert (found.code, found.err) == (1, f"kvplan: {path}: cannot be read (Permission denied)\n")
+
+
 def test_arguments_are_named_as_the_help_names_them(run) -> None:
     found = run("watch")
     assert found.code == 2 and found.err.startswith("kvplan: URL, --prometheus: give one of them")
