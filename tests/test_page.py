@@ -275,6 +275,7 @@ def test_columns_of_words_keep_their_width_on_a_phone() -> None:
     assert '<th scope="col" class="left wide">basis</th>' in html and '<td class="left wide">x</td>' in html
     assert '<th scope="col" class="right">a</th>' in html
     phone = html.partition("@media (max-width: 40rem) {")[2].partition("@page")[0]
+    assert "th.left:first-child:not(.wide) { min-width: 7rem; }" in phone, "names go on below only where they are long"
     assert "th.wide, td.wide { min-width: 12rem; }" in phone and "~ :not(.wide) { white-space: nowrap; }" in phone
 
 
