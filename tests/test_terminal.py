@@ -129,6 +129,12 @@ def test_the_tour_waits_for_keys_on_a_terminal_alone() -> None:
     assert text.index("1 of 5.") < text.index("any key") < text.index("2 of 5.") and "That was the tour" in text
 
 
+@pytest.mark.slow
+def test_no_stop_of_the_tour_goes_through_a_pager_which_would_take_the_keys() -> None:
+    code, text = at_terminal("tour", rows=5, KVPLAN_PAGER=PAGER)
+    assert code == 0 and "paged:" not in text and text.count("any key") == 4 and "That was the tour" in text
+
+
 def test_the_documentation_says_how_to_complete_in_every_shell() -> None:
     page = (Path(__file__).parent.parent / "docs" / "terminal.md").read_text("utf-8")
     for shell in ("bash", "zsh", "fish"):
