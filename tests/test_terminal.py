@@ -126,6 +126,7 @@ def test_the_tour_says_what_its_commands_say(run) -> None:
 def test_the_tour_waits_for_keys_on_a_terminal_alone() -> None:
     code, text = at_terminal("tour --plain", rows=200)
     assert code == 0 and text.count("any key") == 4 and text.count("$ kvplan ") == 5
+    assert "one --\n\n2 of 5." in text and "\n\nThat was the tour" in text
     assert text.index("1 of 5.") < text.index("any key") < text.index("2 of 5.") and "That was the tour" in text
 
 

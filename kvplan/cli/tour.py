@@ -85,7 +85,9 @@ def command(form: str) -> None:
     for number, stop in enumerate(stops()):
         if number:
             click.pause("\n-- any key for the next one --")
+            click.echo()
         deliver(Report(lambda stop=stop: words.page([stop]), dict), form)  # type: ignore[misc]
+    click.echo()
     deliver(Report(lambda: words.page([]), dict), form)
 
 
