@@ -28,6 +28,7 @@ from kvplan.report import (
 )
 from kvplan.report.blocks import Notes, Page, Table, Text
 from kvplan.report.fields import Field
+from kvplan.report.load import are_kept
 from kvplan.specs.hardware import Price, StepSize
 from kvplan.specs.money import ApiPrice
 from kvplan.specs.source import Source
@@ -241,3 +242,8 @@ def test_a_row_of_equal_lengths_is_shown_with_equal_lengths() -> None:
 def test_every_column_of_predicted_times_says_of_what() -> None:
     headings = [c.heading for name in ("TTFT", "TPOT") for c in validate.times(name, lambda p: (None, 1.0, (1.0, 1.0)))]
     assert headings[1] == "TTFT predicted (80 %)" and headings[5] == "TPOT predicted (80 %)"
+
+
+def test_one_limit_is_kept_and_several_are() -> None:
+    assert are_kept("TTFT <= 2.0 s") == "TTFT <= 2.0 s is kept"
+    assert are_kept("TTFT <= 2.0 s and TPOT <= 50.0 ms") == "TTFT <= 2.0 s and TPOT <= 50.0 ms are kept"

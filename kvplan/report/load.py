@@ -108,7 +108,7 @@ def answer(survey: Survey) -> list[str]:
         load = f"{p.rate:.3g} requests/s and {p.in_flight:,.3g} in flight"
         kept = ""
         if survey.bounded:
-            kept = f"; {survey.refusal}" if survey.refusal else f"; {limit(survey.limits)} is kept at {percentile(s)}"
+            kept = f"; {survey.refusal}" if survey.refusal else f"; {are_kept(limit(survey.limits))} at {percentile(s)}"
         return [f"{title(s)}: {load}{kept}."]
     lines = [f"{title(s)}; limits: {limit(survey.limits)} at {percentile(s)}."]
     if survey.refusal:
@@ -143,6 +143,11 @@ def limit(limits: Limits) -> str:
     """Return the limits of times in words: 'TTFT <= 2.0 s and TPOT <= 50.0 ms'."""
     named = (("TTFT", limits.ttft), ("TPOT", limits.tpot))
     return " and ".join(f"{name} <= {show_time(value)}" for name, value in named if value is not None)
+
+
+def are_kept(limits: str) -> str:
+    """Return that one limit is kept, or that several are."""
+    return f"{limits} {'are' if ' and ' in limits else 'is'} kept"
 
 
 def standing(s: Server) -> str:
