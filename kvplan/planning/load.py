@@ -266,9 +266,9 @@ class Survey(Result, of="load"):
 
     @property
     def per_query(self) -> float | None:
-        """What a query costs at the largest load within the limits, or at the last one shown, if known. [USD]"""
-        found = next((x.point for x in (self.concurrency, self.rate) if x and x.point), self.points[-1])
-        return found.usd_per_query
+        """What a query costs at the largest load within the limits, None where none is sought or known. [USD]"""
+        found = next((x.point for x in (self.concurrency, self.rate) if x and x.point), None)
+        return found.usd_per_query if found else None
 
     @property
     def bounded(self) -> bool:
