@@ -246,10 +246,16 @@ def priced_by(usd: float) -> tuple[float, str, str]:
     return MILLION, "per million queries", "a million queries cost"
 
 
-def show_usd_each(usd: float) -> str:
-    """Return the cost of a query: '$0.172 a query', '$178 per million queries'."""
-    many, end, _ = priced_by(usd)
+def show_usd_each(usd: float, like: float | None = None) -> str:
+    """Return the cost of a query, at the scale of another one it stands beside: '$0.172 a query', '$178 per million
+    queries'."""
+    many, end, _ = priced_by(usd if like is None else like)
     return f"{show_usd(usd * many)} {end}"
+
+
+def said_per_query(words: str, like: float | None) -> str:
+    """Return words on the cost of a query, of a million where a cost like this one is said so."""
+    return words if priced_by(like or 0.0)[0] == 1 else words.replace("a query", "a million queries")
 
 
 def show_apart(value: float, bound: float, show: Callable[[float, int], str]) -> tuple[str, str]:

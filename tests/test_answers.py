@@ -28,12 +28,17 @@ from kvplan.report import (
 )
 from kvplan.report.blocks import Notes, Page, Table, Text
 from kvplan.report.fields import Field
+from kvplan.report.load import are_kept
 from kvplan.specs.hardware import Price, StepSize
 from kvplan.specs.money import ApiPrice
 from kvplan.specs.source import Source
 
 ERRORS = {"rows": 1234, "median": 0.031, "mean": 0.042, "p90": 0.153, "bias": -0.024, "coverage": 0.81}
 CELLS = ("1,234", "3.1 %", "4.2 %", "15.3 %", "-2.4 %", "81 %")
+ANSWER = (
+    "{}: predictions are 3.1 % off the 1,234 measured times at the median, 15.3 % at P90, most too low; 81 % are "
+    "inside their 80 % interval."
+)
 SOURCE = Source(kind="quote", ref="a list (copied)", date="2026-11-20")
 OTHER = Source(kind="quote", ref="another", date="2026-06-01")
 
@@ -55,6 +60,7 @@ def test_errors_by_kernel() -> None:
     errors = KernelErrors(kind="gemm", groups=[found])
     (table,) = tables(validate.page(errors))
     assert table.title == "gemm: predicted against measured"
+    assert texts(validate.page(errors)) == [ANSWER.format("gemm")]
     assert [h.text for h in table.headings[4:]] == ["rows", "median", "mean", "P90", "bias", "in 80 %"]
     assert table.rows[0].cells == ("h200", "vllm", "a very long name of a kernel", "bf16", *CELLS)
     (group,) = validate.document(errors)["groups"]
@@ -66,6 +72,7 @@ def test_errors_by_server_beside_a_roofline() -> None:
     left = [f"line {n}" for n in range(7)]
     errors = ServerErrors(profile="p", metrics={"TPOT": [found]}, left=left)
     page = validate.page(errors)
+    assert texts(page) == [ANSWER.format("TPOT")]
     assert tables(page)[0].rows[0].cells == ("h200", "vllm", "m", *CELLS, "66 %")
     last = page.blocks[-1]
     assert isinstance(last, Notes) and last.heading.startswith("7 rows were not compared")
@@ -235,3 +242,8 @@ def test_a_row_of_equal_lengths_is_shown_with_equal_lengths() -> None:
 def test_every_column_of_predicted_times_says_of_what() -> None:
     headings = [c.heading for name in ("TTFT", "TPOT") for c in validate.times(name, lambda p: (None, 1.0, (1.0, 1.0)))]
     assert headings[1] == "TTFT predicted (80 %)" and headings[5] == "TPOT predicted (80 %)"
+
+
+def test_one_limit_is_kept_and_several_are() -> None:
+    assert are_kept("TTFT <= 2.0 s") == "TTFT <= 2.0 s is kept"
+    assert are_kept("TTFT <= 2.0 s and TPOT <= 50.0 ms") == "TTFT <= 2.0 s and TPOT <= 50.0 ms are kept"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -309,7 +310,8 @@ def test_names_joined_by_commas_are_told_how_to_write_several(run, words: str, s
         ("recommend … --queries-per-day many", "expected a number of queries such as '40,000'"),
         ("recommend … --confidence high", "--confidence: expected a share such as '5%' or '0.05'"),
         ("memory … --gpu-memory-utilization most", "expected a share such as '5%' or '0.05', got 'most'"),
-        ("export vllm none.json --port http", "is not a valid integer"),
+        ("export vllm none.json --port http", "is not a whole number"),
+        ("simulate -w chat -m llama3.1-8b -g h100 --replicas two", "'two' is not a whole number. (see"),
         ("schema plam", "did you mean 'plan'? a plan is the document of recommend, --answer recommend"),
         ("schema recomend", "did you mean 'recommend'? it is the document of recommend, --answer recommend"),
         ("schema plan", "'plan'; a plan is the document of recommend, --answer recommend"),
@@ -320,8 +322,36 @@ def test_a_wrong_value_is_told_what_to_write(run, words: str, said: str) -> None
     command, *more = words.split()
     needed = NEEDED[command].split() if more[0] == "…" else []
     found = run(command, *needed, *(word for word in more if word != "…"))
-    code = 2 if "integer" in said else 1  # what click itself reads is wrong usage
+    code = 2 if "whole number" in said else 1  # what click itself reads is wrong usage
     assert (found.code, found.out, found.err.count("\n")) == (code, "", 1) and said in found.err, found.err
+
+
+def test_a_path_in_a_folder_one_may_not_enter_cannot_be_read(run, monkeypatch) -> None:
+    """The tests may run as root, who may enter every folder."""
+
+    def closed(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", closed)
+    for words in ("estimate -m /closed/config.json -c 8k", "fleet /closed/fleet.yaml"):
+        found = run(*words.split())
+        path = words.split()[2 if words[0] == "e" else 1]
+        assert (found.code, found.err) == (1, f"kvplan: {path}: cannot be read (Permission denied)\n")
+
+
+def test_arguments_are_named_as_the_help_names_them(run) -> None:
+    found = run("watch")
+    assert found.code == 2 and found.err.startswith("kvplan: URL, --prometheus: give one of them")
+
+
+@pytest.mark.parametrize("words", ["export vllm fleet.yaml", "compare fleet.yaml fleet.yaml"])
+def test_another_file_is_no_plan_and_is_told_what_writes_one(run, tmp_path: Path, monkeypatch, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("fleet.yaml").write_text("workloads: []\n")
+    found = run(*words.split())
+    assert (found.code, found.err.count("\n")) == (1, 1)
+    assert "fleet.yaml: is no saved recommendation, which kvplan recommend --save plan.json writes" in found.err
+    assert "gpus: expected fields, as in {h100: 32, h200: 8}, got nothing" in run("fleet", "fleet.yaml").err
 
 
 @pytest.mark.parametrize(

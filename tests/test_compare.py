@@ -12,6 +12,8 @@ from kvplan.cli.recommend import command
 from kvplan.errors import KvplanError
 from kvplan.planning.compare import PLAN, QUESTION, Change, Comparison, answered, compare, gates
 from kvplan.planning.compare import saved as side
+from kvplan.report.blocks import Table
+from kvplan.report.compare import page
 
 ASK = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b")
 
@@ -59,6 +61,19 @@ def test_asking_again_uses_other_prices_and_the_same_limits(run, saved) -> None:
     saved("plan.json", "--tpot", "80ms", day="2026-11-01")
     found = run("compare", "plan.json", "--on", "2026-11-24", "--json").json
     assert [x["name"] for x in found["question"]] == ["prices of"]
+
+
+def test_small_costs_are_those_of_a_million_queries_in_every_table() -> None:
+    figures = (("a query", 0.0008, 0.0004), ("P10", 0.0006, 0.0003), ("a million tokens", 0.8, 0.4))
+    plan = tuple(Change(name=name, kind="usd", before=a, after=b) for name, a, b in figures)
+    line = Change(name="idle", kind="usd", before=0.0007, after=0.0002)
+    found = page(Comparison(names=("a", "b"), question=(), plan=plan, lines=(line,), reasons=("", "")))
+    plans, bill = (block for block in found.blocks if isinstance(block, Table))
+    assert [row.cells[:3] for row in plans.rows] == [
+        ("a million queries", "$800", "$400"), ("P10", "$600", "$300"), ("a million tokens", "$0.800", "$0.400"),
+    ]  # fmt: skip
+    assert bill.title == "Where each dollar of a million queries goes" and bill.rows[0].cells[1:3] == ("$700", "$200")
+    assert "$400 per million queries instead of $800 (-50.0 %)" in found.blocks[0].text
 
 
 def test_no_plan_on_one_side_is_said(run, saved) -> None:

@@ -25,7 +25,7 @@ from kvplan.kv.spelling import together
 from kvplan.report.blocks import Bars, Chart, Code, Column, Measure, Notes, Page, Series, Text, grid, table
 from kvplan.report.drawings import what_if
 from kvplan.report.formats import Report, Screen, render
-from kvplan.units import GIB
+from kvplan.units import GIB, MILLION
 
 ON = "2026-11-24"
 ASKED = f"estimate -m llama3.1-8b -c 8k -g h100 --on {ON}"
@@ -125,15 +125,16 @@ def test_every_cell_and_sentence_of_the_report_is_on_the_page() -> None:
 
 def test_bars_are_the_figures_of_the_document(estimate: Reader) -> None:
     rows = {row["technique"]: row for row in json.loads(run(f"{ASKED} --json"))["rows"]}
-    held, cost = bars(estimate, "KV cache of one sequence"), bars(estimate, "Cost of a query within")
+    held, cost = bars(estimate, "KV cache of one sequence"), bars(estimate, "Cost of a million queries within")
     assert {name: bar["value"] * GIB for name, bar in held.items()} == {
         name: pytest.approx(row["kv_bytes_per_sequence"]) for name, row in rows.items()
     }
     for name, bar in cost.items():
         row = rows[name]
         share = [row[f"usd_per_query_{end}"] / row["usd_per_query"] for end in ("low", "high")]
-        assert bar["value"] == row["same_limits"]["usd_per_query"]
-        assert [bar["low"], bar["high"]] == [row["same_limits"][f"usd_per_query_{end}"] for end in ("low", "high")]
+        assert bar["value"] == MILLION * row["same_limits"]["usd_per_query"]
+        ends = [MILLION * row["same_limits"][f"usd_per_query_{end}"] for end in ("low", "high")]
+        assert [bar["low"], bar["high"]] == ends
         assert [bar["low"], bar["high"]] == pytest.approx([bar["value"] * s for s in share])
     assert cost.keys() == {name for name, row in rows.items() if row["same_limits"]["usd_per_query"]}
 
@@ -152,7 +153,7 @@ def test_sliders_stand_at_the_question_and_give_its_figures(estimate: Reader) ->
             for v in money["data"]["values"]
             if (v["name"], v["context"]) == (row["technique"], starts["context"])
         )
-        usd = row["same_limits"]["usd_per_query"]
+        usd = MILLION * row["same_limits"]["usd_per_query"]
         assert base * starts["price"] / starts["busy"] == pytest.approx(usd, rel=1e-3)
 
 
@@ -165,8 +166,10 @@ def test_the_slider_of_the_price_stands_at_the_price_of_the_answer(price: float)
     steps = (slider.start - slider.low) / slider.step
     assert slider.start == price and steps == pytest.approx(round(steps), abs=1e-6)
     assert 0.0 < slider.low <= 0.25 * price + slider.step and 2.0 * price - slider.step <= slider.high <= 2.0 * price
+    queries = 1 if answer.per_query >= 1e-3 else MILLION
     for row, asked in zip(study.rows, answer.rows, strict=True):
-        assert row["gpu_hours"] * slider.start / 100 == pytest.approx(asked.same_limits.usd, rel=1e-12)
+        usd = queries * asked.same_limits.usd
+        assert row["gpu_hours"] * slider.start / 100 == pytest.approx(usd, rel=1e-12)
 
 
 def test_a_context_beyond_the_asked_one_is_the_estimate_of_that_context(estimate: Reader) -> None:
@@ -178,14 +181,14 @@ def test_a_context_beyond_the_asked_one_is_the_estimate_of_that_context(estimate
 
 def test_the_front_and_the_plans_are_drawn() -> None:
     reader, document = Reader(run(f"{PLAN} --format html")), json.loads(run(f"{PLAN} --json"))
-    best = bars(reader, "Cost of a query with the best plan on each GPU")
+    best = bars(reader, "Cost of a million queries with the best plan on each GPU")
     chosen = document["recommended"]
     name = f"{together(chosen['technique'], chosen['weights'])} on {chosen['gpu']}"
-    assert best[name]["value"] == chosen["usd_per_query"]["expected"]
+    assert best[name]["value"] == MILLION * chosen["usd_per_query"]["expected"]
     (front,) = (s for s in reader.specs if s["description"] == "Cost against quality")
     points = {(v["x"], v["y"]) for v in front["data"]["values"]}
     assert points == {
-        (p["usd_per_query"], 100 * p["quality"]["drop"]) for p in document["front"] if p["quality"]["known"]
+        (MILLION * p["usd_per_query"], 100 * p["quality"]["drop"]) for p in document["front"] if p["quality"]["known"]
     }
 
 
@@ -203,7 +206,7 @@ def test_a_plan_at_another_load_is_the_recommendation_for_that_load() -> None:
         for word, value in wanted.items():
             (spec,) = (s for s in study if s["description"].partition(": ")[2].startswith(word))
             (base,) = (v["base"] for v in spec["data"]["values"] if (v["name"], v["load"]) == (name, load))
-            assert base * (100 if word == "Cost" else 1) == pytest.approx(value)
+            assert base * (100 / MILLION if word == "Cost" else 1) == pytest.approx(value)
 
 
 @pytest.mark.slow
@@ -272,6 +275,7 @@ def test_columns_of_words_keep_their_width_on_a_phone() -> None:
     assert '<th scope="col" class="left wide">basis</th>' in html and '<td class="left wide">x</td>' in html
     assert '<th scope="col" class="right">a</th>' in html
     phone = html.partition("@media (max-width: 40rem) {")[2].partition("@page")[0]
+    assert "th.left:first-child:not(.wide) { min-width: 7rem; }" in phone, "names go on below only where they are long"
     assert "th.wide, td.wide { min-width: 12rem; }" in phone and "~ :not(.wide) { white-space: nowrap; }" in phone
 
 
@@ -289,12 +293,17 @@ def test_a_printed_page_says_what_its_charts_were_drawn_for() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
-def test_a_browser_draws_every_chart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_draws_every_chart_and_cuts_no_word_of_it(tmp_path: Path, width: int) -> None:
     file = tmp_path / "page.html"
     file.write_text(run(f"{ASKED} --format html"), "utf-8")
     words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
-    dom = subprocess.run([*words, file.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
+    dom = subprocess.run(
+        [*words, f"--window-size={width},900", file.as_uri()], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
     assert 'data-drawn="yes"' in dom and dom.count('<svg xmlns="http://www.w3.org/2000/svg"') == dom.count("data-spec=")
+    drawn = dom.partition('<script type="application/json"')[0]
+    assert "…" not in drawn and ("within the limits [USD]</" in drawn or width > 400)
 
 
 # -- other formats --------------------------------------------------------------------------------

@@ -1059,6 +1059,13 @@ def test_one_table_has_rent_reserved_owned_and_api(run) -> None:
     assert "The same load under other terms" in run(*ASK, "--gpu", "h100").out
 
 
+def test_no_table_of_the_first_screens_goes_on_in_a_second_one_at_80_columns(run, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = run(*ASK, "--gpu", "h100", "-t", "baseline").out
+    assert "The same load under other terms" in said and "semianalysis-3yr-rental, one" in said
+    assert "(continued)" not in said
+
+
 def test_a_growing_fleet_serves_what_its_plan_says() -> None:
     demand = asked()
     here = site("b200")

@@ -68,6 +68,13 @@ def test_no_heading_name_or_figure_is_cut(shown: Report, width: int) -> None:
     assert cut(text, shown.texts[WIDE].out) == []
 
 
+def test_costs_of_a_query_are_written_at_one_scale(shown: Report) -> None:
+    """Small ones as those of a million in every sentence, table and chart, or in none of them."""
+    text = shown.texts[WIDE].out + shown.charts
+    of_million = re.findall(r"million queries|\$ / 1M", text)
+    assert not (of_million and re.findall(r"\$[\d.,]+ a query|\$ / query|USD a query|cost of a query", text, re.I))
+
+
 def test_every_command_has_a_report_and_no_golden_file_is_left_over() -> None:
     measured = {"list", "profile", *BESIDE}  # answers depend on machine or server
     assert {line.split()[0] for line in REPORTS.values()} | measured == set(commands())

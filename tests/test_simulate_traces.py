@@ -80,6 +80,14 @@ def test_chains_of_blocks_are_read_and_zipped_files_too(tmp_path: Path) -> None:
     assert third.chain == () and [x.rank for x in (first, second, third)] == [1, 0, 2]
 
 
+def test_what_is_no_trace_by_its_name_is_told_what_is(tmp_path: Path) -> None:
+    ends = r"ends in \.csv, \.json, \.jsonl or \.jsonl\.gz"
+    with pytest.raises(SpecError, match=rf"^{tmp_path.name}: is a folder; a trace is a file whose name {ends}"):
+        next(arrivals(str(tmp_path)))
+    with pytest.raises(SpecError, match=rf"^t\.txt: expected a name that {ends}"):
+        next(arrivals("t.txt"))
+
+
 WRONG = {
     "azure.csv": [
         (lambda t: t.replace(",396,", ",39x6,"), "azure.csv: line 3: ContextTokens: expected a number, got '39x6'"),
@@ -337,3 +345,11 @@ def test_replicas_that_idle_between_bursts_help_where_one_less_is_far_too_late(l
     search = SimpleNamespace(tried=((1, -3.0), (2, -1.5), (4, 0.05)), less=few)
     found = SimpleNamespace(search=search, outcome=SimpleNamespace(replicas=4, margin=0.05, busy=0.1, binding="TPOT"))
     assert alone(found) is said
+
+
+def test_a_report_of_requests_with_priorities_says_how_they_are_kept(run, tmp_path: Path) -> None:
+    rows = "".join(f"{n},100,5,{n % 2}\n" for n in range(6))
+    (tmp_path / "p.csv").write_text(f"arrival,input,output,priority\n{rows}")
+    asked = ("-m", "llama3.1-8b", "-g", "h100", "--tp", "1")
+    said = run("simulate", "--trace", str(tmp_path / "p.csv"), *asked).out
+    assert "the lowest number is admitted first" in " ".join(said.split())

@@ -143,6 +143,10 @@ def test_a_share_is_refused_in_one_unit() -> None:
 
     with pytest.raises(SpecError, match=re.escape("expected a share from 50% to 99.99%, as in 80%; got '10%'")):
         bounded_share("10%", "percentile", 0.5, 0.9999)
+    with pytest.raises(SpecError, match=re.escape("expected a share from 50% to 99.99%, as in 80%; got '110%'")):
+        bounded_share("110%", "percentile", 0.5, 0.9999)
+    with pytest.raises(SpecError, match=re.escape("expected a share below 1, write 95% if that is meant; got '95'")):
+        bounded_share("95", "percentile", 0.5, 0.9999)
 
 
 @pytest.mark.parametrize(("times", "said"), [(1.004, "as many as on average"), (2.34, "2.3 times the average")])

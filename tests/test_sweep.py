@@ -31,6 +31,7 @@ from kvplan.catalog.keys import Ledger
 from kvplan.cli import group
 from kvplan.errors import KvplanError, SpecError
 from kvplan.planning import design
+from kvplan.report.sweep import where
 from kvplan.specs.sweep import Sampling
 
 ON = "2026-11-24"
@@ -299,6 +300,7 @@ def test_rows_that_are_asked_no_more_are_put_aside(place: Path) -> None:
     kvplan.sweep(write(LOADS), "results", workers=1)
     fewer = kvplan.sweep(write(LOADS.replace("8, 64", "8")), "results", workers=1)
     assert (fewer.asked, fewer.superseded, fewer.summary.rows) == (0, 4, 8)
+    assert "4 rows of points that the study no longer asks went to results/_superseded." in where(fewer)
     assert len(table("results")) == 8 and len(list(Path("results/_superseded").glob("*.parquet"))) == 1
 
 

@@ -12,7 +12,8 @@ from kvplan.planning.choosing import choose
 from kvplan.planning.ratios import FLOOR, step_ratio
 from kvplan.planning.replica import Case, case_of
 from kvplan.planning.site import Query
-from kvplan.report.techniques import advice
+from kvplan.report.blocks import Text
+from kvplan.report.techniques import advice, page
 
 DAY = "2026-11-24"
 
@@ -140,11 +141,16 @@ def test_the_table_says_what_to_choose_and_why_not_the_others() -> None:
     said = list(advice(found))
     assert said[0].startswith("fp8 is the first to try: vLLM serves it, it keeps 50 % of the bytes")
     assert any("before the question is known" in line for line in said)
+    texts = [block.text for block in page(found).blocks if isinstance(block, Text)]
+    assert texts[0] == said[0], "the answer comes first"
     none = kvplan.techniques("llama3.1-70b", "doc-qa", techniques=["h2o:20%"], on=DAY)
     assert next(advice(none)).startswith("vLLM serves nothing that is expected to lose 1 % or less")
 
 
-@pytest.mark.parametrize("lone", [("--trace", "t.csv"), ("--tp", "2"), ("--quality", "q.yaml")])
+@pytest.mark.parametrize("lone", [
+    ("--trace", "t.csv"), ("--tp", "2"), ("--quality", "q.yaml"), ("--gpu", "wrong"), ("--technique", "fp8"),
+    ("--engine", "sglang"), ("--profile", "mine.yaml"),
+])  # fmt: skip
 def test_options_of_a_model_and_a_workload_are_not_ignored_without_them(run, lone: tuple[str, str]) -> None:
     found = run("techniques", *lone)
     assert found.code == 2 and f"{lone[0]} is of a model and a workload" in found.err

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from kvplan.cli.tour import STOPS
+from kvplan.report.blocks import Page, grid
+from kvplan.report.formats import Report, Screen, render
 
 ESTIMATE = "estimate -m llama3.1-8b -c 8k -g h100 -t fp8 --on 2026-11-24"
 #: characters of drawings: lines, blocks
@@ -72,6 +74,13 @@ def test_plain_text_is_words_and_figures_alone(run, line: str) -> None:
 PAGER = "sed -e s/^/paged:/"
 
 
+def test_every_part_of_a_wide_table_but_the_first_says_that_it_goes_on() -> None:
+    wide = grid("Figures", [f"heading {n:02} that is long" for n in range(8)], [["x"] * 8])
+    text = render(Report(lambda: Page((wide,)), dict), "text", Screen(80))
+    titles = [line for line in text.splitlines() if line.startswith("Figures")]
+    assert titles == ["Figures", *["Figures (continued)"] * (len(titles) - 1)] and len(titles) > 2
+
+
 @pytest.mark.slow
 def test_what_is_longer_than_the_screen_goes_through_the_pager() -> None:
     code, text = at_terminal(ESTIMATE, rows=12, KVPLAN_PAGER=PAGER)
@@ -117,7 +126,14 @@ def test_the_tour_says_what_its_commands_say(run) -> None:
 def test_the_tour_waits_for_keys_on_a_terminal_alone() -> None:
     code, text = at_terminal("tour --plain", rows=200)
     assert code == 0 and text.count("any key") == 4 and text.count("$ kvplan ") == 5
+    assert "one --\n\n2 of 5." in text and "\n\nThat was the tour" in text
     assert text.index("1 of 5.") < text.index("any key") < text.index("2 of 5.") and "That was the tour" in text
+
+
+@pytest.mark.slow
+def test_no_stop_of_the_tour_goes_through_a_pager_which_would_take_the_keys() -> None:
+    code, text = at_terminal("tour", rows=5, KVPLAN_PAGER=PAGER)
+    assert code == 0 and "paged:" not in text and text.count("any key") == 4 and "That was the tour" in text
 
 
 def test_the_documentation_says_how_to_complete_in_every_shell() -> None:

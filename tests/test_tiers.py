@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 import kvplan
 from kvplan.errors import KvplanError
+from kvplan.kv import spelling
 from kvplan.kv.tiers import C2C, TIERS, bandwidth
 from kvplan.planning.prompts import kept_prefixes
 from kvplan.planning.reuse import found_again
+from kvplan.report.headline import answer
 from kvplan.units import MONTH
 
 DAY = "2026-11-24"
@@ -61,6 +63,17 @@ def test_offloading_finds_more_prefixes_and_each_waits_for_its_transfer() -> Non
     assert second.usd[1] == pytest.approx(beside.usd), "the point is the middle of the range"
     kept = next(each.amount for each in bill.lines_per("query") if each.name == "host memory")
     assert beside.cached_share >= plain.cached_share and beside.usd - kept <= plain.usd * 1.001
+
+
+def test_a_plan_that_offloads_says_where_prefixes_wait_and_is_called_uncompressed_by_nobody() -> None:
+    names = ["baseline", "offload:cpu"]
+    asked = {"gpus": "b200", "ttft": "10s", "weights": ["bf16", "fp8"], "techniques": names, "on": DAY}
+    found = kvplan.recommend("doc-qa", "llama3.1-70b", queries_per_day=40_000, **asked)
+    assert found.plan.technique == "offload:cpu" and "prefixes kept in host memory too" in answer(found)
+    (reason,) = (line for line in found.why if line.startswith("offload:cpu costs"))
+    assert "less than the best plan that keeps prefixes on its GPUs alone (uncompressed on" in reason
+    assert [spelling.kept_in(name) for name in ("fp8", "fp8+offload:ssd")] == ["", "local SSD"]
+    assert not spelling.keeps_all("fp8+offload:ssd")
 
 
 def test_a_tier_is_a_line_of_an_estimate_that_sums() -> None:

@@ -121,6 +121,17 @@ def test_a_column_of_costs_has_one_scale(costs, heading: str, cells: tuple[str, 
     assert records((column,), costs) == [{"usd": usd} for usd in costs]  # documents keep base units
 
 
+def test_costs_beside_another_are_written_at_its_scale() -> None:
+    column = Column(heading="$ / query", value=lambda usd: usd, show=units.show_usd, per_query=True)
+    made = table("", (column,), (0.0005, 0.002), like=0.0004)
+    assert made.headings[0].text == "$ / 1M\nqueries" and [row.cells[0] for row in made.rows] == ["$500", "$2,000"]
+    assert table("", (column,), (0.0005,), like=0.002).headings[0].text == "$ / query"
+    assert units.show_usd_each(0.002, 0.0004) == "$2,000 per million queries"
+    assert units.show_usd_each(0.0004, 0.002) == "$0.000400 a query"
+    assert units.said_per_query("Cost of a query [USD]", 0.0004) == "Cost of a million queries [USD]"
+    assert units.said_per_query("Cost of a query [USD]", None) == "Cost of a query [USD]"
+
+
 def test_odds_are_never_certain() -> None:
     assert [units.show_odds(p) for p in (0.92, 0.996, 1.0, 0.001)] == ["92 %", "over 99 %", "over 99 %", "under 1 %"]
     assert [units.short_odds(p) for p in (0.92, 1.0, 0.001)] == ["92 %", ">99 %", "<1 %"]

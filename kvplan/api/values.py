@@ -160,7 +160,8 @@ def loss(value: float | str | None, name: str) -> float | None:
 
 def bounded_share(value: float | str, name: str, least: float, most: float) -> float:
     """Return a share between two others."""
-    fraction = share(value, name)
+    text = plain(value, name)
+    fraction = _fraction(text, name) if text.endswith("%") else share(value, name)
     if not least <= fraction <= most:
         raise SpecError(
             f"{name}: expected a share from {100 * least:g}% to {100 * most:g}%, as in 80%; got {shown(value)}"

@@ -69,7 +69,7 @@ def known_fields(raw: Mapping[str, Any], known: Iterable[str], location: str, ki
 def mapping(raw: object, location: str, example: str = "") -> Document:
     """Return fields, or refuse what is none, with an example to copy."""
     if not isinstance(raw, dict):
-        raise SpecError(f"{location}: expected fields{_as_in(example)}, got {shown(raw)}")
+        raise SpecError(f"{location}: expected fields{_as_in(example)}, got {'nothing' if raw is None else shown(raw)}")
     return raw
 
 

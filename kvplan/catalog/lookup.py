@@ -87,6 +87,8 @@ def as_path(word: str) -> Path | None:
         path = path_of(word)
         if path.exists() and (path.suffix in (".json", ".yaml", ".yml", ".gguf") or path.is_dir() or "/" in word):
             return path
+    except PermissionError as error:
+        raise SpecError(f"{word}: cannot be read ({error.strerror})") from None
     except (OSError, SpecError):
         raise SpecError(f"{shown(word)} is neither a name nor a path") from None
     written = word.startswith(("./", "../", "/", "~")) or word.endswith((".json", ".yaml", ".yml", ".gguf"))

@@ -12,6 +12,8 @@ from kvplan.planning.compare import PLAN, QUESTION, Quantity, at
 
 #: the schema of documents that can be compared
 SCHEMA = 1
+#: what is said of another file
+NO_PLAN = "is no saved recommendation, which kvplan recommend --save plan.json writes"
 #: no figure of a plan is larger, and what rounding leaves of the sum of a bill's lines
 MOST, ROUNDING = 1e18, 1e-6
 #: figures with bounds of their own: a technique can also gain quality
@@ -34,9 +36,12 @@ def save_plan(word: str, document: Mapping[str, Any]) -> None:
 def saved_plan(word: str) -> Document:
     """Return the document of a recommendation that was saved; raise SpecError that names the field that is amiss."""
     path = path_of(word)
-    document = read_json(read_text(path, path.name or word), path.name or word)
+    written = read_text(path, path.name or word)
+    if path.suffix != ".json" and not written.lstrip().startswith("{"):
+        raise SpecError(f"{path.name}: {NO_PLAN}")
+    document = read_json(written, path.name or word)
     if document.get("command") != "recommend" or document.get("schema") != SCHEMA:
-        raise SpecError(f"{path.name}: is no saved recommendation, which kvplan recommend writes")
+        raise SpecError(f"{path.name}: {NO_PLAN}")
     check_question(document.get("question"), f"{path.name}: question")
     for field, kind in (("model", str), ("workload", dict), ("limits", dict), ("day", str)):
         if not isinstance(document.get(field), kind):

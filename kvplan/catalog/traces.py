@@ -181,7 +181,8 @@ def arrivals(word: str) -> Iterator[Arrival]:
     name = Path(word).name
     kind = _csv if name.endswith(".csv") else _json if name.endswith(".json") else _json_lines
     if not name.endswith((".csv", ".json", ".jsonl", ".jsonl.gz")):
-        raise SpecError(f"{name}: expected a name that ends in .csv, .json, .jsonl or .jsonl.gz")
+        found = "is a folder; a trace is a file whose name" if Path(word).is_dir() else "expected a name that"
+        raise SpecError(f"{name or word}: {found} ends in .csv, .json, .jsonl or .jsonl.gz")
     start, before, number = None, 0.0, 0
     for place, one in kind(word):
         number += 1

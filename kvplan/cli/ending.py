@@ -1,6 +1,7 @@
 """How a command ends: its exit status, and one line on stderr of why there is no answer."""
 
 import os
+import re
 
 import click
 
@@ -25,7 +26,7 @@ def ended(error: BaseException) -> int:
             return USAGE
         case click.UsageError():
             path = error.ctx.command_path if error.ctx else "kvplan"
-            tell(f"{path}: {error.format_message()} (see {path} --help)")
+            tell(f"{path}: {plainly(error.format_message())} (see {path} --help)")
             return USAGE
         case Interrupted() | click.Abort() | KeyboardInterrupt():
             tell("kvplan: ended by Ctrl-C")
@@ -50,6 +51,11 @@ def ended(error: BaseException) -> int:
         case _:
             raise error
     return NO
+
+
+def plainly(message: str) -> str:
+    """Return what click says of a number in the words of the other errors."""
+    return re.sub("a valid integer( range)?", "a whole number", message).replace("a valid float", "a number")
 
 
 def unexpected(bug: Exception) -> int:

@@ -33,12 +33,13 @@ def flagged(text: str, command: click.Command) -> str:
 
 
 def refused(text: str, command: click.Command) -> str:
-    """Return a refusal with its parameters named as flags, also those it is about: `ttft: must be ...`."""
-    known = flags(command)
+    """Return a refusal with its parameters named as the help names them, also those it is about: `ttft: must be`."""
+    known = {p.name: p.human_readable_name for p in command.params if isinstance(p, click.Argument) and p.name}
+    known |= {name: flag for name, (flag, _) in flags(command).items()}
 
     def first(match: re.Match[str]) -> str:
         names = match[1].split(", ")
-        return f"{', '.join(known[n][0] for n in names)}:" if all(n in known for n in names) else match[0]
+        return f"{', '.join(known[n] for n in names)}:" if all(n in known for n in names) else match[0]
 
     return flagged(re.sub(r"^([a-z_0-9]+(?:, [a-z_0-9]+)*):", first, text), command)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from kvplan.api.listing import listed
 from kvplan.api.techniques import techniques
@@ -10,6 +11,17 @@ from kvplan.cli.delivery import deliver
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import day_option, engine_option, examples, online_option, profile_option, techniques_option
 from kvplan.report.formats import Report
+
+#: options that say nothing without a model, and how they are written
+ALONE = {
+    "techniques": "--technique", "gpu": "--gpu", "tp": "--tp", "engine": "--engine", "quality": "--quality",
+    "trace": "--trace", "profile": "--profile",
+}  # fmt: skip
+
+
+def given(parameter: str) -> bool:
+    """Return whether the command line says what a parameter is."""
+    return click.get_current_context().get_parameter_source(parameter) == ParameterSource.COMMANDLINE
 
 
 @click.command("techniques")
@@ -36,9 +48,9 @@ def command(model: str | None, workload: str | None, form: str, **options: Any) 
     Without a model and a workload: what each technique is, as `kvplan list techniques` prints it.
     """
     if (model is None) is not (workload is None):
-        raise click.UsageError("--model and --workload go together")
-    if model is None and (lone := next((n for n in ("trace", "tp", "quality") if options[n]), None)):
-        raise click.UsageError(f"--{lone} is of a model and a workload; give --model and --workload with it")
+        raise click.UsageError("--model and --workload go together, as in --model llama3.1-8b --workload doc-qa")
+    if model is None and (lone := next(filter(given, ALONE), None)):
+        raise click.UsageError(f"{ALONE[lone]} is of a model and a workload; give --model and --workload with it")
     if model is None or workload is None:
         from kvplan.report import listing as known
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import kvplan
-from kvplan.cli.delivery import HTML, deliver
+from kvplan.cli.delivery import HTML, NO_PAGER, deliver
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.notebook import report
 from kvplan.cli.options import examples
@@ -81,10 +81,13 @@ def command(form: str) -> None:
     if not step_by_step:
         deliver(Report(lambda: words.page(list(stops())), lambda: words.document(list(stops()))), form)
         return
+    click.get_current_context().meta[NO_PAGER] = True  # a pager would take the keys that ask for the next one
     for number, stop in enumerate(stops()):
         if number:
             click.pause("\n-- any key for the next one --")
+            click.echo()
         deliver(Report(lambda stop=stop: words.page([stop]), dict), form)  # type: ignore[misc]
+    click.echo()
     deliver(Report(lambda: words.page([]), dict), form)
 
 

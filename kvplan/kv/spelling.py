@@ -8,6 +8,7 @@ from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.techniques import TECHNIQUES, Speed, Support, Technique, has_heads, latents
 from kvplan.kv.techniques.technique import ANY
+from kvplan.kv.tiers import TIERS
 from kvplan.specs.hardware import Engine, Gpu
 
 BASELINE = "baseline"
@@ -81,6 +82,16 @@ def in_words(text: str) -> str:
     name = canonical(text)
     shared = any(kind.name in FORMATS for kind, _ in parts(name))
     return "uncompressed" if name == BASELINE else f"{name} cache" if shared else name
+
+
+def kept_in(text: str) -> str:
+    """Return the memory in which prefixes wait beside the GPU, '' where a technique keeps none there."""
+    return next((TIERS[argument].title for kind, argument in parts(text) if kind.factor == "tier"), "")
+
+
+def keeps_all(text: str) -> bool:
+    """Return whether a technique changes no cache, and only where prefixes wait."""
+    return all(kind.factor == "tier" for kind, _ in parts(text))
 
 
 def together(text: str, weights: str | None) -> str:

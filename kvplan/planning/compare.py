@@ -48,6 +48,8 @@ def per_month(r: "Recommendation") -> float | None:
 
 #: the cost of a query and of a month, which a budget is about
 COST, MONTHLY = "a query", "a month"
+#: the cost of a query, and its range
+OF_QUERY = (COST, "P10", "P90")
 #: what a gate is called -> the figure it holds
 GATED = {"query": COST, "month": MONTHLY}
 #: figures that differ by less, relatively, differ by the rounding of sums alone

@@ -89,6 +89,12 @@ class Estimate(Result, of="estimate"):
         """The row on which a query costs least within the limits, None where no row keeps them."""
         return leading(self.rows)
 
+    @property
+    def per_query(self) -> float | None:
+        """What the query costs that the answer begins with, None where none is served or has a price. [USD]"""
+        points = (row.same_limits for row in (self.uncompressed, self.served, self.overall) if row)
+        return next((p.usd for p in points if p), None)
+
     @cached_property
     def guess(self) -> Evaluation | None:
         """The full baseline on an unmeasured GPU that looks cheaper than on the one shown, None where there is none."""

@@ -204,8 +204,8 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
     if OFFLOADED in n.parts:
         size = f"{int(HOST.room * n.gpus / GIB):,} GiB"
         yield (
-            f"each replica keeps {size} of prefixes in host memory, an assumption, as what offers of {n.gpu} have is "
-            "not known: ask for a server that has so much besides"
+            f"each replica keeps {size} of prefixes in host memory, an assumption: how much servers with {n.gpu} have "
+            "is not known, so ask for one that has so much to spare"
         )
     if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"

@@ -265,6 +265,12 @@ class Survey(Result, of="load"):
     warnings: tuple[str, ...]  #: what to know of the model, price and calibration
 
     @property
+    def per_query(self) -> float | None:
+        """What a query costs at the largest load within the limits, None where none is sought or known. [USD]"""
+        found = next((x.point for x in (self.concurrency, self.rate) if x and x.point), None)
+        return found.usd_per_query if found else None
+
+    @property
     def bounded(self) -> bool:
         """Whether a limit is given for TTFT or TPOT."""
         return self.limits.ttft is not None or self.limits.tpot is not None

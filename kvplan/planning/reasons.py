@@ -12,7 +12,7 @@ from kvplan.planning.plan import Book, Plan, row_of
 from kvplan.planning.search import CERTAINTY, Candidates, search
 from kvplan.planning.site import CONFIDENCE, EVEN
 from kvplan.specs.money import ApiPrice
-from kvplan.units import show_odds, show_percent, show_time, show_usd, show_usd_each
+from kvplan.units import show_odds, show_percent, show_time, show_usd_each
 
 #: shares of the cost below which a difference is not worth a sentence
 SMALL = 0.03
@@ -124,7 +124,9 @@ def compression(d: Decision) -> Iterable[str]:
     if plan.technique != spelling.BASELINE and any(technique == spelling.BASELINE for technique, _ in d.pairs):
         plain = [p for p in usable if p.technique == spelling.BASELINE]
         what, best = spelling.in_words(plan.technique), min(plain, key=usd, default=None)
-        yield from against(plan, what, best, "the best uncompressed plan")
+        alone = "the best plan that keeps prefixes on its GPUs alone"
+        plainest = alone if spelling.keeps_all(plan.technique) else "the best uncompressed plan"
+        yield from against(plan, what, best, plainest)
     if plan.form is not None and any(form is None for _, form in d.pairs):
         kept = [p for p in usable if p.form is None]
         best = min(kept, key=usd, default=None)
@@ -163,7 +165,7 @@ def bursts(d: Decision, smooth: float | None) -> Iterable[str]:
     yield (
         f"Bursts are {show_percent(1 - smooth / plan.usd)} of the cost: the time between requests varies "
         f"{arrivals.burstiness:g}x its mean, and the busiest minute brings {arrivals.busiest_minute:g}x the requests "
-        f"of a mean one{seen}. With smooth (Poisson) arrivals the cost would be {show_usd_each(smooth)}."
+        f"of a mean one{seen}. With smooth (Poisson) arrivals the cost would be {show_usd_each(smooth, plan.usd)}."
     )
 
 
@@ -185,7 +187,7 @@ def unmeasured(d: Decision) -> Iterable[str]:
     best = min(others, key=usd)
     if usd(best) < d.plan.usd:
         yield (
-            f"{best.gpu} would cost {show_usd_each(usd(best))}, but no server was measured on it; "
+            f"{best.gpu} would cost {show_usd_each(usd(best), d.plan.usd)}, but no server was measured on it; "
             f"use gpus={best.gpu} to plan with it."
         )
 
@@ -298,16 +300,16 @@ def apis(d: Decision, volumes: Sequence[tuple[ApiPrice, BreakEven]]) -> Iterable
     for price, even in volumes:
         other = "" if price.serves == d.demand.model.name else " (another model)"
         name = f"{price.model} from {price.provider}{other}"
-        charge = show_usd(even.api_per_query or 0.0)
+        charge = show_usd_each(even.api_per_query or 0.0, d.plan.usd)
         if even.always is None:
             if even.reason:
-                yield f"{name} charges {charge} a query: {even.reason}."
+                yield f"{name} charges {charge}: {even.reason}."
             continue
         first = even.first or even.always
         if first < (1 - SMALL) * even.always:
             yield (
-                f"{name} charges {charge} a query: it is cheaper below {first:,.0f} queries a day, hosting is cheaper "
+                f"{name} charges {charge}: it is cheaper below {first:,.0f} queries a day, hosting is cheaper "
                 f"above {even.always:,.0f}; in between it depends on how full the last replica is."
             )
         else:
-            yield f"{name} charges {charge} a query: it is cheaper below {even.always:,.0f} queries a day."
+            yield f"{name} charges {charge}: it is cheaper below {even.always:,.0f} queries a day."

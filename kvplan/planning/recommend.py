@@ -82,6 +82,11 @@ class Recommendation(Result, of="recommend"):
     confirmed: tuple[Confirmation, ...] = ()
 
     @property
+    def per_query(self) -> float | None:
+        """What a query costs with the plan, None without one or without a price. [USD]"""
+        return self.plan.usd if self.plan else None
+
+    @property
     def lacking(self) -> str:
         """Why there is no plan and what to write instead, '' where there is one."""
         return "" if self.plan else lacking(self)

@@ -342,8 +342,8 @@ def together(reach: Reach, limits: Limits) -> str:
         able = keeping & (times <= limit)
         if not able.any():
             least_time, allowed = show_apart(float(times[keeping].min()), limit, show_time)
-            kept = " and ".join(before)
-            return f"where the limit of {kept} is kept, {what} is at least {least_time}, over {allowed}"
+            kept = f"limit of {before[0]} is" if len(before) == 1 else f"limits of {' and '.join(before)} are"
+            return f"where the {kept} kept, {what} is at least {least_time}, over {allowed}"
         keeping = able
         before.append(what)
     sure = float(reach.sure[keeping].max())

@@ -252,10 +252,15 @@ class Column(Generic[T]):
     picture: bool = False  #: whether it only repeats other columns
     per_query: bool = False  #: whether it is the cost of a query, which is said of a million where all are small
 
-    def of(self, rows: Sequence[T]) -> "Column[T]":
-        """Return the column as it is written of these rows: small costs of a query as those of a million."""
-        amounts = [abs(v) for row in rows if isinstance(v := self.value(row), float)] if self.per_query else []
-        many = priced_by(max(amounts, default=0.0))[0]
+    def of(self, rows: Sequence[T], like: float | None = None) -> "Column[T]":
+        """Return the column as it is written of these rows: small costs of a query as those of a million.
+
+        What is small is said by the cost that the report is about, `like`, or by the largest of the rows. [USD]
+        """
+        if not self.per_query:
+            return self
+        amounts = [abs(v) for row in rows if isinstance(v := self.value(row), float)]
+        many = priced_by(like or max(amounts, default=0.0))[0]
         if many == 1:
             return self
 
@@ -281,10 +286,14 @@ def table(
     tone: Callable[[T], Tone] = lambda _: "plain",
     keys: int = 1,
     total: Sequence[Cell] | None = None,
+    like: float | None = None,
 ) -> Table:
-    """Return the columns that have a heading as a table; `total` is a last row under the same headings."""
+    """Return the columns that have a heading as a table; `total` is a last row under the same headings.
+
+    Costs of a query are written at the scale of one `like` this, so that a report has one scale. [USD]
+    """
     rows = list(rows)
-    shown = [c.of(rows) for c in columns if c.heading is not None]
+    shown = [c.of(rows, like) for c in columns if c.heading is not None]
     cells = [Row(tuple(c.write(row) for c in shown), tone(row)) for row in rows]
     if total is not None:
         cells.append(Row(tuple(total), "total"))

@@ -40,7 +40,7 @@ def variations_table(r: Recommendation) -> Table | None:
             heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=short_odds
         ),
     )  # fmt: skip
-    return table("What if", columns, r.variations, keys=len(r.variations[0].changed))
+    return table("What if", columns, r.variations, keys=len(r.variations[0].changed), like=r.per_query)
 
 
 def engines_table(r: Recommendation) -> Table | None:
@@ -66,7 +66,8 @@ def engines_table(r: Recommendation) -> Table | None:
             heading="times rest on", value=lambda x: x.site and x.site.calibration.evidence, align="left", wraps=True
         ),
     )
-    return table("Best plan on each engine", columns, r.engines, tone=lambda x: "best" if x.plan is r.plan else "plain")
+    title = "Best plan on each engine"
+    return table(title, columns, r.engines, tone=lambda x: "best" if x.plan is r.plan else "plain", like=r.per_query)
 
 
 def remedies_table(r: Recommendation) -> Table | None:

@@ -1,10 +1,11 @@
 """Two recommendations side by side, and the same as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 
-from kvplan.planning.compare import COST, MONTHLY, Change, Comparison, Gate, Value
+from kvplan.planning.compare import COST, MONTHLY, OF_QUERY, Change, Comparison, Gate, Value
 from kvplan.report.blocks import Bars, Column, Json, Measure, Page, Table, Text, notes, records, schema, table
-from kvplan.units import priced_by, show_energy, show_percent, show_time, show_usd, show_usd_each
+from kvplan.units import priced_by, said_per_query, show_energy, show_percent, show_time, show_usd, show_usd_each
 
 #: how a figure of each kind is printed
 SHOWN = {
@@ -18,25 +19,48 @@ SHOWN = {
 
 def page(c: Comparison) -> Page:
     """Return the report of `kvplan compare`."""
-    lines = tuple(line for line in c.lines if line.before or line.after)
+    lines = at_scale([line for line in c.lines if line.before or line.after], c, {line.name for line in c.lines})
+    title = said_per_query("Where each dollar of a query goes", per_query(c))
     refusals = (f"{name}: {reason}" for name, reason in zip(c.names, c.reasons, strict=True) if reason)
     return Page.of(
         Text(answer(c), "answer"),
         notes("Budget gate", map(held, c.gates)),
         side_by_side(c, "What the two questions differ in", c.question) if c.question else None,
-        side_by_side(c, "The plans", c.plan) if c.plan else None,
-        side_by_side(c, "Where each dollar of a query goes", lines) if any(line.changed for line in lines) else None,
+        side_by_side(c, "The plans", at_scale(c.plan, c, OF_QUERY)) if c.plan else None,
+        side_by_side(c, title, lines) if any(line.changed for line in lines) else None,
         sides(c),
         notes("No plan", refusals),
     )
 
 
+def per_query(c: Comparison) -> float | None:
+    """Return what a query costs after the change, None where that is unknown. [USD]"""
+    return next((x.after for x in c.plan if x.name == COST and isinstance(x.after, float)), None)
+
+
+def at_scale(changes: Sequence[Change], c: Comparison, costs: Container[str]) -> tuple[Change, ...]:
+    """Return figures with the named ones, costs of a query, as those of a million where the report says them so."""
+    like = per_query(c)
+    many = priced_by(like or 0.0)[0]
+
+    def grown(value: Value) -> Value:
+        return many * value if isinstance(value, float) else value
+
+    return tuple(
+        replace(x, name=said_per_query(x.name, like), before=grown(x.before), after=grown(x.after))
+        if x.name in costs
+        else x
+        for x in changes
+    )
+
+
 def sides(c: Comparison) -> Bars:
     """Return what a query costs with either plan, nothing where one is unknown."""
-    money = next((x for x in c.plan if x.name == COST), None)
+    money = next(iter(at_scale([x for x in c.plan if x.name == COST], c, {COST})), None)
     values = (money.before, money.after) if money else ()
     both = [(name, v) for name, v in zip(c.names, values, strict=False) if isinstance(v, int | float)]
-    return Bars("Cost of a query", "USD", tuple(Measure(name, v, show_usd(v)) for name, v in both))
+    title = said_per_query("Cost of a query", per_query(c))
+    return Bars(title, "USD", tuple(Measure(name, v, show_usd(v)) for name, v in both))
 
 
 def answer(c: Comparison) -> str:

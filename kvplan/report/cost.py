@@ -1,19 +1,21 @@
 """Where the money of a plan goes: its bill, other terms, tokens, and what moves the cost."""
 
+from dataclasses import replace
+
 from kvplan.kv.budget import Line
 from kvplan.planning.hosting import Tenure, per_million
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.sensitivity import Swing
 from kvplan.report.blocks import Bar, Column, Span, Table, Text, table
-from kvplan.units import priced_by, show_percent, show_usd
+from kvplan.units import priced_by, said_per_query, show_percent, show_usd
 
 #: lines of a bill below this share of it are left out of its table
 TRIFLE = 0.0005
 SWING = (
     Column[Swing](key="name", heading="quantity", value=lambda s: s.name, align="left", wraps=True),
     Column[Swing](key="usd_per_query", value=lambda s: [s.low, s.high]),
-    Column[Swing](heading="cost from", value=lambda s: s.low, show=show_usd),
-    Column[Swing](heading="to", value=lambda s: s.high, show=show_usd),
+    Column[Swing](heading="cost from", value=lambda s: s.low, show=show_usd, per_query=True),
+    Column[Swing](heading="to", value=lambda s: s.high, show=show_usd, per_query=True),
 )
 BASIS = Column[Swing](key="basis", heading="basis", value=lambda s: s.basis, align="left", wraps=True)
 TERM = (
@@ -36,6 +38,8 @@ TERM = (
     ),
 )
 TERM_BASIS = Column[Tenure](key="basis", heading="basis", value=lambda t: t.basis, align="left", wraps=True)
+
+WHOSE_BASIS = replace(TERM_BASIS, cell=lambda t: ", ".join(filter(None, (t.provider, t.basis))))
 
 
 def bill_table(r: Recommendation) -> Table | None:
@@ -76,9 +80,13 @@ def billed(r: Recommendation) -> Text | None:
     return Text(f"The bill is at P50: {middle}. {combined}.", "quiet")
 
 
-def terms_table(r: Recommendation) -> Table | None:
-    """Return what the same plan costs rented, reserved and owned, and what APIs charge; None where one is known."""
-    return table("The same load under other terms", (*TERM, TERM_BASIS), r.terms) if len(r.terms) > 1 else None
+def terms_table(r: Recommendation, narrow: bool = False) -> Table | None:
+    """Return what the same plan costs rented, reserved and owned, and what APIs charge; None where one is known.
+
+    A `narrow` one names the provider with the basis, so that it stands whole in 80 columns.
+    """
+    columns = (*(c for c in TERM if c.key != "provider"), WHOSE_BASIS) if narrow else (*TERM, TERM_BASIS)
+    return table("The same load under other terms", columns, r.terms, like=r.per_query) if len(r.terms) > 1 else None
 
 
 def swing_table(r: Recommendation) -> Table | None:
@@ -91,5 +99,8 @@ def swing_table(r: Recommendation) -> Table | None:
     def span(s: Swing) -> Span:
         return Span(min(s.low, s.high), base, max(s.low, s.high), least, most)
 
-    drawn = Column[Swing](heading="a query", value=lambda s: s.low, cell=span, align="left", picture=True)
-    return table("Sensitivity of the cost of a query", (*SWING, drawn, BASIS), r.swings)
+    drawn = Column[Swing](
+        heading=said_per_query("a query", base), value=lambda s: s.low, cell=span, align="left", picture=True
+    )
+    title = said_per_query("Sensitivity of the cost of a query", base)
+    return table(title, (*SWING, drawn, BASIS), r.swings, like=base)

@@ -9,7 +9,7 @@ from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.site import Site
 from kvplan.report.blocks import Bars, Block, Chart, Measure, Readout, Series, Slider, WhatIf
 from kvplan.report.operators import steps_of
-from kvplan.units import GIB, HOUR, TERA, show_bytes, show_tokens, show_usd
+from kvplan.units import GIB, HOUR, TERA, priced_by, said_per_query, show_bytes, show_tokens, show_usd
 
 
 def of_estimate(e: Estimate) -> Iterator[Block]:
@@ -20,8 +20,10 @@ def of_estimate(e: Estimate) -> Iterator[Block]:
     for site in e.sites:
         rows = [r for r in e.rows if r.gpu == site.gpu.name]
         weights = f", {site.weights} weights" if site.weights else ""
-        title = f"Cost of a query within the limits on {site.gpu.title}{weights}, with its 80 % interval"
-        yield Bars(title, "USD a query", tuple(priced(rows, e.cheapest(site.gpu.name))))
+        cost = said_per_query("Cost of a query", e.per_query)
+        title = f"{cost} within the limits on {site.gpu.title}{weights}, with its 80 % interval"
+        many, end, _ = priced_by(e.per_query or 0.0)
+        yield Bars(title, f"USD {end}", tuple(priced(rows, e.cheapest(site.gpu.name), many)))
         yield from roofline(site, [r for r in rows if r.decode])
 
 
@@ -52,12 +54,12 @@ def place(step: Step) -> tuple[float, float]:
     return flops / moved, flops / sum(p.seconds for p in parts(step)) / TERA
 
 
-def priced(rows: Iterable[Evaluation], cheapest: Evaluation | None) -> Iterator[Measure]:
-    """Yield the cost of a query within the limits, with its range, of the techniques that have one."""
+def priced(rows: Iterable[Evaluation], cheapest: Evaluation | None, many: float) -> Iterator[Measure]:
+    """Yield the cost of so many queries within the limits, with its range, of the techniques that have one."""
     for r in rows:
         if r.same_limits is not None and (usd := r.same_limits.usd) is not None:
-            low, high = r.limited_range or (usd, usd)
-            yield Measure(r.technique, usd, show_usd(usd), low, high, "best" if r is cheapest else "plain")
+            low, high, point = (many * x for x in (*(r.limited_range or (usd, usd)), usd))
+            yield Measure(r.technique, point, show_usd(point), low, high, "best" if r is cheapest else "plain")
 
 
 def of_budget(b: Budget) -> Bars:
@@ -82,6 +84,7 @@ def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
     """Return the techniques' memory, times and cost at other contexts, prices and shares of busy time."""
     site = asked.sites[0]
     hourly = site.price.price * HOUR if site.price else 0.0
+    many = priced_by(asked.per_query or 0.0)[0]
     contexts = tuple(e.query.context for e in answers)
     sliders = [
         Slider("context", "Context [tokens]", contexts, tuple(map(show_tokens, contexts)), start=asked.query.context)
@@ -93,11 +96,12 @@ def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
     ]
     if hourly:
         low, high = around(hourly)
+        cost = said_per_query("Cost of a query within the limits [USD]", asked.per_query)
         sliders += [
             Slider("price", "Price [USD per GPU-hour]", low=low, high=high, step=CENT, start=round(hourly, DIGITS)),
             Slider("busy", "Share of the time the GPUs are busy [%]", low=BUSY[0], high=BUSY[1], step=5, start=BUSY[1]),
         ]
-        quantities.insert(1, Readout("gpu_hours", "Cost of a query within the limits [USD]", ("price",), ("busy",)))
+        quantities.insert(1, Readout("gpu_hours", cost, ("price",), ("busy",)))
     rows = tuple(
         {
             "technique": r.technique,
@@ -105,7 +109,7 @@ def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
             "stored": None if r.stored is None else r.stored / GIB,
             "ttft": r.lone.ttft if r.lone else None,
             "tpot": r.lone.tpot * 1e3 if r.lone else None,
-            "gpu_hours": gpu_hours(r, hourly),
+            "gpu_hours": gpu_hours(r, hourly, many),
         }
         for e in answers
         for r in e.rows
@@ -132,7 +136,7 @@ def around(hourly: float) -> tuple[float, float]:
     return round(hourly - low, DIGITS), round(hourly + high, DIGITS)
 
 
-def gpu_hours(r: Evaluation, hourly: float) -> float | None:
-    """Return GPU-hours of a query times the full share of busy time, None where no load keeps the limits."""
+def gpu_hours(r: Evaluation, hourly: float, many: float) -> float | None:
+    """Return GPU-hours of so many queries times the full share of busy time, None where no load keeps the limits."""
     p = r.same_limits
-    return p.usd / hourly * BUSY[1] if hourly and p is not None and p.usd is not None else None
+    return many * p.usd / hourly * BUSY[1] if hourly and p is not None and p.usd is not None else None

@@ -73,7 +73,7 @@ def page(e: Estimate, explained: bool = False) -> Page:
         (block for site in e.sites for block in technique_tables(e, site)),
         Text(" ".join(legend(e)) if e.feasible else "", "quiet"),
         notes("Techniques that cannot be used", merged((r.technique, r.reason) for r in e.rows if r.reason)),
-        gpu_table(e.by_gpu),
+        gpu_table(e.by_gpu, e.per_query),
         notes("What the techniques need", dict.fromkeys(n for r in e.rows if r.feasible for n in r.needs)),
         notes("Sources", source_lines(e)),
         explain(e) if explained else None,
@@ -120,7 +120,7 @@ def at_limits(e: Estimate, row: Evaluation) -> str:
     many = f"{show_count(p.batch, 'request')} at once on {place}"
     if p.usd is None:
         return f"the largest load is {many}; no price of these GPUs is known"
-    queries, _, costs = priced_by(p.usd)
+    queries, _, costs = priced_by(e.per_query or p.usd)
     low, high = (show_usd(queries * end) for end in row.limited_range or (p.usd, p.usd))
     return f"{costs} {show_usd(queries * p.usd)} ({low} to {high}), with {many}"
 
@@ -155,10 +155,8 @@ def cheaper_guess(e: Estimate) -> str:
     """Return a sentence on the GPU that looks cheaper but was never measured, '' where there is none."""
     if e.guess is None or e.guess.cost is None:
         return ""
-    return (
-        f" Kept full, uncompressed, {e.guess.gpu} looks cheaper ({show_usd_each(e.guess.cost.per_query)}), but no "
-        "server was measured on it."
-    )
+    cost = show_usd_each(e.guess.cost.per_query, e.per_query)
+    return f" Kept full, uncompressed, {e.guess.gpu} looks cheaper ({cost}), but no server was measured on it."
 
 
 def standing(e: Estimate) -> str:
@@ -203,22 +201,24 @@ def technique_tables(e: Estimate, site: Site) -> Iterator[Table]:
     def tone(r: Evaluation) -> Tone:
         return "best" if r is cheapest else "plain" if r.feasible else "quiet"
 
-    yield table(f"{site.gpu.title}{per_hour}: {query}; the largest load within the limits", TECHNIQUE, rows, tone=tone)
+    title = f"{site.gpu.title}{per_hour}: {query}; the largest load within the limits"
+    yield table(title, TECHNIQUE, rows, tone=tone, like=e.per_query)
     first = next((r for r in rows if r.lone and r.same_load), None)
     if first is None or first.lone is None or first.same_load is None:
         return
     fills = f"{'' if first.technique == spelling.BASELINE else 'with '}{spelling.in_words(first.technique)}"
     place = f"the same {show_count(first.lone.gpus, 'GPU')} ({first.lone.parallel})"
     title = f"{site.gpu.title}: a lone query, and as many as fit {fills} ({first.same_load.batch:,}), on {place}"
-    yield table(title, (*NAME, *same_gpus(first.same_load.batch)), [r for r in rows if r.feasible], tone=tone)
+    columns, feasible = (*NAME, *same_gpus(first.same_load.batch)), [r for r in rows if r.feasible]
+    yield table(title, columns, feasible, tone=tone, like=e.per_query)
 
 
-def gpu_table(rows: Sequence[Evaluation]) -> Iterator[Block]:
-    """Yield the baseline on the GPUs that serve it cheapest."""
+def gpu_table(rows: Sequence[Evaluation], like: float | None) -> Iterator[Block]:
+    """Yield the baseline on the GPUs that serve it cheapest, costs at the scale of one `like` this. [USD]"""
     fit = sorted((r for r in rows if r.feasible and r.cost), key=lambda r: r.cost.per_query if r.cost else 0.0)
     if not rows:
         return
-    yield table("Uncompressed, by GPU, each replica kept full", GPU, fit[:SHOWN])
+    yield table("Uncompressed, by GPU, each replica kept full", GPU, fit[:SHOWN], like=like)
     yield Text(" ".join(gpu_legend(rows, fit[:SHOWN])), "quiet")
 
 

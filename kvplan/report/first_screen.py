@@ -42,7 +42,7 @@ def page(r: Recommendation) -> Page:
         confirmed_table(r.confirmed),
         confirmed_words(r.confirmed, r.demand),
         without(bill_table(r), BASIS),
-        terms_table(r),
+        terms_table(r, narrow=True),
         notes("Speculative decoding", speculative(r.plan)),
         notes("Why", few([f"- {line}" for line in r.why], REASONS, "reason")),
         side_by_side(shown, r),
@@ -73,7 +73,8 @@ def side_by_side(plans: Sequence[Plan], r: Recommendation) -> Table | None:
     if not plans:
         return None
     shown = [c for c in columns(plans, r.demand.limits) if c.key in FIGURES]
-    return table(GPUS if r.plan else BARRED, shown, plans, keys=2, tone=lambda p: "best" if p == r.plan else "plain")
+    title = GPUS if r.plan else BARRED
+    return table(title, shown, plans, keys=2, tone=lambda p: "best" if p == r.plan else "plain", like=r.per_query)
 
 
 def barred(r: Recommendation) -> list[str]:

@@ -1,6 +1,6 @@
 """The sentences a recommendation begins with: the plan, its cost, its odds, and what was asked."""
 
-from kvplan.kv.spelling import BASELINE, clause
+from kvplan.kv.spelling import BASELINE, clause, kept_in
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.remedies import STEP
@@ -24,6 +24,7 @@ def answer(r: Recommendation) -> str:
         return f"{head}: {r.lacking}."
     how = f"{'uncompressed' if p.technique == BASELINE else ''}{clause(p.technique, p.form)}".strip()
     how += f" and {p.drafting.words} a step" if p.drafting else ""
+    how += f", prefixes kept in {place} too" if (place := kept_in(p.technique)) else ""
     replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     if r.bill and r.bill.gpus > p.gpus:
         replicas += f", {r.bill.gpus:g} GPUs paid for in servers of {r.bill.unit},"

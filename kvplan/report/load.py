@@ -78,7 +78,7 @@ def page(survey: Survey) -> Page:
         (Text(f"Note: {sentence(w)}", "warning") for w in survey.warnings),
         Text(standing(s), "quiet"),
         table("Times by load", TIMES, survey.points),
-        table("Throughput and cost by load", THROUGHPUT, survey.points),
+        table("Throughput and cost by load", THROUGHPUT, survey.points, like=survey.per_query),
         charts(survey.points) if len(survey.points) > 1 else None,
         Text(" ".join(legend(survey)), "quiet"),
         notes("Sources", sources(s)),
@@ -108,12 +108,13 @@ def answer(survey: Survey) -> list[str]:
         load = f"{p.rate:.3g} requests/s and {p.in_flight:,.3g} in flight"
         kept = ""
         if survey.bounded:
-            kept = f"; {survey.refusal}" if survey.refusal else f"; {limit(survey.limits)} is kept at {percentile(s)}"
+            kept = f"; {survey.refusal}" if survey.refusal else f"; {are_kept(limit(survey.limits))} at {percentile(s)}"
         return [f"{title(s)}: {load}{kept}."]
     lines = [f"{title(s)}; limits: {limit(survey.limits)} at {percentile(s)}."]
     if survey.refusal:
         return [*lines, sentence(survey.refusal)]
-    return [*lines, *(words(name, x) for name, x in (("concurrency", survey.concurrency), ("rate", survey.rate)))]
+    found = (("concurrency", survey.concurrency), ("rate", survey.rate))
+    return [*lines, *(words(name, x, survey.per_query) for name, x in found)]
 
 
 def most(s: Server, full: Point) -> str:
@@ -123,13 +124,13 @@ def most(s: Server, full: Point) -> str:
     return said if closed == opened else f"{said}; arrivals at random may be at most {opened} requests/s"
 
 
-def words(name: str, largest: Largest) -> str:
-    """Return a largest load and what binds it."""
+def words(name: str, largest: Largest, like: float | None) -> str:
+    """Return a largest load and what binds it, costs at the scale of one `like` this. [USD]"""
     p = largest.point
     if p is None:
         return f"Largest {name}: none; {largest.binding} is over its limit even without load."
     load = f"{p.in_flight:.0f} in flight" if name == "concurrency" else f"{p.rate:.3g}/s ({p.in_flight:.3g} in flight)"
-    cost = f", {show_usd_each(p.usd_per_query)}" if p.usd_per_query is not None else ""
+    cost = f", {show_usd_each(p.usd_per_query, like)}" if p.usd_per_query is not None else ""
     return f"Largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; {largest.binding} limits it."
 
 
@@ -142,6 +143,11 @@ def limit(limits: Limits) -> str:
     """Return the limits of times in words: 'TTFT <= 2.0 s and TPOT <= 50.0 ms'."""
     named = (("TTFT", limits.ttft), ("TPOT", limits.tpot))
     return " and ".join(f"{name} <= {show_time(value)}" for name, value in named if value is not None)
+
+
+def are_kept(limits: str) -> str:
+    """Return that one limit is kept, or that several are."""
+    return f"{limits} {'are' if ' and ' in limits else 'is'} kept"
 
 
 def standing(s: Server) -> str:

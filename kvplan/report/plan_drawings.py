@@ -6,23 +6,24 @@ from kvplan.kv.spelling import in_words, together
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
 from kvplan.report.blocks import Bars, Block, Chart, Measure, Readout, Series, Slider, WhatIf
-from kvplan.units import show_usd
+from kvplan.units import priced_by, said_per_query, show_usd
 
 
 def of_plans(r: Recommendation, gpus: Sequence[Plan], kinds: Sequence[Plan]) -> Iterator[Block]:
     """Yield the cost of the best plans, by GPU and by technique and weights, and the Pareto front."""
-    yield Bars("Cost of a query with the best plan on each GPU", "USD a query", compared(gpus, r.plan))
+    many, end, _ = priced_by(r.per_query or 0.0)
+    title = said_per_query("Cost of a query with the best plan", r.per_query)
+    yield Bars(f"{title} on each GPU", f"USD {end}", compared(gpus, r.plan, many))
     if len(kinds) > 1:
-        title = "Cost of a query with the best plan of each technique and weight format"
-        yield Bars(title, "USD a query", compared(kinds, r.plan))
+        yield Bars(f"{title} of each technique and weight format", f"USD {end}", compared(kinds, r.plan, many))
     if len(r.front) > 1:
-        yield pareto(r.front)
+        yield pareto(r.front, many, end)
 
 
-def compared(plans: Sequence[Plan], best: Plan | None) -> tuple[Measure, ...]:
-    """Return the cost of a query of the plans that have one."""
+def compared(plans: Sequence[Plan], best: Plan | None, many: float) -> tuple[Measure, ...]:
+    """Return the cost of so many queries with the plans that have one."""
     return tuple(
-        Measure(label(p), p.usd, show_usd(p.usd), tone="best" if p is best else "plain")
+        Measure(label(p), many * p.usd, show_usd(many * p.usd), tone="best" if p is best else "plain")
         for p in plans
         if p.usd is not None
     )
@@ -33,15 +34,15 @@ def label(p: Plan) -> str:
     return f"{together(p.technique, p.form)} on {p.gpu}"
 
 
-def pareto(plans: Sequence[Plan]) -> Chart:
-    """Return plans as points: cost, and quality lost; one series a technique, each point with its plan's name."""
-    known = [(p, p.usd, 100 * p.quality.drop) for p in plans if p.usd is not None and p.quality.drop is not None]
+def pareto(plans: Sequence[Plan], many: float, end: str) -> Chart:
+    """Return plans as points: cost of so many queries, and quality lost; one series a technique, points named."""
+    known = [(p, many * p.usd, 100 * p.quality.drop) for p in plans if p.usd is not None and p.quality.drop is not None]
     series = tuple(
         Series(in_words(technique), usd, lost, joined=False, names=tuple(p.label for p in chosen))
         for technique in dict.fromkeys(p.technique for p, *_ in known)
         for chosen, usd, lost in [zip(*(row for row in known if row[0].technique == technique), strict=True)]
     )
-    return Chart("Cost against quality", "USD a query", "quality lost [%]", series, log=False, picture=True)
+    return Chart("Cost against quality", f"USD {end}", "quality lost [%]", series, log=False, picture=True)
 
 
 #: plans a load is shown with
@@ -57,6 +58,7 @@ def what_if(plans: Sequence[tuple[float, Sequence[Plan]]], asked: Recommendation
     """
     if not plans or asked.site is None:
         return
+    many = priced_by(asked.per_query or 0.0)[0]
     loads = tuple(factor for factor, _ in plans)
     yield WhatIf(
         "What if the load or the rent were different",
@@ -67,7 +69,7 @@ def what_if(plans: Sequence[tuple[float, Sequence[Plan]]], asked: Recommendation
             Slider("rent", "Rent, of today's [%]", low=RENTS[0], high=RENTS[1], step=5, start=100),
         ),
         (
-            Readout("usd", "Cost of a query [USD]", ("rent",)),
+            Readout("usd", said_per_query("Cost of a query [USD]", asked.per_query), ("rent",)),
             Readout("gpus", "GPUs"),
             Readout("ttft", f"TTFT at P{100 * asked.demand.limits.percentile:g} [ms]"),
         ),
@@ -76,7 +78,7 @@ def what_if(plans: Sequence[tuple[float, Sequence[Plan]]], asked: Recommendation
             {
                 "plan": together(p.technique, p.form),
                 "load": factor,
-                "usd": None if p.usd is None else p.usd / 100,
+                "usd": None if p.usd is None else many * p.usd / 100,
                 "gpus": p.gpus,
                 "ttft": 1e3 * p.ttft,
             }

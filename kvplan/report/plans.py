@@ -84,10 +84,13 @@ PLAN = (
 )  # fmt: skip
 
 
-def plans_table(title: str, plans: Sequence[Plan], limits: Limits, best: Plan | None) -> Table:
-    """Return plans side by side; the recommended one alone is marked as the best."""
+def plans_table(
+    title: str, plans: Sequence[Plan], limits: Limits, best: Plan | None, like: float | None = None
+) -> Table:
+    """Return plans side by side, costs at the scale of one `like` this [USD]; the recommended one is marked as best."""
     keys = 3 if any(p.form for p in plans) else 2  # technique, GPU and weights tell plans apart
-    return table(title, columns(plans, limits), plans, keys=keys, tone=lambda p: "best" if p == best else "plain")
+    columned = columns(plans, limits)
+    return table(title, columned, plans, keys=keys, tone=lambda p: "best" if p == best else "plain", like=like)
 
 
 def off_front(plan: Plan | None, front: Sequence[Plan], objective: str) -> Text | None:

@@ -89,12 +89,12 @@ def page(r: Recommendation) -> Page:
         terms_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
-        plans_table(GPUS if r.plan else BARRED, gpus[: max(SHOWN, r.named)], limits, r.plan)
+        plans_table(GPUS if r.plan else BARRED, gpus[: max(SHOWN, r.named)], limits, r.plan, r.per_query)
         if r.alternatives and gpus
         else None,
-        plans_table(KINDS, kinds[:SHOWN], limits, r.plan) if r.plan and len(kinds) > 1 else None,
+        plans_table(KINDS, kinds[:SHOWN], limits, r.plan, r.per_query) if r.plan and len(kinds) > 1 else None,
         legend(marked, limits) if r.alternatives else None,
-        plans_table(FRONT, r.front[:SHOWN], limits, r.plan) if len(r.front) > 1 else None,
+        plans_table(FRONT, r.front[:SHOWN], limits, r.plan, r.per_query) if len(r.front) > 1 else None,
         off_front(r.plan, r.front, r.objective) if len(r.front) > 1 else None,
         notes("What cannot be used", merged((named(x), x.reason) for x in r.rejected)),
         notes("Speculative decoding", speculative(r.plan)),
@@ -150,8 +150,9 @@ def waiting(r: Recommendation, plan: Plan) -> str:
         return f"{arrivals} {hit}: every request begins with them."
     of = show_percent(w.prefix_share)
     how = (
-        f"of {of} if nothing were evicted: the least recently used prefix leaves first, requests that run come before"
-        f" prefixes, questions to one follow after {show_time(w.between_questions)} on average and go to one replica"
+        f"of {of} if nothing were evicted: the least recently used prefix leaves first, running requests take memory "
+        f"before prefixes, and the next question to a prefix follows {show_time(w.between_questions)} later on average,"
+        " at the same replica"
     )
     return f"{arrivals} {hit}, {how}."
 

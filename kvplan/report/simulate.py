@@ -223,6 +223,8 @@ def legend(s: Simulated) -> Iterator[str]:
     copied = ", on decode replicas copied to the host and back" if c.reload else ""
     again = "no request is preempted" if c.reserving else f"preempted requests are recomputed{copied}"
     yield f"At most {c.chunk:,} tokens and {c.most:,} sequences a step; {kind}; {again}."
+    if o.asked.extent.ranked:
+        yield "Priorities: the lowest number is admitted first, and preempted last; the times are of all requests."
     if o.asked.warm:
         yield f"{show_time(o.asked.warm)} before these requests warm up queues and caches and are not counted."
     if o.asked.extent.chain and not o.asked.server.split:

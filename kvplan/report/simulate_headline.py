@@ -5,7 +5,7 @@ from kvplan.kv.spelling import clause
 from kvplan.planning.simulate import BURST
 from kvplan.planning.simulated import Bin, Replayed
 from kvplan.report.blocks import sentence
-from kvplan.report.load import limit
+from kvplan.report.load import are_kept, limit
 from kvplan.units import MINUTE, show_count, show_number, show_percent, show_time
 
 #: share of their time at work below which replicas are idle, and room below a limit [share] that is little
@@ -78,7 +78,7 @@ def answer(s: Simulated) -> list[str]:
         if beyond and not o.refused:
             lines.append(f"{longest(o)} longer than that; try {faster(o)} or another limit.")
     else:
-        lines.append(f"{kept} is kept at {at}. {nearest(o)}")
+        lines.append(f"{are_kept(kept)} at {at}. {nearest(o)}")
         if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:
             lines.append(f"In {busy_minute(o, b)}.")
     return lines

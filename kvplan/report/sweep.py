@@ -96,7 +96,8 @@ def where(swept: Swept) -> str:
         return f"There are no points in {swept.folder} yet: the same without so_far= asks them."
     new = f"{show_count(swept.asked, 'point')} asked now, in {show_time(swept.seconds)}."
     took = new if swept.asked else "Nothing was asked now."
-    gone = f" {show_count(swept.superseded, 'row')} that it asks no more went to {swept.folder}/_superseded."
+    rows = show_count(swept.superseded, "row")
+    gone = f" {rows} of points that the study no longer asks went to {swept.folder}/_superseded."
     aside = gone if swept.superseded else ""
     if swept.summary.strangers:
         rows = show_count(swept.summary.strangers, "row")

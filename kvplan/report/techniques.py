@@ -211,14 +211,16 @@ def refused(t: TechniqueSurvey) -> Iterator[str]:
 
 def page(t: TechniqueSurvey) -> Page:
     """Return the report."""
+    first, *others = advice(t)
     served = (f"{w.row.technique}: {'; '.join(w.engines)}" for w in t.rows[1:] if w.engines)
     return Page.of(
-        Text(headline(t), "answer"),
+        Text(first, "answer"),
+        Text(headline(t), "quiet"),
         *(Text(f"Note: {warning}.", "warning") for warning in t.warnings),
         table("", columns(), t.rows, tone=lambda w: "best" if w.here and w.row.feasible else "plain"),
         Text(LEGEND, "quiet"),
         drawn(t),
-        notes("What to choose", advice(t)),
+        notes("Of the others", others),
         Text(caption) if (caption := images(t)) else None,
         *tier_blocks(t),
         notes("What the losses rest on", rests(t)),

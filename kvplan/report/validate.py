@@ -6,7 +6,7 @@ from typing import Any
 from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
 from kvplan.measuring.serving.predict import PredictedRow
-from kvplan.report.blocks import Column, Json, Notes, Page, Table, notes, records, schema, table
+from kvplan.report.blocks import Column, Json, Notes, Page, Table, Text, notes, records, schema, table
 from kvplan.units import show_count, show_percent, show_time
 
 #: what names a group of rows of kernels, and of end-to-end rows
@@ -101,12 +101,24 @@ ROW = (
 )
 
 
+def answer(what: str, whole: Residuals) -> Text:
+    """Return how far predictions of all rows are off, and how often their intervals hold."""
+    side = "" if not whole.bias else ", most too low" if whole.bias < 0 else ", most too high"
+    return Text(
+        f"{what}: predictions are {percent(whole.median)} off the {show_count(whole.rows, 'measured time')} at the "
+        f"median, {percent(whole.p90)} at P90{side}; {show_percent(whole.coverage)} are inside their 80 % interval.",
+        "answer",
+    )
+
+
 def page(errors: KernelErrors | ServerErrors) -> Page:
     """Return the report of `kvplan validate`: a table of kernels, or few rows of servers and a table a metric."""
     if isinstance(errors, KernelErrors):
         title = f"{errors.kind}: predicted against measured"
-        return Page.of(error_table(title, KERNEL, errors.groups), notes("", [LEGEND]))
+        table_of_errors = error_table(title, KERNEL, errors.groups)
+        return Page.of(answer(errors.kind, errors.groups[-1]), table_of_errors, notes("", [LEGEND]))
     return Page.of(
+        (answer(name, g[-1]) for name, g in errors.metrics.items() if g),
         table("measured and predicted", ROW, errors.few) if errors.few else None,
         *(
             error_table(f"{name}: predicted against measured", SERVER, g, ROOFLINE)

@@ -169,7 +169,7 @@ def bar_axis(title: str, values: Iterable[float] = (1.0,)) -> Json:
     """Return the axis of bars, which begins at zero."""
     return {
         "field": "value", "type": "quantitative", "title": label(title), "scale": from_zero(values),
-        "axis": {"labelExpr": NUMBER, "tickCount": 5},
+        "axis": {"labelExpr": NUMBER, "labelSeparation": 8, "tickCount": 5},
     }  # fmt: skip
 
 

@@ -113,15 +113,21 @@ def fitted(table: Table, width: int) -> list[tuple[Table, list[int]]]:
         if (widths := widths_of(tried, width, least)) is not None:
             return [(tried, widths)]
     keys = list(range(bare.keys))
-    parts, taken = [], list(keys)
+    parts: list[Table] = []
+    taken = list(keys)
     for column in range(bare.keys, len(bare.headings)):
         more = [*taken, column]
         if widths_of(only(bare, more), width, NARROWEST) is None and taken != keys:
-            parts.append(only(bare, taken))
+            parts.append(only(bare, taken, title=continued(table, len(parts))))
             more = [*keys, column]
         taken = more
-    parts.append(only(bare, taken, title=f"{table.title} (continued)" if table.title else ""))
+    parts.append(only(bare, taken, title=continued(table, len(parts))))
     return [(part, widths_of(part, width, NARROWEST) or squeezed(part, width)) for part in parts]
+
+
+def continued(table: Table, before: int) -> str:
+    """Return the title of a part of a table with so many parts before it."""
+    return f"{table.title} (continued)" if table.title and before else table.title
 
 
 def without_pictures(table: Table) -> Table:

@@ -10,6 +10,9 @@ const drawing = [...document.querySelectorAll("[data-spec]")].map(async (place) 
       ...spec.config, legend: { ...legend, columns: 1, labelLimit: place.clientWidth - 100 },
       axis: { ...axis, labelLimit: place.clientWidth * 0.35 }, axisX: { ...axisX, titleLimit: place.clientWidth * 0.6 },
     };
+    for (const { encoding } of [spec, ...spec.layer ?? []]) {  // and a long title of an axis goes on below
+      if (encoding?.x?.title?.length > 28) { encoding.x = { ...encoding.x, title: halves(encoding.x.title) }; }
+    }
     const y = spec.encoding?.y;
     if (y?.type === "nominal") {  // names of bars go on below after a comma or before " on ", both lines about the bar's middle
       const axis = {
@@ -25,6 +28,12 @@ const drawing = [...document.querySelectorAll("[data-spec]")].map(async (place) 
     studies.set(place.dataset.study, [...(studies.get(place.dataset.study) ?? []), view]);
   }
 });
+function halves(words) {
+  const spaces = [...words.matchAll(/ /g)].map((found) => found.index);
+  const middle = Math.min(...spaces.map((place) => Math.abs(place - words.length / 2)));
+  const at = spaces.find((place) => Math.abs(place - words.length / 2) === middle);
+  return at === undefined ? words : [words.slice(0, at), words.slice(at + 1)];
+}
 function valueOf(input) {
   return input.tagName === "SELECT" ? JSON.parse(input.value) : Number(input.value);
 }
