@@ -158,7 +158,7 @@ def judged(demand: Demand, one: Candidates) -> Candidates:
 def usd_of(demand: Demand, home: GpuGrid, gpus: Array, gpu_seconds: Array) -> Array:
     """Return what a query costs: GPUs, a model that is converted, and the tiers that prefixes are kept on. [USD]"""
     usd = usd_per_query(demand, home.site.cost, gpus, gpu_seconds) + converting(demand, home.grid, home.site)
-    return usd + kept_cost(demand, home.grid.configurations, gpus)
+    return usd + kept_cost(demand, home.grid.configurations, gpus, home.site)
 
 
 @dataclass(frozen=True, kw_only=True)

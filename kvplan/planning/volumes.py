@@ -70,7 +70,7 @@ class Volumes:
         gpus = (replicas + demand.spares) * one.grid.each[self.rows]
         each, shapes = replace(demand, mean=1.0), [one.grid.configurations[k] for k in self.rows]
         usd = usd_per_query(each, one.site.cost, gpus, np.minimum(working, gpus))
-        usd = usd + converting(each, one.grid, one.site)[self.rows] + kept_cost(each, shapes, gpus)
+        usd = usd + converting(each, one.grid, one.site)[self.rows] + kept_cost(each, shapes, gpus, one.site)
         bound = np.inf if demand.limits.gpus is None else demand.limits.gpus
         return np.where(gpus <= bound, usd, np.inf)
 
@@ -110,7 +110,7 @@ def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: fl
     rows = np.flatnonzero(usable.any(axis=1))
     each, shapes, gpus = replace(demand, mean=1.0), [one.grid.configurations[k] for k in rows], one.grid.each[rows]
     assert one.site.cost is not None
-    usd = (gpus * one.site.cost.rate(None) + kept_cost(each, shapes, gpus))[:, 0]
+    usd = (gpus * one.site.cost.rate(None) + kept_cost(each, shapes, gpus, one.site))[:, 0]
     enough = demand.peak / demand.mean * (1 + demand.headroom) * demand.waits_at[0] * usd / charge
     g = Volumes(demand=demand, one=one, rows=rows, usable=usable[rows], keeps=enough, breaks=enough)
     most = np.where(g.usable, full_rates(g), 0.0).max(axis=1)
