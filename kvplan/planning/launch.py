@@ -210,7 +210,7 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
         if n.host_stated:
             rests = f"{show_percent(1 - RESERVE)} of what the price of {n.gpu} states: the rest is the system's"
         else:
-            rests = f"an assumption, as no offer of {n.gpu} that counts says what it has: ask for one with so much besides"
+            rests = f"an assumption, as the offer of {n.gpu} does not say what it has: ask for one with so much besides"
         yield f"each replica keeps {size} of prefixes in host memory, {rests}"
     if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
