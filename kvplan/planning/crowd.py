@@ -18,6 +18,8 @@ from kvplan.planning.grid import AlikePrompts, Between
 from kvplan.planning.prompts import kept_prefixes
 
 Array = Any
+#: a rate that is as good as none [1/s]
+TINY = 1e-12
 #: candidates of one group that fit: their rows in the group, and their loads
 Places = tuple[Array, Array]
 
@@ -88,6 +90,12 @@ class Crowd:
     def replicas(self, served: Served) -> Array:
         """Return how many replicas carry the demand, without spares."""
         return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.gpu_grid.requests - 1e-9), 1.0)
+
+    def filled(self, replicas: Array) -> Array:
+        """Return the mean load over the most that so many replicas of a configuration work off."""
+        home, (served, _, _) = self.gpu_grid, self.steady
+        most = np.where(home.fits, home.requests / served.cycle, 0.0).max(axis=1, keepdims=True)
+        return self.demand.peak * (1 + self.demand.headroom) / np.maximum(replicas * most, TINY)
 
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.serving import Served
-from kvplan.planning.certainty import certainty
+from kvplan.planning.certainty import certainty, chance
 from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.converting import converting
 from kvplan.planning.crowd import Crowd, Places
@@ -56,7 +56,7 @@ class Candidates:
     ttft: Array
     tpot: Array  #: [s/token]
     e2e: Array  #: [s]
-    #: probability that the latency limits are kept
+    #: probability that the latency limits are kept, and that an offline load is worked off as fast as it comes
     sure: Array
     #: share of the shared prefixes still in memory when they are asked for again
     kept: Array
@@ -117,7 +117,7 @@ class Candidates:
     def under(self, demand: Demand) -> "Candidates":
         """Return the same candidates, with the replicas they have, judged by the limits of another demand."""
         times = (self.ttft, self.tpot, self.e2e)
-        sure = certainty(demand, self.site.calibration, self.ttft, self.tpot)
+        sure = certain(demand, self.crowd, self.replicas, self.ttft, self.tpot)
         return replace(self, sure=sure, meets=within(demand.limits, times, self.gpus, sure))
 
 
@@ -142,8 +142,18 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
         running=crowd.full.running, gpu_seconds=crowd.full.gpu_seconds, gpus=replicas, usd=replicas, ttft=ttft,
         tpot=tpot, e2e=ttft, sure=ttft, kept=kept, meets={},
     )  # fmt: skip
-    one = judged(demand, replace(one, sure=certainty(demand, one.site.calibration, ttft, tpot)))
+    one = judged(demand, replace(one, sure=certain(demand, crowd, replicas, ttft, tpot)))
     return one if demand.workload.offline else between_loads(demand, crowd, one)
+
+
+def certain(demand: Demand, crowd: Crowd, replicas: Array, ttft: Array, tpot: Array) -> Array:
+    """Return the probability that the limits of time are kept, and that replicas keep up with an offline load.
+
+    Nobody waits for that, so that its replicas may be full: where steps take longer than predicted they fall behind.
+    """
+    c = crowd.gpu_grid.site.calibration
+    sure = certainty(demand, c, ttft, tpot)
+    return np.minimum(sure, chance(crowd.filled(replicas), 1.0, c.tpot)) if demand.workload.offline else sure
 
 
 def judged(demand: Demand, one: Candidates) -> Candidates:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from kvplan.money.api import MOST, BreakEven, Curve, Tokens, api_cost, between_bounds, lowest_volume
+from kvplan.planning.certainty import behind
 from kvplan.planning.configurations import Pair
 from kvplan.planning.converting import converting
 from kvplan.planning.demand import Demand
 from kvplan.planning.offloading import kept_cost
 from kvplan.planning.plan import TIE
-from kvplan.planning.search import GPUS, Candidates, keeps_times, usd_per_query
+from kvplan.planning.search import CERTAINTY, GPUS, Candidates, keeps_times, usd_per_query
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY
 
@@ -106,7 +107,7 @@ def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: fl
     usable = one.fits & one.of(pairs)
     if demand.workload.offline:
         for name, met in one.meets.items():
-            usable = usable & (met | (name == GPUS))
+            usable = usable & (met | (name in (GPUS, CERTAINTY)))
     rows = np.flatnonzero(usable.any(axis=1))
     each, shapes, gpus = replace(demand, mean=1.0), [one.grid.configurations[k] for k in rows], one.grid.each[rows]
     assert one.site.cost is not None
@@ -115,7 +116,10 @@ def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: fl
     g = Volumes(demand=demand, one=one, rows=rows, usable=usable[rows], keeps=enough, breaks=enough)
     most = np.where(g.usable, full_rates(g), 0.0).max(axis=1)
     g = replace(g, breaks=most).taken(enough < most)
-    return replace(g, keeps=g.breaks, timed=True) if demand.workload.offline else g
+    if not demand.workload.offline:
+        return g
+    slowest = behind(demand.limits.confidence, one.site.calibration.tpot)
+    return replace(g, keeps=g.breaks / slowest, breaks=g.breaks / slowest, timed=True)
 
 
 def timed(g: Volumes) -> Volumes:
