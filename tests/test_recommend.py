@@ -50,6 +50,7 @@ from kvplan.planning.sizing import MOST, bracket
 from kvplan.planning.speculation import Speculation
 from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss
+from kvplan.report.choices import remedies_words
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
@@ -1518,3 +1519,17 @@ def test_fewer_replicas_are_sought_on_the_gpus_that_are_left_beside_the_spares()
     assert bracket(crowd, keeps, np.array([12.0])).rows.size == 0
     found = bracket(crowd, keeps, np.array([13.0]))
     assert (found.low.tolist(), found.high.tolist(), found.columns.tolist()) == ([4.0], [10.0], [1])
+
+
+def test_across_confidences_a_looser_question_never_costs_more_and_a_surer_plan_says_so() -> None:
+    """Unasked, a TTFT of 70 ms gets the surest plan there is; 91 ms reach 90 % and cost more, and why is said."""
+    ask = {"model": "llama3.1-8b", "gpus": "h100", "techniques": "baseline", "weights": "fp8", "on": ON}
+    unasked = kvplan.recommend("chat", ttft=0.07, **ask)
+    share, usd = unasked.demand.limits.confidence, unasked.plan.usd
+    assert unasked.sought == 0.9 > share and unasked.remedies[0].plan.usd > usd
+    (tight, loose), (sure_tight, sure_loose) = (
+        [kvplan.recommend("chat", confidence=c, ttft=ttft, **ask).plan for ttft in (0.07, 0.091)] for c in (share, 0.9)
+    )
+    assert tight.usd == usd and loose.usd <= usd * (1 + TIE), "a looser limit at one confidence"
+    assert sure_tight is None and loose.usd <= sure_loose.usd * (1 + TIE), "a lower confidence under one limit"
+    assert f"with confidence={share:.0%} a looser limit never costs more" in remedies_words(unasked).text
