@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import replace
+from inspect import signature
 from itertools import pairwise
 
 import pytest
 
 import kvplan
+from kvplan.cli.load import ASKED
 from kvplan.errors import SpecError
 from kvplan.planning.capacity import greatest, rounded_down
+from kvplan.planning.remedies import TIMES
 
 ON = "2026-11-24"
 QUESTIONS = [
@@ -144,3 +147,12 @@ def test_the_most_of_an_uncompressed_cache_says_what_fp8_serves() -> None:
     (said,) = [w for w in found.warnings if "technique=fp8" in w]
     assert f"{packed.queries_per_day:,.0f} queries a day" in said
     assert not any("technique=" in w for w in packed.warnings)
+
+
+def test_every_limit_that_a_change_may_name_can_be_asked_for(run) -> None:
+    """Medical summaries on 8 L40S were told to move the limit of the whole request, which the command did not take."""
+    assert {*TIMES} <= {*signature(kvplan.capacity).parameters} & {*ASKED}
+    ask = ("load", "-m", "llama3.1-8b", "-g", "h100", "--on", ON)
+    some, more = (run(*ask, "-w", "chat", "--gpus", "4", "--e2e", limit, "--json") for limit in ("3s", "30s"))
+    assert some.json["queries_per_day"] < more.json["queries_per_day"] and "end-to-end" in some.json["bound_by"]
+    assert run(*ask, "--isl", "9", "--osl", "9", "--e2e", "20s").code == 2
