@@ -290,6 +290,18 @@ def test_trying_everything_agrees(seed: int, spares: int, unit: int) -> None:
     assert (found.usd if found.uses else float("inf")) == pytest.approx(truth, rel=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_no_replica_too_many_where_pieces_are_not_exact(seed: int) -> None:
+    """Two types that cannot serve all alone, with 8 to 24 replicas each for all: trying everything costs no less."""
+    rng = np.random.default_rng(seed)
+    g = group(asked(d=demand(float(rng.choice([5.0, 40.0, 200.0])), offline=False, spares=seed % 2)))
+    most = float(g.demand.in_flight(1.0))
+    cols = [column(g, gpu, requests=most / float(rng.uniform(8, 24))) for gpu in ("h100-sxm", "l40s")]
+    stock = {c.site.gpu.name: c.full + c.spares - int(rng.integers(1, 6)) for c in cols}
+    found = solve(cols, stock)
+    assert found.uses and found.usd == pytest.approx(slowly(cols, stock), rel=1e-9)
+
+
 # -- spares and whole servers ---------------------------------------------------------------------
 
 
