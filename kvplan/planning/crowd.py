@@ -91,11 +91,16 @@ class Crowd:
         """Return how many replicas carry the demand, without spares."""
         return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.gpu_grid.requests - 1e-9), 1.0)
 
-    def filled(self, replicas: Array) -> Array:
-        """Return the mean load over the most that so many replicas of a configuration work off."""
+    def filled(self, replicas: Array, rows: Array | None = None) -> Array:
+        """Return the load over the most that so many replicas work off: of all rows, or of some one by one."""
+        load = self.demand.peak * (1 + self.demand.headroom) if self.demand.workload.offline else self.rate(1.0)
+        return load / np.maximum(replicas * (self.most_rate if rows is None else self.most_rate[rows, 0]), TINY)
+
+    @cached_property
+    def most_rate(self) -> Array:
+        """The requests a second that a full replica of each configuration serves, as a column. [1/s]"""
         home, (served, _, _) = self.gpu_grid, self.steady
-        most = np.where(home.fits, home.requests / served.cycle, 0.0).max(axis=1, keepdims=True)
-        return self.demand.peak * (1 + self.demand.headroom) / np.maximum(replicas * most, TINY)
+        return np.where(home.fits, home.requests / served.cycle, 0.0).max(axis=1, keepdims=True)
 
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""

@@ -24,7 +24,6 @@ from kvplan.planning.offloading import kept_cost
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
 from kvplan.planning.sizing import sized
-from kvplan.specs.calibration import Calibration
 from kvplan.specs.workload import Workload
 
 Array = Any
@@ -56,7 +55,7 @@ class Candidates:
     ttft: Array
     tpot: Array  #: [s/token]
     e2e: Array  #: [s]
-    #: probability that the latency limits are kept, and that an offline load is worked off as fast as it comes
+    #: probability that the latency limits are kept, and that replicas keep up where waits have no limit
     sure: Array
     #: share of the shared prefixes still in memory when they are asked for again
     kept: Array
@@ -146,14 +145,19 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
     return one if demand.workload.offline else between_loads(demand, crowd, one)
 
 
-def certain(demand: Demand, crowd: Crowd, replicas: Array, ttft: Array, tpot: Array) -> Array:
-    """Return the probability that the limits of time are kept, and that replicas keep up with an offline load.
+def certain(
+    demand: Demand, crowd: Crowd, replicas: Array, ttft: Array, tpot: Array, rows: Array | None = None
+) -> Array:  # fmt: skip
+    """Return the probability that the limits of time are kept, and that replicas keep up where waits have no limit.
 
-    Nobody waits for that, so that its replicas may be full: where steps take longer than predicted they fall behind.
+    Of all configurations, or of some `rows` one by one. Such replicas may be full: where steps take longer than
+    predicted they fall behind.
     """
-    c = crowd.gpu_grid.site.calibration
+    c, limits = crowd.gpu_grid.site.calibration, demand.limits
     sure = certainty(demand, c, ttft, tpot)
-    return np.minimum(sure, chance(crowd.filled(replicas), 1.0, c.tpot)) if demand.workload.offline else sure
+    if not demand.workload.offline and (limits.ttft is not None or limits.e2e is not None):
+        return sure
+    return np.minimum(sure, chance(crowd.filled(replicas, rows), 1.0, c.tpot))
 
 
 def judged(demand: Demand, one: Candidates) -> Candidates:
@@ -204,8 +208,8 @@ def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
     for name, met in one.meets.items():
         keeps &= met | (name == GPUS)
 
-    def quick(rows: Array, ttft: Array, tpot: Array) -> Array:
-        return keeps_times(demand, one.site.calibration, ttft, tpot)
+    def quick(rows: Array, ttft: Array, tpot: Array, replicas: Array) -> Array:
+        return keeps_times(demand, crowd, rows, replicas, ttft, tpot)
 
     found = sized(crowd, keeps, quick, fewest_gpus(demand, one))
     if found is None:
@@ -220,14 +224,15 @@ def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
         running=placed(one.running, at, work.running), replicas=placed(one.replicas, at, found.replicas),
         gpu_seconds=placed(one.gpu_seconds, at, work.gpu_seconds), ttft=placed(one.ttft, at, found.ttft),
         tpot=placed(one.tpot, at, found.tpot), kept=placed(one.kept, at, found.kept),
-        sure=placed(one.sure, at, certainty(demand, one.site.calibration, found.ttft, found.tpot)),
+        sure=placed(one.sure, at, certain(demand, crowd, found.replicas, found.ttft, found.tpot, at[0])),
     ))  # fmt: skip
 
 
-def keeps_times(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array:
-    """Return which times at the percentile keep every limit but that of the number of GPUs. [s]"""
+def keeps_times(demand: Demand, crowd: Crowd, rows: Array, replicas: Array, ttft: Array, tpot: Array) -> Array:
+    """Return which times of replicas at the percentile keep every limit but that of the number of GPUs. [s]"""
     e2e = ttft + tpot * demand.workload.output.quantile(demand.limits.percentile)
-    met = within(demand.limits, (ttft, tpot, e2e), np.zeros(np.shape(ttft)), certainty(demand, c, ttft, tpot))
+    sure = certain(demand, crowd, replicas, ttft, tpot, rows)
+    met = within(demand.limits, (ttft, tpot, e2e), np.zeros(np.shape(ttft)), sure)
     return np.logical_and.reduce([met[name] for name in met if name != GPUS])
 
 

@@ -89,8 +89,9 @@ def keeping(g: Volumes, rates: Array, full: bool) -> Array:
     last = np.where(g.usable, loads, -1).max(axis=1)
     columns = last if full else np.where(enough.any(axis=1), np.argmax(enough, axis=1), last)
     with np.errstate(all="ignore"):
-        ttft, tpot, *_ = one.crowd.at((g.rows, columns), one.crowd.rate(1.0) / rates)
-        return np.asarray(keeps_times(g.demand, one.site.calibration, ttft, tpot))
+        replicas = one.crowd.rate(1.0) / rates
+        ttft, tpot, *_ = one.crowd.at((g.rows, columns), replicas)
+        return np.asarray(keeps_times(g.demand, one.crowd, g.rows, replicas, ttft, tpot))
 
 
 def full_rates(g: Volumes) -> Array:
