@@ -216,15 +216,18 @@ def show_energy(value: float) -> str:
     return scaled(value, units, 0 if amount >= 100 else 1 if amount >= 10 else 2)
 
 
-def show_usd(value: float) -> str:
-    """Return money with cents above a dollar, three significant digits below and two below a hundredth of a cent."""
+def show_usd(value: float, more: int = 0) -> str:
+    """Return money with cents above a dollar, three significant digits below and two below a hundredth of a cent.
+
+    `more` are digits beyond these.
+    """
     if value >= 100:
-        return f"${value:,.0f}"
+        return f"${value:,.{more}f}"
     if value >= 1:
-        return f"${value:,.2f}"
+        return f"${value:,.{2 + more}f}"
     if abs(value) >= 1e-4 or not value:
-        return f"${value:#.3g}"
-    return f"${value:.{1 - floor(log10(abs(value)))}f}" if abs(value) >= LEAST_USD else f"${value:.1g}"
+        return f"${value:#.{3 + more}g}"
+    return f"${value:.{1 + more - floor(log10(abs(value)))}f}" if abs(value) >= LEAST_USD else f"${value:.1g}"
 
 
 #: below it money is written with an exponent [USD]

@@ -85,6 +85,12 @@ def test_no_verdict_is_written_down() -> None:
     assert not any(word in str(e.get("note", "")) for e in raw["claims"] for word in VERDICTS)
 
 
+def test_a_ratio_follows_from_the_times_and_costs_beside_it(article) -> None:
+    """11.8 s / 11.8 s are not 1.01x, nor are $0.115 over $0.115 0.99x."""
+    same = re.compile(r"(\S+(?: s| ms)?)(?: per query[^/]*)? / \1(?: at list price)? = (?!1\.00x)")
+    assert not [x for judged in article.values() for x in [same.search(judged.arithmetic)] if x]
+
+
 def test_every_claim_has_a_verdict_arithmetic_and_a_source(article) -> None:
     for v in article.values():
         assert v.verdict in VERDICTS and len(v.arithmetic) > 10 and v.claim.source.ref

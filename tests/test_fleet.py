@@ -1,6 +1,8 @@
 """Fleets: cases worked by hand, a slow twin that tries everything, the file, and what is printed."""
 
+import ast
 import os
+import re
 from dataclasses import replace
 from itertools import pairwise, product
 from math import ceil, sqrt
@@ -28,6 +30,7 @@ from kvplan.planning.fleet.options import (
 )
 from kvplan.planning.fleet.plan import plan
 from kvplan.planning.fleet.program import choose, covered, quiet, ranges, unused
+from kvplan.planning.fleet.remedies import FleetRemedy, least_moved
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.search import search
 from kvplan.planning.site import Limits, Site
@@ -285,6 +288,18 @@ def test_trying_everything_agrees(seed: int, spares: int, unit: int) -> None:
         stock = {gpu: n + 3 for gpu, n in stock.items()}
     found, truth = solve(cols, stock), slowly(cols, stock)
     assert (found.usd if found.uses else float("inf")) == pytest.approx(truth, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_replica_too_many_where_pieces_are_not_exact(seed: int) -> None:
+    """Two types that cannot serve all alone, with 8 to 24 replicas each for all: trying everything costs no less."""
+    rng = np.random.default_rng(seed)
+    g = group(asked(d=demand(float(rng.choice([5.0, 40.0, 200.0])), offline=False, spares=seed % 2)))
+    most = float(g.demand.in_flight(1.0))
+    cols = [column(g, gpu, requests=most / float(rng.uniform(8, 24))) for gpu in ("h100-sxm", "l40s")]
+    stock = {c.site.gpu.name: c.full + c.spares - int(rng.integers(1, 6)) for c in cols}
+    found = solve(cols, stock)
+    assert found.uses and found.usd == pytest.approx(slowly(cols, stock), rel=1e-9)
 
 
 # -- spares and whole servers ---------------------------------------------------------------------
@@ -661,6 +676,39 @@ def test_without_a_fleet_the_cheapest_change_is_told(run, tmp_path) -> None:
         flag, *value = r["change"].split()
         again = run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json", flag, *value).json["fleet"]
         assert again["usd_per_hour"] == pytest.approx(r["usd_per_hour"], rel=0.001)
+
+
+def test_one_limit_is_moved_as_far_as_it_must_else_the_fewest_at_once() -> None:
+    """Where TTFT takes 2.37 s and TPOT 61.3 ms, neither alone is enough; two digits, and at most a few percent more."""
+
+    def enough(ttft: float, tpot: float, e2e: float = 0.0):
+        def moved(at: dict[str, float], exactly: bool) -> FleetRemedy | None:
+            limits = {"ttft": 0.4, "tpot": 0.025, "e2e": 9.0} | at
+            able = limits["ttft"] >= ttft and limits["tpot"] >= tpot and limits["e2e"] >= e2e
+            return FleetRemedy(change=str(at), usd=1.0, gpus={}) if able else None
+
+        return [ast.literal_eval(r.change) for r in least_moved(Limits(ttft=0.4, tpot=0.025, e2e=9.0), moved)]
+
+    (both,) = enough(2.37, 0.0613)
+    assert set(both) == {"ttft", "tpot"} and 2.4 <= both["ttft"] <= 2.6 and 0.062 <= both["tpot"] <= 0.068
+    (one,) = enough(2.37, 0.02)
+    assert set(one) == {"ttft"} and 2.4 <= one["ttft"] <= 2.6
+    assert enough(50.0, 0.02) == [] and enough(0.1, 0.01) != []
+    assert set(enough(0.5, 0.03, 10.0)[0]) == {"ttft", "tpot", "e2e"}
+
+
+@pytest.mark.slow
+def test_a_change_that_is_named_is_enough_and_costs_what_is_said(run, tmp_path) -> None:
+    """10 H100 are too few for a TTFT of 400 ms and a TPOT of 25 ms, and for either alone."""
+    jobs = "[{workload: rag, model: llama3.1-70b, ttft: 400ms, tpot: 25ms}, {workload: chat, model: llama3.1-8b}]"
+    text = f"gpus: {{h100: 10}}\nworkloads: {jobs}\nbuckets: 2\n"
+    ask = ("-t", "baseline", "--weights", "fp8", "--on", "2026-11-24", "--json")
+    found = run("fleet", written(tmp_path, text), *ask).json
+    (way,) = (r for r in found["remedies"] if "ttft" in r["change"])
+    limits = re.fullmatch(r"(ttft: \S+) and (tpot: \S+) for rag", way["change"])
+    again = run("fleet", written(tmp_path, text.replace("ttft: 400ms, tpot: 25ms", ", ".join(limits.groups()))), *ask)
+    assert again.code == 0 and again.json["fleet"]["usd_per_hour"] == pytest.approx(way["usd_per_hour"])
+    assert found["per_workload"]["reason"] == "too few GPUs are available for all workloads at once"
 
 
 @pytest.mark.slow

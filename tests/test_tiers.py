@@ -1,5 +1,7 @@
 """Tiers of prefix caches: their sizes and times by hand, and what they change in a plan."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,3 +122,45 @@ def test_a_trace_says_how_often_prefixes_are_found(tmp_path) -> None:
     file.write_text(rows[0].replace(', "hash_ids": [0, 1]', ""))
     with pytest.raises(KvplanError, match="names no shared blocks"):
         kvplan.techniques("llama3.1-8b", "doc-qa", techniques="fp8", tp=1, trace=str(file), on=DAY)
+
+
+def test_offloading_keeps_to_the_host_memory_that_the_price_states(tmp_path: Path) -> None:
+    """Nebius lets an L40S with 32 GiB: four fifths are 27.5 GB a GPU, not the 200 GB assumed where nobody says."""
+    asked = {"gpus": "l40s", "ttft": "30s", "techniques": "offload:cpu", "on": DAY}
+    stated = kvplan.recommend("doc-qa", "llama3.1-8b", **asked)
+    mine = tmp_path / "mine.csv"
+    mine.write_text("gpu,price\nl40s,1.5484\n", encoding="utf-8")
+    assumed = kvplan.recommend("doc-qa", "llama3.1-8b", prices=str(mine), **asked)
+    small, large = stated.site.tier("cpu"), assumed.site.tier("cpu")
+    assert small.room == pytest.approx(0.8 * 32 * 2**30) and large is TIERS["cpu"]
+    assert stated.plan.cached_share < assumed.plan.cached_share and stated.needs.host_room == small.room
+    line, other = (next(x for x in a.bill.lines if x.name == "host memory") for a in (stated, assumed))
+    assert line.amount == 0 and line.basis.startswith(
+        "27 GB a GPU for prefixes, 80 % of the host memory that the GPU's"
+    )
+    assert other.amount > 0 and other.basis.startswith("200 GB a GPU for prefixes (assumption), at $0.17")
+    (said,) = (text for text in stated.launch.missing if "host memory" in text)
+    assert said.endswith("80 % of what the price of l40s states: the rest is the system's")
+
+
+def test_host_memory_of_offers_and_servers(tmp_path: Path) -> None:
+    """A GPU's part: as an offer has it, of two offers the smaller, of a server divided by its GPUs."""
+    mine, servers = tmp_path / "mine.yaml", tmp_path / "own.yaml"
+    mine.write_text(
+        "source: {kind: quote, ref: us, date: 2026-01-01}\nprices:\n"
+        "- {gpu: h100, price: 2 USD/h, from: 2026-01-01, host_memory: 90 GB}\n"
+        "- {gpu: h100, price: 3 USD/h, from: 2026-01-01, host_memory: 60 GB}\n"
+    )
+    two = kvplan.estimate("llama3.1-8b", "32k", gpus="h100", prices=str(mine), techniques="offload:cpu", on=DAY)
+    assert two.sites[0].cost.host_memory == 60e9 and two.sites[0].tier("cpu").room == pytest.approx(48e9)
+    assert two.rows[1].cost.lines[-1].amount == 0, "the rent includes it"
+    servers.write_text(
+        "source: {kind: quote, ref: us, date: 2026-01-01}\n"
+        "servers:\n- {gpu: h100, price: 270000 USD, gpus: 8, host_memory: 2 TB}\n"
+    )
+    owned = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", own=str(servers), techniques="fp8", on=DAY)
+    assert owned.site.cost.host_memory == 250e9 and owned.site.tier("cpu").room == pytest.approx(200e9)
+    for written, said in (("5 GB/h", "host_memory: expected"), ("5 MB", "host_memory: ")):
+        mine.write_text(mine.read_text().replace("90 GB", written))
+        with pytest.raises(KvplanError, match=said):
+            kvplan.estimate("llama3.1-8b", "32k", gpus="h100", prices=str(mine), on=DAY)

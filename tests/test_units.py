@@ -142,6 +142,8 @@ def test_two_numbers_are_told_apart_by_as_many_digits_as_it_takes() -> None:
     assert units.show_apart(5.004, 5.0, units.show_time) == ("5.004 s", "5.000 s")
     assert units.show_apart(0.8996, 0.9, units.show_percent) == ("89.96 %", "90.00 %")
     assert units.show_apart(2.0, 2.0, units.show_time) == ("2.0 s", "2.0 s")
+    assert units.show_apart(0.1146, 0.1153, units.show_usd) == ("$0.1146", "$0.1153")
+    assert units.show_apart(123.4, 123.1, units.show_usd) == ("$123.4", "$123.1")
 
 
 def test_numbers_of_any_size_read_without_powers_of_ten() -> None:

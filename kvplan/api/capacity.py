@@ -31,6 +31,7 @@ def capacity(
     weights: str | Iterable[str] = (),
     ttft: float | str | None = None,
     tpot: float | str | None = None,
+    e2e: float | str | None = None,
     percentile: float | str | None = None,
     confidence: float | str | None = None,
     spares: int | None = None,
@@ -57,7 +58,7 @@ def capacity(
     limits = Limits(
         ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
         tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
-        e2e=asked.slo.e2e,
+        e2e=values.limit(e2e, asked.slo.e2e, "e2e"),
         percentile=percentile_of(percentile, asked),
         confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=True,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import islice
 from math import ceil
+from typing import Any
 
 from kvplan import catalog
 from kvplan.api.simulate import tiered
@@ -22,12 +23,12 @@ ENOUGH, SHORTEST = 20_000, 10 * MINUTE
 BEYOND = 200
 
 
-def confirmed(answer: Recommendation, day: str, profile: str) -> tuple[Confirmation, ...]:
+def confirmed(answer: Recommendation, day: str, profile: str, **paid: Any) -> tuple[Confirmation, ...]:
     """Return what simulations say of the best plan and the runner-up; nothing where there is no plan, or too little
-    comes to it (`unconfirmed`)."""
+    comes to it (`unconfirmed`); `paid` are the terms of GPUs that `site` takes."""
     if answer.plan is None or too_few(answer):
         return ()
-    return tuple(each(answer, plan, day, profile) for plan in rivals(answer.plan, answer.alternatives))
+    return tuple(each(answer, plan, day, profile, **paid) for plan in rivals(answer.plan, answer.alternatives))
 
 
 def too_few(answer: Recommendation) -> bool:
@@ -65,18 +66,20 @@ def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
     return [best, *islice(apart, 1)]
 
 
-def each(answer: Recommendation, plan: Plan, day: str, profile: str) -> Confirmation:
+def each(answer: Recommendation, plan: Plan, day: str, profile: str, **paid: Any) -> Confirmation:
     """Return what a simulation at the rate of its busiest hour says of a plan."""
-    return confirm(answer.demand, plan, asked_of(answer, plan, day, profile))
+    return confirm(answer.demand, plan, asked_of(answer, plan, day, profile, **paid))
 
 
-def asked_of(answer: Recommendation, plan: Plan, day: str, profile: str, seed: int = 0) -> Asked:
+def asked_of(
+    answer: Recommendation, plan: Plan, day: str, profile: str, seed: int = 0, **paid: Any
+) -> Asked:  # fmt: skip
     """Return the simulation of a plan at its busiest hour's rate, under a router that knows the replicas."""
     demand = answer.demand
     stream = at_peak(demand.workload, min(duration(answer), LONGEST), seed=seed)
     place = site(
         catalog.gpu(plan.gpu), demand.model, day, engine=plan.engine, profile=profile, parallel=plan.parallel,
-        weights=plan.form,
+        weights=plan.form, **paid,
     )  # fmt: skip
     one = server(
         demand.model, place, technique=plan.technique, prompt=demand.prompt, output=demand.output,

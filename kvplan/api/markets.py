@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
@@ -29,6 +30,11 @@ class Market:
     profile: str  #: of the servers whose rates count
     day: str  #: of the prices
 
+    @property
+    def paid(self) -> dict[str, Any]:
+        """What is paid for a GPU, as parameters of `site`."""
+        return {"price": self.price, "listed": self.listed, "term": self.term, "owned": self.owned}
+
     def served_by(self, engines: Sequence[str]) -> tuple[str, ...]:
         """Return the engines that run on some of the GPUs; raise Incompatible where none does."""
         if kept := tuple(word for word in engines if able(self.gpus, word)):
@@ -41,8 +47,7 @@ class Market:
         barred = {name: why for name, gpu in self.gpus.items() if (why := rules.bars(gpu))}
         places = {
             gpu.name: site(
-                gpu, question.demand.model, self.day, price=self.price, listed=self.listed, term=self.term,
-                owned=self.owned, power=True, engine=engine, profile=self.profile,
+                gpu, question.demand.model, self.day, power=True, engine=engine, profile=self.profile, **self.paid
             )
             for gpu in self.gpus.values() if gpu.name not in barred
         }  # fmt: skip

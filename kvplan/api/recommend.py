@@ -96,7 +96,7 @@ def recommend(
     if answer.plan is None and not answer.remedies:
         answer = smaller(answer, again)
     simulates = values.flag(simulate, "simulate")
-    simulated = confirmed(answer, day, market.profile) if simulates else ()
+    simulated = confirmed(answer, day, market.profile, **market.paid) if simulates else ()
     untold = unconfirmed(answer) if simulates else ""
     return replace(
         answer,

@@ -31,7 +31,7 @@ def terms_of(
             costs[term, place.price.provider] = rent(place.price), said_of(place)
     mine = here.owned or with_power(here, owned, profile).owned
     if mine is not None:
-        costs["owned", ""] = mine, f"servers of {mine.unit} GPUs, bought whole"
+        costs["owned", ""] = mine, f"whole servers of {mine.unit} GPUs; an hour at work"
     return tenures(answer.demand, answer.plan, costs, answer.break_even, answer.bill)
 
 

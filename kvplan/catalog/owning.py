@@ -26,9 +26,10 @@ from kvplan.units import MAX_TOKENS
 #: what every ownership file is completed from
 DEFAULT = "default"
 API_FIELDS = ("model", "serves", "input", "output", "cached", "above", "from", "to", "note", "source")
-SERVER_FIELDS = ("gpu", "price", "gpus", "power", "note", "source")
+SERVER_FIELDS = ("gpu", "price", "gpus", "power", "host_memory", "note", "source")
 #: what a server may cost [USD], hold [GPU] and draw [W]
 COST, GPUS, POWER = ValueRange(1.0, 1e11), ValueRange(1, 1e4), ValueRange(1.0, 1e9)
+MEMORY = ValueRange(1e9, 1e16)
 
 
 def ownership(word: str = DEFAULT) -> Ownership:
@@ -87,10 +88,14 @@ def _servers(raw: Document, location: str) -> tuple[ServerPrice, ...]:
                 price=number(entry["price"], f"{place}: price", COST, "USD"),
                 gpus=count(entry["gpus"], f"{place}: gpus", GPUS),
                 power=number(entry["power"], f"{place}: power", POWER, "W") if "power" in entry else None,
+                host_memory=(
+                    number(entry["host_memory"], f"{place}: host_memory", MEMORY, "B")
+                    if "host_memory" in entry else None
+                ),
                 note=text(entry, "note", place, ""),
                 source=source_of(entry, default, place),
             )
-        )
+        )  # fmt: skip
     return tuple(servers)
 
 

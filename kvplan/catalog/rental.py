@@ -28,11 +28,13 @@ from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
 from kvplan.units import HOUR
 
-PRICE_FIELDS = ("gpu", "provider", "price", "term", "from", "to", "gpus", "note", "source")
+PRICE_FIELDS = ("gpu", "provider", "price", "term", "from", "to", "gpus", "host_memory", "note", "source")
 #: columns of a price list as a table; `gpu` and `price` must be there, an empty cell is as good as none
-CSV_COLUMNS = ("gpu", "price", "currency", "rate", "provider", "term", "from", "to", "gpus", "note")
+CSV_COLUMNS = ("gpu", "price", "currency", "rate", "provider", "term", "from", "to", "gpus", "host_memory", "note")
 #: GPUs that may be let together
 TOGETHER = ValueRange(1, 1e4)
+#: memory that a GPU's part of a server may have [B]
+HOST_MEMORY = ValueRange(1e9, 1e14)
 #: what one unit of a currency may be worth [USD]
 RATE = ValueRange(open=True, most=1e6)
 #: the term of an offer that names none, and the currency everything is counted in
@@ -98,9 +100,16 @@ def price_file(word: str) -> tuple[Price, ...]:
                 note=text(entry, "note", place, ""),
                 source=source_of(entry, default, place),
                 gpus=count(entry["gpus"], f"{place}: gpus", TOGETHER) if "gpus" in entry else 1,
+                host_memory=_host_memory(entry, place),
             )
         )
     return tuple(prices)
+
+
+def _host_memory(entry: Mapping[str, object], place: str) -> float | None:
+    """Return a GPU's part of the server's memory, None where an entry does not say. [B]"""
+    written = entry.get("host_memory")
+    return None if written is None else number(written, f"{place}: host_memory", HOST_MEMORY, "B")
 
 
 def price_table(word: str) -> tuple[Price, ...]:
@@ -134,6 +143,7 @@ def price_table(word: str) -> tuple[Price, ...]:
                     note=entry.get("note", ""),
                     source=Source(kind="quote", ref=path.name, date=seen),
                     gpus=count(entry["gpus"], f"{place}: gpus", TOGETHER) if "gpus" in entry else 1,
+                    host_memory=_host_memory(entry, place),
                 )
             )
     return tuple(prices)
@@ -190,6 +200,7 @@ def price_document(name: str, title: str, prices: Iterable[Price], source: Sourc
             "from": p.start,
             "note": p.note,
             **({"gpus": str(p.gpus)} if p.gpus > 1 else {}),
+            **({"host_memory": f"{p.host_memory:.6g} B"} if p.host_memory else {}),
         }
         for p in prices
     ]

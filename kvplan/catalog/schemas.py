@@ -73,6 +73,7 @@ def prices() -> Shape:
         "from": day("first day it holds"),
         "to": day("first day it no longer holds"),
         "gpus": number("GPUs that are let together"),
+        "host_memory": quantity("B", "memory of the server, a GPU's part"),
         "note": text("a remark for the reader"),
     }  # fmt: skip
     offers = listed(with_source(fields(entry, ("gpu", "price", "from"))), "offers")
@@ -105,6 +106,7 @@ def ownership() -> Shape:
         "price": quantity("USD", "of the whole server"),
         "gpus": number("GPUs in it"),
         "power": quantity("W", "of the whole server"),
+        "host_memory": quantity("B", "of the whole server, beside its GPUs"),
         "note": text("a remark for the reader"),
     }
     servers = listed(with_source(fields(server, ("gpu", "price", "gpus"))), "servers that can be bought")

@@ -26,7 +26,7 @@ from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.site import Query
 from kvplan.specs.claims import ClaimCase
 from kvplan.specs.money import ApiPrice
-from kvplan.units import HOUR, MILLION, show_percent, show_usd
+from kvplan.units import HOUR, MILLION, show_apart, show_percent, show_usd
 
 #: a prefix cache that always finds what requests have in common
 IDEAL_PREFIX = "ideal"
@@ -201,7 +201,8 @@ def host_or_api(case: ClaimCase, evidence: Evidence) -> list[Answer]:
         return [unknown(f"{case.provider} lists no whole price of {case.api}", price.source)]
     usd = charge.usd / case.load
     low, high = (usd / fee * s for s in charge.row.spread)
-    line = f"{show_usd(usd)} per query{at_load(case)} / {show_usd(fee)} at list price = {show(usd / fee, 'ratio')}"
+    own, charged = show_apart(usd, fee, show_usd)
+    line = f"{own} per query{at_load(case)} / {charged} at list price = {show(usd / fee, 'ratio')}"
     line += f" {show_span(low, high, 'ratio')}"
     sources = (*site_sources(case, evidence), price.source)
     return [from_times(usd / fee, low, high, line, sources, charge.row)]

@@ -22,7 +22,7 @@ from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.site import Query
 from kvplan.planning.speculation import speculation
 from kvplan.specs.claims import ClaimCase
-from kvplan.units import show_bytes, show_count, show_percent, show_time
+from kvplan.units import show_apart, show_bytes, show_count, show_percent, show_time
 
 #: what a time is of, in words
 MEASURES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end-to-end latency"}
@@ -111,7 +111,7 @@ def latency_ratio(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     a, b = (seconds(r, case.measure, query(case)) for r in (after, before))
     low, high = change(a, b, spread_of(after, case.measure))
     ratio = f"{show(a / b, 'ratio')} {show_span(low, high, 'ratio')}"
-    line = f"{MEASURES[case.measure]} {show_time(a)} / {show_time(b)} = {ratio}"
+    line = f"{MEASURES[case.measure]} {' / '.join(show_apart(a, b, show_time))} = {ratio}"
     return [from_times(a / b, low, high, line, site_sources(case, evidence), after)]
 
 

@@ -56,7 +56,7 @@ class Verdict:
         """The verdict with the cases it is about."""
         near = _condition(self, "within")
         if self.verdict == IN_PART:
-            return f"holds only {self.condition}" + (f"; within our error {near}" if near else "")
+            return f"holds only {self.condition}" + (f". Within our error {near}" if near else "")
         return f"{self.verdict} {near}".strip() if self.verdict == WITHIN else self.verdict
 
     @property

@@ -54,6 +54,7 @@ from kvplan.report.formats import Report
 @drafting_options(hidden=True)
 @split_option
 @limit_options
+@click.option("--e2e", metavar="TIME", help="Limit of a whole request, of a workload.", hidden=True)
 @click.option("--percentile", default="95%", show_default=True, metavar="P", help="Share that keeps the limits.")
 @confidence_option
 @hidden(spares_option)
@@ -74,7 +75,7 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
     if workload is not None or gpus is not None:
         serve_workload(form, workload, gpus, options)
         return
-    for name in ("confidence", "spares"):
+    for name in ("confidence", "spares", "e2e"):
         if options.pop(name) is not None:
             raise WrongUse(f"{name}: is for a workload, with workload= and gpus=; leave it out")
     for name in ("isl", "osl"):
@@ -87,8 +88,8 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
 
 
 #: options that a workload on a number of GPUs is asked with
-ASKED = ("technique", "weights", "ttft", "tpot", "percentile", "confidence", "spares", "engine", "price", "prices",
-         "profile", "on", "allow_long_context")  # fmt: skip
+ASKED = ("technique", "weights", "ttft", "tpot", "e2e", "percentile", "confidence", "spares", "engine", "price",
+         "prices", "profile", "on", "allow_long_context")  # fmt: skip
 
 
 def serve_workload(form: str, workload: str | None, gpus: int | None, asked: dict[str, Any]) -> None:

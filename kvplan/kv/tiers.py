@@ -1,6 +1,6 @@
 """Where a prefix's cache can wait for the next question: beside the GPU, on a disk, in another machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvplan.specs.source import Source
 
@@ -19,6 +19,7 @@ class Tier:
     engines: str  #: what serves it
     source: Source  #: who says so
     common: bool = False  #: whether all replicas read one, not each its own
+    stated: bool = False  #: whether its room is part of a host memory that a price states, and paid for with it
 
 
 def _assumed(text: str) -> Source:
@@ -47,10 +48,23 @@ TIERS = {
         ),
     )
 }  # fmt: skip
+#: share of a host's memory left for the system, the engine and the loading of weights: an assumption
+RESERVE = 0.2
 #: of a superchip's own memory over NVLink-C2C, 450 GB/s one way at 80 % [B/s]
 C2C = 360 * GB
 #: beginnings of the names of GPUs that have it
 SUPERCHIPS = ("gh200", "gb200", "gb300")
+
+
+def beside(tier: Tier, host: float | None) -> Tier:
+    """Return a tier where a GPU's part of the host's memory is known [B], as it is where that is None.
+
+    The price of the GPU or of its server then includes it.
+    """
+    if tier.name != "cpu" or host is None:
+        return tier
+    source = replace(tier.source, ref=f"{host / GB:,.0f} GB a GPU, as its price states; a fifth for the rest")
+    return replace(tier, room=(1 - RESERVE) * host, usd=0.0, stated=True, source=source)
 
 
 def bandwidth(tier: Tier, gpu: str) -> float:

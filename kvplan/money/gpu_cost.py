@@ -28,6 +28,7 @@ class GpuCost:
     host: float = 0.0  #: the server's power beside its GPUs, a GPU's part [W]
     draw: Draw | None = None  #: the GPU's own power, None for a rented one [W]
     power_basis: str = ""  #: where the line of electricity comes from, in words
+    host_memory: float | None = None  #: memory of its server, a GPU's part, None where nobody says [B]
     unit: int = 1  #: GPUs that are paid for together: those of a server, or the fewest an offer lets
 
     def whole(self, gpus: Any) -> Any:
@@ -51,7 +52,10 @@ def rent(price: Price) -> GpuCost:
     caveats: tuple[str, ...] = (f"{price.term}: {warning}",) if warning else ()
     if price.gpus > 1:
         caveats += (f"let in servers of {price.gpus} GPUs",)
-    return GpuCost(fixed=(line,), follows_load=follows_load(price.term), caveats=caveats, unit=price.gpus)
+    return GpuCost(
+        fixed=(line,), follows_load=follows_load(price.term), caveats=caveats, unit=price.gpus,
+        host_memory=price.host_memory,
+    )  # fmt: skip
 
 
 def annuity(principal: float, rate: float, periods: float, residual: float = 0.0) -> float:
@@ -87,6 +91,7 @@ def own(gpu: Gpu, terms: Ownership, draw: Draw | None = None) -> GpuCost | None:
         draw=power,
         power_basis=f"{basis}, {terms.electricity * KWH:.3g} USD/kWh ({terms.sources['electricity']})",
         unit=server.gpus,
+        host_memory=server.host_memory / server.gpus if server.host_memory else None,
     )
 
 

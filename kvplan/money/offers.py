@@ -18,7 +18,7 @@ def median_offer(offers: Sequence[Price]) -> Price | None:
     """Return the median of offers, the cheapest first: of an even number the mean of the middle two.
 
     The cheapest is seldom one a team can get. A mean is as old as the older of the two, and can be had in the smaller
-    of their numbers of GPUs.
+    of their numbers of GPUs; of their host memories, where they say, the smaller counts.
     """
     if not offers:
         return None
@@ -35,6 +35,7 @@ def median_offer(offers: Sequence[Price]) -> Price | None:
         note=f"mean of the middle two offers: {each}",
         source=replace(older, ref=" and ".join(dict.fromkeys((low.source.ref, high.source.ref)))),
         gpus=min(low.gpus, high.gpus),
+        host_memory=min((p.host_memory for p in (low, high) if p.host_memory), default=None),
     )
 
 

@@ -25,6 +25,8 @@ MORE = 1.01
 RARE = 1.0
 #: what binds where GPUs would serve if no replica were a spare
 SPARE = "the spare replica"
+#: what binds an offline load
+THROUGHPUT = "throughput"
 #: changes that a message names
 REMEDIES = 3
 
@@ -37,7 +39,8 @@ class Capacity(Result, of="capacity"):
     site: Site  #: the GPU, its rates and prices
     gpus: int  #: GPUs that can be had
     plan: Plan | None  #: the plan on the fewest GPUs at that volume, None where none keeps the limits at any
-    bound_by: str  #: what more would break: TTFT, TPOT, end-to-end, memory, the engine's limit of sequences, or SPARE
+    #: what more would break: TTFT, TPOT, end-to-end, THROUGHPUT, memory, the engine's limit of sequences, or SPARE
+    bound_by: str
     warnings: tuple[str, ...] = ()  #: what to know first
     sought: float | None = None  #: the probability that was sought, where no volume reaches it
     remedies: tuple[Remedy, ...] = ()  #: changes that let a query now and then be served, where none is
@@ -200,6 +203,8 @@ def binding(one: Candidates, pairs: Collection[Pair], demand: Demand) -> str:
             return SPARE
         full = (one.room < demand.engine.limits(one.site.gpu)[0])[able.any(axis=1)]
         return "memory" if not full.size or full.all() else "the engine's limit of sequences"
+    if demand.workload.offline:
+        return THROUGHPUT
     at = divmod(int((one.sure * few).argmax()), few.shape[1])
     odds = {
         "TTFT": chance(one.ttft[at], limits.ttft, c.ttft),

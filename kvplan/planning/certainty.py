@@ -48,6 +48,13 @@ def chance(median: Array, limit: Array | None, interval: Range) -> Array:
     return normal(standard(np.asarray(limit) / np.asarray(median), interval))
 
 
+def behind(sure: float, interval: Range) -> float:
+    """Return how many times longer than predicted a time is at the most with a probability: `chance` read backwards."""
+    z = NormalDist().inv_cdf(sure)
+    side = interval.low if z < 0 else interval.high
+    return float(np.exp(abs(np.log(side)) / Z80 * z))
+
+
 def certainty(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array:
     """Return the probability that all latency limits are kept; errors of TTFT and TPOT of a server go together.
 

@@ -25,7 +25,7 @@ def conversion_of(demand: Demand, technique: str, site: Site) -> Line | None:
 
 def besides(demand: Demand, technique: str, gpus: float, site: Site) -> tuple[Line, ...]:
     """Return what a plan pays beside its GPUs: a conversion, and memory that keeps prefixes. [USD/s]"""
-    lines = (conversion_of(demand, technique, site), kept_by(technique, gpus))
+    lines = (conversion_of(demand, technique, site), kept_by(technique, gpus, site))
     return tuple(line for line in lines if line is not None)
 
 

@@ -18,6 +18,8 @@ from kvplan.planning.grid import AlikePrompts, Between
 from kvplan.planning.prompts import kept_prefixes
 
 Array = Any
+#: a rate that is as good as none [1/s]
+TINY = 1e-12
 #: candidates of one group that fit: their rows in the group, and their loads
 Places = tuple[Array, Array]
 
@@ -88,6 +90,17 @@ class Crowd:
     def replicas(self, served: Served) -> Array:
         """Return how many replicas carry the demand, without spares."""
         return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.gpu_grid.requests - 1e-9), 1.0)
+
+    def filled(self, replicas: Array, rows: Array | None = None) -> Array:
+        """Return the load over the most that so many replicas work off: of all rows, or of some one by one."""
+        load = self.demand.peak * (1 + self.demand.headroom) if self.demand.workload.offline else self.rate(1.0)
+        return load / np.maximum(replicas * (self.most_rate if rows is None else self.most_rate[rows, 0]), TINY)
+
+    @cached_property
+    def most_rate(self) -> Array:
+        """The requests a second that a full replica of each configuration serves, as a column. [1/s]"""
+        home, (served, _, _) = self.gpu_grid, self.steady
+        return np.where(home.fits, home.requests / served.cycle, 0.0).max(axis=1, keepdims=True)
 
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""

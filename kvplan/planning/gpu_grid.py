@@ -72,12 +72,12 @@ class GpuGrid:
     @cached_property
     def beside(self) -> Array:
         """Mean requests whose prefixes a tier beside the GPUs keeps, as a column."""
-        return offloaded(self.demand, self.grid.configurations)
+        return offloaded(self.demand, self.grid.configurations, self.site)
 
     @cached_property
     def fetching(self) -> Array:
         """Time until a prefix has come from its tier, as a column. [s]"""
-        return fetched(self.grid.configurations, self.site.gpu)
+        return fetched(self.grid.configurations, self.site)
 
     @cached_property
     def busy(self) -> Array:

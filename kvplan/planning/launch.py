@@ -10,7 +10,7 @@ from typing import Any
 from kvplan.architectures.formats import format_named
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
-from kvplan.kv.tiers import TIERS
+from kvplan.kv.tiers import RESERVE, TIERS
 from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import LONGEST
 from kvplan.planning.plan import Plan
@@ -18,7 +18,7 @@ from kvplan.planning.site import Site
 from kvplan.specs.hardware import Engine
 from kvplan.specs.launch import LaunchOptions
 from kvplan.specs.model import ModelSpec
-from kvplan.units import GIB
+from kvplan.units import GIB, show_percent
 
 #: what offloading keeps prefixes in, and the unit of engines that are told a rank's part of it [B]
 HOST, HOST_GB = TIERS["cpu"], 1e9
@@ -63,6 +63,8 @@ class Needs:
     replicas: int  #: that are started, spares included
     latent: bool = False  #: whether the model's cache is a latent (MLA)
     converts: bool = True  #: whether the checkpoint has other weights than the format
+    host_room: float = HOST.room  #: host memory that may keep prefixes, a GPU's part [B]
+    host_stated: bool = False  #: whether that follows from the host memory that the GPU's price states
 
     @property
     def gpus(self) -> int:
@@ -105,6 +107,7 @@ def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
     """Return what a plan asks of a server."""
     p, (sequences, chunk), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
     length, refuses = longest(demand, plan, site)
+    host = site.tier(HOST.name) or HOST
     experts = any(w.split == "expert" for _, w in demand.model.weights())
     return Needs(
         engine=demand.engine.name, release=demand.engine.release, model=checkpoint(demand.model),
@@ -115,6 +118,7 @@ def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
         draft=drafts.draft.kind if drafts else "",
         draft_model=checkpoint(drafts.draft.model) if drafts and drafts.draft.kind == "model" else "",
         drafted=drafts.drafted if drafts else 0, latent=demand.base.latent, converts=converts(plan.form, demand.model),
+        host_room=host.room, host_stated=host.stated,
     )  # fmt: skip
 
 
@@ -160,8 +164,8 @@ def places(n: Needs) -> dict[str, object]:
     return {
         "model": n.model, "tensor": n.tensor, "pipeline": n.pipeline, "data": n.data, "ranks": n.tensor * n.data,
         "expert": n.expert, "tokens": n.tokens, "sequences": n.sequences, "chunk": n.chunk, "share": n.share,
-        "host": int(HOST.room * n.gpus / GIB), "host_rank": int(HOST.room / HOST_GB), "host_bytes": int(HOST.room),
-        "draft": n.draft_model or HEAD, "drafted": n.drafted, "verified": n.drafted + 1,
+        "host": int(n.host_room * n.gpus / GIB), "host_rank": int(n.host_room / HOST_GB),
+        "host_bytes": int(n.host_room), "draft": n.draft_model or HEAD, "drafted": n.drafted, "verified": n.drafted + 1,
     }  # fmt: skip
 
 
@@ -202,11 +206,12 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
             where = " on a latent (MLA) cache" if n.latent else ""
             yield f"this release of {title} has no option for {part}{where}: it cannot be started with it as it is"
     if OFFLOADED in n.parts:
-        size = f"{int(HOST.room * n.gpus / GIB):,} GiB"
-        yield (
-            f"each replica keeps {size} of prefixes in host memory, an assumption: how much servers with {n.gpu} have "
-            "is not known, so ask for one that has so much to spare"
-        )
+        size = f"{int(n.host_room * n.gpus / GIB):,} GiB"
+        if n.host_stated:
+            rests = f"{show_percent(1 - RESERVE)} of what the price of {n.gpu} states: the rest is the system's"
+        else:
+            rests = f"an assumption: offers of {n.gpu} do not say how much they have, so ask for one with so much to spare"
+        yield f"each replica keeps {size} of prefixes in host memory, {rests}"
     if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
     if n.draft and n.draft not in known.drafts:

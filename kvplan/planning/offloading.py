@@ -7,44 +7,46 @@ import numpy as np
 
 from kvplan.kv import spelling
 from kvplan.kv.budget import Line
-from kvplan.kv.tiers import TIERS, bandwidth
+from kvplan.kv.tiers import bandwidth
 from kvplan.money.keeping import keeping
 from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
-from kvplan.specs.hardware import Gpu
+from kvplan.planning.site import Site
 
 Array = Any
 
 
-def offloaded(demand: Demand, shapes: Sequence[Configuration]) -> Array:
+def offloaded(demand: Demand, shapes: Sequence[Configuration], site: Site) -> Array:
     """Return the mean requests that fit the tier beside each configuration's GPUs, as a column; 0 without one."""
     length = int(demand.workload.input.mean + demand.workload.output.mean)
 
     def room(s: Configuration) -> float:
-        tier = TIERS.get(s.layout.offloads)
+        tier = site.tier(s.layout.offloads)
         return tier.room * s.parallel.gpus / max(s.layout.stored(length), 1.0) if tier else 0.0
 
     return np.array([room(s) for s in shapes], float)[:, None]
 
 
-def kept_by(technique: str, gpus: float) -> Line | None:
+def kept_by(technique: str, gpus: float, site: Site) -> Line | None:
     """Return what a technique's tier beside so many GPUs costs as a line of a bill, None without one. [USD/s]"""
-    tier = TIERS.get(spelling.offloads(technique))
+    tier = site.tier(spelling.offloads(technique))
     return keeping(tier, gpus) if tier else None
 
 
-def kept_cost(demand: Demand, shapes: Sequence[Configuration], gpus: Array) -> Array:
+def kept_cost(demand: Demand, shapes: Sequence[Configuration], gpus: Array, site: Site) -> Array:
     """Return what the tier of each configuration adds to a query, on the GPUs of each load. [USD]"""
-    tiers = [TIERS.get(s.layout.offloads) for s in shapes]
+    tiers = [site.tier(s.layout.offloads) for s in shapes]
     each = np.array([keeping(tier, 1).amount / demand.mean if tier else 0.0 for tier in tiers])
     return each[:, None] * gpus
 
 
-def fetched(shapes: Sequence[Configuration], gpu: Gpu) -> Array:
+def fetched(shapes: Sequence[Configuration], site: Site) -> Array:
     """Return how long each waits for a prefix from its tier, for every one that is found: a bound, as a column. [s]"""
 
     def wait(s: Configuration) -> float:
-        tier = TIERS.get(s.layout.offloads)
-        return s.layout.shared(s.cached) / (bandwidth(tier, gpu.name) * s.parallel.gpus) if tier and s.cached else 0.0
+        tier = site.tier(s.layout.offloads)
+        if not tier or not s.cached:
+            return 0.0
+        return s.layout.shared(s.cached) / (bandwidth(tier, site.gpu.name) * s.parallel.gpus)
 
     return np.array([wait(s) for s in shapes], float)[:, None]

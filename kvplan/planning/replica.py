@@ -14,7 +14,6 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
 from kvplan.kv.speeds import interval
-from kvplan.kv.tiers import TIERS
 from kvplan.money.cost import query_cost
 from kvplan.money.keeping import keeping
 from kvplan.perf.encoder import with_images
@@ -224,7 +223,7 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
     if price:
         tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
         cost = query_cost(price, parallel.gpus, prefill=busy, decode=t.query_seconds - busy, **tokens)
-        if tier := TIERS.get(row.layout.offloads):
+        if tier := case.site.tier(row.layout.offloads):
             kept = keeping(tier, parallel.gpus)
             line = replace(kept, amount=kept.amount * t.query_seconds)
             cost = replace(cost, lines=(*cost.lines, line))

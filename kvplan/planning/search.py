@@ -13,7 +13,7 @@ import numpy as np
 
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.serving import Served
-from kvplan.planning.certainty import certainty
+from kvplan.planning.certainty import certainty, chance
 from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.converting import converting
 from kvplan.planning.crowd import Crowd, Places
@@ -24,7 +24,6 @@ from kvplan.planning.offloading import kept_cost
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
 from kvplan.planning.sizing import sized
-from kvplan.specs.calibration import Calibration
 from kvplan.specs.workload import Workload
 
 Array = Any
@@ -56,7 +55,7 @@ class Candidates:
     ttft: Array
     tpot: Array  #: [s/token]
     e2e: Array  #: [s]
-    #: probability that the latency limits are kept
+    #: probability that the latency limits are kept, and that replicas keep up where waits have no limit
     sure: Array
     #: share of the shared prefixes still in memory when they are asked for again
     kept: Array
@@ -117,7 +116,7 @@ class Candidates:
     def under(self, demand: Demand) -> "Candidates":
         """Return the same candidates, with the replicas they have, judged by the limits of another demand."""
         times = (self.ttft, self.tpot, self.e2e)
-        sure = certainty(demand, self.site.calibration, self.ttft, self.tpot)
+        sure = certain(demand, self.crowd, self.replicas, self.ttft, self.tpot)
         return replace(self, sure=sure, meets=within(demand.limits, times, self.gpus, sure))
 
 
@@ -142,8 +141,23 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
         running=crowd.full.running, gpu_seconds=crowd.full.gpu_seconds, gpus=replicas, usd=replicas, ttft=ttft,
         tpot=tpot, e2e=ttft, sure=ttft, kept=kept, meets={},
     )  # fmt: skip
-    one = judged(demand, replace(one, sure=certainty(demand, one.site.calibration, ttft, tpot)))
+    one = judged(demand, replace(one, sure=certain(demand, crowd, replicas, ttft, tpot)))
     return one if demand.workload.offline else between_loads(demand, crowd, one)
+
+
+def certain(
+    demand: Demand, crowd: Crowd, replicas: Array, ttft: Array, tpot: Array, rows: Array | None = None
+) -> Array:  # fmt: skip
+    """Return the probability that the limits of time are kept, and that replicas keep up where waits have no limit.
+
+    Of all configurations, or of some `rows` one by one. Such replicas may be full: where steps take longer than
+    predicted they fall behind.
+    """
+    c, limits = crowd.gpu_grid.site.calibration, demand.limits
+    sure = certainty(demand, c, ttft, tpot)
+    if not demand.workload.offline and (limits.ttft is not None or limits.e2e is not None):
+        return sure
+    return np.minimum(sure, chance(crowd.filled(replicas, rows), 1.0, c.tpot))
 
 
 def judged(demand: Demand, one: Candidates) -> Candidates:
@@ -158,7 +172,7 @@ def judged(demand: Demand, one: Candidates) -> Candidates:
 def usd_of(demand: Demand, home: GpuGrid, gpus: Array, gpu_seconds: Array) -> Array:
     """Return what a query costs: GPUs, a model that is converted, and the tiers that prefixes are kept on. [USD]"""
     usd = usd_per_query(demand, home.site.cost, gpus, gpu_seconds) + converting(demand, home.grid, home.site)
-    return usd + kept_cost(demand, home.grid.configurations, gpus)
+    return usd + kept_cost(demand, home.grid.configurations, gpus, home.site)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +208,8 @@ def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
     for name, met in one.meets.items():
         keeps &= met | (name == GPUS)
 
-    def quick(rows: Array, ttft: Array, tpot: Array) -> Array:
-        return keeps_times(demand, one.site.calibration, ttft, tpot)
+    def quick(rows: Array, ttft: Array, tpot: Array, replicas: Array) -> Array:
+        return keeps_times(demand, crowd, rows, replicas, ttft, tpot)
 
     found = sized(crowd, keeps, quick, fewest_gpus(demand, one))
     if found is None:
@@ -210,14 +224,15 @@ def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
         running=placed(one.running, at, work.running), replicas=placed(one.replicas, at, found.replicas),
         gpu_seconds=placed(one.gpu_seconds, at, work.gpu_seconds), ttft=placed(one.ttft, at, found.ttft),
         tpot=placed(one.tpot, at, found.tpot), kept=placed(one.kept, at, found.kept),
-        sure=placed(one.sure, at, certainty(demand, one.site.calibration, found.ttft, found.tpot)),
+        sure=placed(one.sure, at, certain(demand, crowd, found.replicas, found.ttft, found.tpot, at[0])),
     ))  # fmt: skip
 
 
-def keeps_times(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array:
-    """Return which times at the percentile keep every limit but that of the number of GPUs. [s]"""
+def keeps_times(demand: Demand, crowd: Crowd, rows: Array, replicas: Array, ttft: Array, tpot: Array) -> Array:
+    """Return which times of replicas at the percentile keep every limit but that of the number of GPUs. [s]"""
     e2e = ttft + tpot * demand.workload.output.quantile(demand.limits.percentile)
-    met = within(demand.limits, (ttft, tpot, e2e), np.zeros(np.shape(ttft)), certainty(demand, c, ttft, tpot))
+    sure = certain(demand, crowd, replicas, ttft, tpot, rows)
+    met = within(demand.limits, (ttft, tpot, e2e), np.zeros(np.shape(ttft)), sure)
     return np.logical_and.reduce([met[name] for name in met if name != GPUS])
 
 

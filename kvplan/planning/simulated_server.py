@@ -132,7 +132,7 @@ def shelves_of(s: Server, memory: LaneMemory, names: Sequence[str], lanes: int) 
         return Shelf(name=tier.name, room=int(tokens / memory.unit * memory.weight), seconds=seconds,
                      common=tier.common)  # fmt: skip
 
-    return tuple(shelf(TIERS[name]) for name in names)
+    return tuple(shelf(tier) for name in names if (tier := s.site.tier(name)))
 
 
 def shares_of(s: Server, extent: Extent, memory: LaneMemory, prefix_cache: bool) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kvplan.errors import SpecError
 from kvplan.kv.budget import Deployment, Running
 from kvplan.kv.replica import Parallel
+from kvplan.kv.tiers import TIERS, Tier, beside
 from kvplan.money.offers import median_offer, upper_end
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine, Gpu, Price
@@ -85,6 +86,11 @@ class Site:
         from kvplan.money.gpu_cost import rent
 
         return self.owned or (rent(self.price) if self.price else None)
+
+    def tier(self, name: str) -> Tier | None:
+        """Return a tier beside the GPU, its room that of the host memory which its price states; None for no tier."""
+        tier = TIERS.get(name)
+        return beside(tier, self.cost.host_memory if self.cost else None) if tier else None
 
     @property
     def rated(self) -> bool:

@@ -70,16 +70,19 @@ def sections(b: Bracket) -> Array:
     return np.clip(tried, low + 1, np.where(np.isfinite(b.high)[:, None], high - 1, high))
 
 
-def sized(crowd: Crowd, keeps: Array, quick: Callable[[Array, Array, Array], Array], most: Array) -> Sized | None:
+def sized(
+    crowd: Crowd, keeps: Array, quick: Callable[[Array, Array, Array, Array], Array], most: Array
+) -> Sized | None:
     """Return the candidates that keep the limits on fewer replicas than those of a load, None where none do.
 
-    `keeps` are the candidates that do, `quick` tells it of times of some configurations, `most` are GPUs by row.
+    `keeps` are the candidates that do, `quick` tells it of times and replicas of some configurations, `most` are GPUs
+    by row.
     """
     b = bracket(crowd, keeps, most)
     lone = ~np.isfinite(b.high)
     if lone.any():
         hopeful = lone.copy()
-        hopeful[lone] = quick(b.rows[lone], *crowd.lone(b.rows[lone]))
+        hopeful[lone] = quick(b.rows[lone], *crowd.lone(b.rows[lone]), MOST * b.low[lone])
         b = b.taken(hopeful | ~lone)
     found: dict[int, tuple[Array, ...]] = {}
     for _ in range(ROUNDS):
@@ -89,7 +92,7 @@ def sized(crowd: Crowd, keeps: Array, quick: Callable[[Array, Array, Array], Arr
         tried = sections(b)
         rows, columns = (np.repeat(x, tried.shape[1]) for x in (b.rows, b.columns))
         figures = crowd.at((rows, columns), tried.ravel())
-        good = np.asarray(quick(rows, figures[0], figures[1])).reshape(tried.shape)
+        good = np.asarray(quick(rows, figures[0], figures[1], tried.ravel())).reshape(tried.shape)
         first = np.where(good.any(axis=1), np.argmax(good, axis=1), tried.shape[1])
         high, low = b.high.copy(), b.low.copy()
         for k, n in enumerate(first):

@@ -25,8 +25,9 @@ class Waiting:
     transfer: float | None  #: of one prefix to the GPUs, None where it is there [s]
     hit: float  #: TTFT of a question to a prefix that is found, alone [s]
     miss: float  #: TTFT of one that is computed again, alone [s]
-    month: float | None  #: of the tier's room, None where it is the GPU's own [USD]
-    worth: float | None  #: time for which keeping a prefix costs less than computing it again, None without a price [s]
+    month: float | None  #: of the tier's room, None where it is the GPU's own, 0 where its price includes it [USD]
+    #: time for which keeping a prefix costs less than computing it again, None where one has no price [s]
+    worth: float | None
     engines: str  #: that serve it
     basis: str  #: what the figures of the tier rest on
     by: str = "Che"  #: what says how often a prefix is found: Che's approximation, or a trace
@@ -51,7 +52,7 @@ def tiers(case: Case, workload: Workload, row: Evaluation, trace: Sequence[Chain
     computing = miss * share * gpus * (case.site.price.price if case.site.price else 0.0)
     levels = [_waiting(None, case, workload, spare, spare / each, rate, size, miss, share, gpus, computing)]
     room = spare
-    for tier in TIERS.values():
+    for tier in filter(None, map(case.site.tier, TIERS)):
         room += tier.room * gpus
         levels.append(_waiting(tier, case, workload, room, room / each, rate, size, miss, share, gpus, computing))
     if trace is None:
@@ -77,7 +78,7 @@ def _waiting(
         hit=(transfer or 0.0) + miss * (1 - share),
         miss=miss,
         month=tier.room * gpus / GB * usd if tier else None,
-        worth=computing / (size / GB * usd / MONTH) if tier and computing else None,
+        worth=computing / (size / GB * usd / MONTH) if tier and computing and usd else None,
         engines=tier.engines if tier else "all",
         basis=str(tier.source) if tier else "what the running requests leave of the engine's pool",
     )

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from kvplan.money.api import MOST, BreakEven, Curve, Tokens, api_cost, between_bounds, lowest_volume
+from kvplan.planning.certainty import behind
 from kvplan.planning.configurations import Pair
 from kvplan.planning.converting import converting
 from kvplan.planning.demand import Demand
 from kvplan.planning.offloading import kept_cost
 from kvplan.planning.plan import TIE
-from kvplan.planning.search import GPUS, Candidates, keeps_times, usd_per_query
+from kvplan.planning.search import CERTAINTY, GPUS, Candidates, keeps_times, usd_per_query
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY
 
@@ -70,7 +71,7 @@ class Volumes:
         gpus = (replicas + demand.spares) * one.grid.each[self.rows]
         each, shapes = replace(demand, mean=1.0), [one.grid.configurations[k] for k in self.rows]
         usd = usd_per_query(each, one.site.cost, gpus, np.minimum(working, gpus))
-        usd = usd + converting(each, one.grid, one.site)[self.rows] + kept_cost(each, shapes, gpus)
+        usd = usd + converting(each, one.grid, one.site)[self.rows] + kept_cost(each, shapes, gpus, one.site)
         bound = np.inf if demand.limits.gpus is None else demand.limits.gpus
         return np.where(gpus <= bound, usd, np.inf)
 
@@ -88,8 +89,9 @@ def keeping(g: Volumes, rates: Array, full: bool) -> Array:
     last = np.where(g.usable, loads, -1).max(axis=1)
     columns = last if full else np.where(enough.any(axis=1), np.argmax(enough, axis=1), last)
     with np.errstate(all="ignore"):
-        ttft, tpot, *_ = one.crowd.at((g.rows, columns), one.crowd.rate(1.0) / rates)
-        return np.asarray(keeps_times(g.demand, one.site.calibration, ttft, tpot))
+        replicas = one.crowd.rate(1.0) / rates
+        ttft, tpot, *_ = one.crowd.at((g.rows, columns), replicas)
+        return np.asarray(keeps_times(g.demand, one.crowd, g.rows, replicas, ttft, tpot))
 
 
 def full_rates(g: Volumes) -> Array:
@@ -106,16 +108,19 @@ def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: fl
     usable = one.fits & one.of(pairs)
     if demand.workload.offline:
         for name, met in one.meets.items():
-            usable = usable & (met | (name == GPUS))
+            usable = usable & (met | (name in (GPUS, CERTAINTY)))
     rows = np.flatnonzero(usable.any(axis=1))
     each, shapes, gpus = replace(demand, mean=1.0), [one.grid.configurations[k] for k in rows], one.grid.each[rows]
     assert one.site.cost is not None
-    usd = (gpus * one.site.cost.rate(None) + kept_cost(each, shapes, gpus))[:, 0]
+    usd = (gpus * one.site.cost.rate(None) + kept_cost(each, shapes, gpus, one.site))[:, 0]
     enough = demand.peak / demand.mean * (1 + demand.headroom) * demand.waits_at[0] * usd / charge
     g = Volumes(demand=demand, one=one, rows=rows, usable=usable[rows], keeps=enough, breaks=enough)
     most = np.where(g.usable, full_rates(g), 0.0).max(axis=1)
     g = replace(g, breaks=most).taken(enough < most)
-    return replace(g, keeps=g.breaks, timed=True) if demand.workload.offline else g
+    if not demand.workload.offline:
+        return g
+    slowest = behind(demand.limits.confidence, one.site.calibration.tpot)
+    return replace(g, keeps=g.breaks / slowest, breaks=g.breaks / slowest, timed=True)
 
 
 def timed(g: Volumes) -> Volumes:

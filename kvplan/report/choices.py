@@ -1,5 +1,6 @@
 """Other plans than the one recommended: under other values, on other engines, and what would make one possible."""
 
+from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, Variation
 from kvplan.planning.remedies import TIMES, Remedy
 from kvplan.report.blocks import Column, Table, Text, table
@@ -91,6 +92,11 @@ def remedies_table(r: Recommendation) -> Table | None:
     return table(f"What would {wanted}", columns, r.remedies)
 
 
+def dearer(one: Plan, other: Plan | None) -> bool:
+    """Return whether a plan is known to cost more than another."""
+    return other is not None and one.usd is not None and other.usd is not None and one.usd > other.usd
+
+
 def remedies_words(r: Recommendation) -> Text | None:
     """Return how the changes were found, and which of them lose quality nobody knows; None where nothing is needed."""
     if not r.remedies:
@@ -102,6 +108,9 @@ def remedies_words(r: Recommendation) -> Text | None:
             f" A limit of time is what its plan keeps with {share} probability, rounded up to two digits; more replicas"
             " may keep a shorter one."
         )
+    if r.sought is not None and any(dearer(x.plan, r.plan) for x in r.remedies):
+        asked = f"confidence={r.demand.limits.confidence:.0%}"
+        words += f" What costs more than this plan is surer; with {asked} a looser limit never costs more."
     if unknown := [x.change for x in r.remedies if x.plan.quality.drop is None]:
         words += f" What is lost with {' or '.join(unknown)} is not known."
     return Text(words, "quiet")

@@ -124,6 +124,8 @@ MEANINGS = {
     "hit": "share of input tokens found in the prefix cache",
     "holds": "whether it holds",
     "host": "bytes in the host's memory [B]",
+    "host_room": "host memory that may keep prefixes, a GPU's part [B]",
+    "host_stated": "whether that follows from a host memory which the price of the GPU states",
     "id": "its name in the file",
     "idle": "time that replicas wait",
     "in_flight": "requests in flight",

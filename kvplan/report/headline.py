@@ -34,7 +34,8 @@ def answer(r: Recommendation) -> str:
         interval = f" (P50; P10 {show_usd(many * r.usd[0])}, P90 {show_usd(many * r.usd[2])})" if r.usd else ""
         money = f", at {show_usd_each(p.usd)}{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
         money += priced(r) + item_cost(p.usd, demand.workload)
-    certainty = "No latency limit is set."
+    at = f"P{100 * demand.limits.percentile:g}"
+    certainty = f"No latency limit is set: TTFT {show_time(p.ttft)}, TPOT {show_time(p.tpot)} at {at}."
     if has_limits(r):
         certainty = f"The latency limits are kept with {show_odds(p.slo_probability)} probability."
         if r.sought is not None:

@@ -115,6 +115,8 @@ def tier_blocks(t: TechniqueSurvey) -> tuple[Block | None, ...]:
     if not t.tiers:
         return ()
     words = TIERS_SAID.format(found=FOUND[t.tiers[0].by])
+    if any(w.month == 0 for w in t.tiers):
+        words += " A month of $0.00: the price of the GPU states this memory and includes it."
     return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(words, "quiet"))
 
 

@@ -210,6 +210,7 @@ class Price:
     source: Source  #: where it was seen
     gpus: int = 1  #: GPUs that are let together, the fewest one can have
     yours: bool = False  #: whether it is the user's own, not one of several offers
+    host_memory: float | None = None  #: memory of the server, a GPU's part, None where the offer does not say [B]
 
     def current(self, day: str) -> bool:
         """Whether the price holds on a day (YYYY-MM-DD)."""

@@ -16,6 +16,7 @@ class ServerPrice:
     price: float  #: of the whole server [USD]
     gpus: int  #: GPUs in it
     power: float | None  #: its greatest draw, None when unknown [W]
+    host_memory: float | None  #: memory beside its GPUs, None when unknown [B]
     note: str  #: a remark for the reader
     source: Source  #: where it was seen
 

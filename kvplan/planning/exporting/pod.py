@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvplan.errors import Incompatible
-from kvplan.kv.tiers import TIERS
 from kvplan.planning.exporting.values import Inline, ServerPlan
 from kvplan.planning.launch import FILE
 from kvplan.units import GIB, show_count
@@ -23,8 +22,6 @@ PERIOD, PATIENCE = 10, 360
 CACHE, CONFIG = "/root/.cache/huggingface", "/config"
 #: Secret with the token of the hub, and its key
 SECRET, KEY = "hf-token", "token"
-#: what offloading keeps prefixes in
-HOST = TIERS["cpu"]
 
 
 def resource(s: ServerPlan) -> str:
@@ -49,7 +46,7 @@ def container(s: ServerPlan, argv: Sequence[str], gpus: int, file: Mapping[str, 
     """Return the container of one server: the plain command, its GPUs, its probes and its volumes."""
     limits: Json = {resource(s): str(gpus)}
     offloads = any(part.startswith("offload:cpu") for part in s.needs.parts)
-    held = {"requests": {"memory": f"{int(HOST.room * gpus / GIB)}Gi"}} if offloads else {}
+    held = {"requests": {"memory": f"{int(s.needs.host_room * gpus / GIB)}Gi"}} if offloads else {}
     mounts = [{"name": "shm", "mountPath": SHM}, {"name": "cache", "mountPath": CACHE}]
     whole: Json = {
         "name": name,

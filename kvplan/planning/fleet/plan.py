@@ -25,6 +25,7 @@ ALIKE = 5e-4
 REMEDIES = 3
 UNSERVED = "no replica can be had"
 UNFOUND = "the solver found none within its time"
+TOO_FEW = "too few GPUs are available for all workloads at once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ def plan(
         singles=tuple(s for s, _ in singles),
         separate=Simpler(
             gpu="", usd=separate.usd if separate.uses else None, unlimited=None, needs=None,
-            reason="" if separate.uses else unfound(separate, "no single pool serves a whole workload here"),
+            reason="" if separate.uses else unfound(separate, not_whole(able, asked)),
         ),
         seconds=seconds,
         reason=reason,
@@ -299,4 +300,10 @@ def none_because(mixed: Solution, i: FleetImpasse, why: Why) -> str:
     if mixed.stopped:
         given = show_time(i.seconds / ASIDE)
         return f"the solver neither found a fleet in {given} nor ruled it out; give it more seconds"
-    return "too few GPUs are available for all workloads at once"
+    return TOO_FEW
+
+
+def not_whole(able: Sequence[Option], asked: Sequence[Bucket]) -> str:
+    """Return why no fleet has one pool for each workload: some are served in parts alone, else GPUs are missing."""
+    parts = dict.fromkeys(name for name, _ in unserved([c for c in able if c.group.whole], asked))
+    return f"no single pool serves all of {', '.join(parts)}" if parts else TOO_FEW

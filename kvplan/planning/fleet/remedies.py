@@ -1,15 +1,21 @@
 """What would make a fleet possible: more GPUs, a looser limit, other techniques or weights; the cheapest first."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from kvplan.planning.fleet.options import FleetWorkload, Looked, Option, groups, options
 from kvplan.planning.fleet.program import Bucket, Solution, choose
 from kvplan.planning.remedies import TIMES, Impasse, Remedy, remedies, rounded_up, written
 from kvplan.planning.search import search
+from kvplan.planning.site import Limits
 
-#: factors by which a limit is loosened where GPUs are short, and the probabilities that are tried instead
-FACTORS, SURE = (1.5, 3.0), (0.75, 0.5)
+#: factors by which a limit is loosened where GPUs are short, one after the other, and halvings between the last two
+FACTORS, HALVINGS = (1.5, 3.0, 10.0, 100.0), 5
+#: latency limits by name [s]
+Moved = dict[str, float]
+#: the probabilities that are tried instead
+SURE = (0.75, 0.5)
 #: what an option of the command says for all workloads; all else stands with a workload in the file
 OPTIONS = ("confidence", "weights", "any_technique", "techniques")
 
@@ -38,35 +44,44 @@ class FleetImpasse:
     gap: float
     looked: Looked = field(default_factory=Looked)  #: candidates of the groups
 
-    def columns_of(self, t: FleetWorkload, buckets: int) -> list[Option]:
+    def columns_of(self, t: FleetWorkload, buckets: int, looked: Looked) -> list[Option]:
         """Return the columns of a workload cut into so many buckets."""
-        return [c for group in groups(t, buckets) for c in options(group, self.looked)[0]]
+        return [c for group in groups(t, buckets) for c in options(group, looked)[0]]
+
+    def with_columns(self, others: Iterable[FleetWorkload], exactly: bool = True) -> dict[str, Sequence[Option]]:
+        """Return the columns where some workloads are others.
+
+        Not exactly: those of whole workloads alone, with the replicas that the limits asked about took.
+        """
+        columns = dict(self.columns)
+        for t in others:
+            wholes = [] if exactly else self.columns_of(t, 1, self.looked)
+            columns[t.name] = self.columns_of(t, self.buckets, Looked()) if exactly else self.parts(wholes)
+        return columns
 
     def anew(self, change: str, changed: Sequence[FleetWorkload]) -> FleetRemedy | None:
         """Return the cheapest fleet where workloads have other candidates, None where there is none of whole workloads.
 
         Every workload is looked at as a whole first: a fleet of its parts is looked for where one of wholes is found.
         """
-        whole = [c for t in changed for c in self.columns_of(t, 1)]
-        parts = [c for t in changed for c in whole_as_parts([c for c in whole if c.group.task is t], self.buckets)]
-        others = [c for name, each in self.columns.items() if name not in {t.name for t in changed} for c in each]
-        solution = choose([*others, *parts], self.asked, self.stock, seconds=self.seconds, gap=1.0)
-        return None if solution.uses is None else self.fleet(change, changed)
+        return self.fleet(change, changed) if self.fleet(change, changed, exactly=False) else None
 
     def fleet(
-        self, change: str, changed: Iterable[FleetWorkload] = (), stock: Mapping[str, int] | None = None
-    ) -> FleetRemedy | None:
+        self, change: str, changed: Iterable[FleetWorkload] = (), stock: Mapping[str, int] | None = None,
+        exactly: bool = True,
+    ) -> FleetRemedy | None:  # fmt: skip
         """Return the cheapest fleet where some workloads or the stock are others, None where there is none."""
-        columns = dict(self.columns)
-        for t in changed:
-            columns[t.name] = self.columns_of(t, self.buckets)
-        solution = self.choose(columns, stock or self.stock)
+        solution = self.choose(self.with_columns(changed, exactly), stock or self.stock)
         if solution.uses is None:
             return None
         taken: dict[str, int] = {}
         for u in solution.uses:
             taken[u.option.site.gpu.name] = taken.get(u.option.site.gpu.name, 0) + u.gpus
         return FleetRemedy(change=change, usd=solution.usd, gpus=taken)
+
+    def parts(self, wholes: Sequence[Option]) -> list[Option]:
+        """Return columns of a workload as a whole as those of all its buckets."""
+        return [replace(c, group=replace(c.group, last=self.buckets - 1)) for c in wholes]
 
     def choose(self, columns: Mapping[str, Sequence[Option]], stock: Mapping[str, int], lend: str = "") -> Solution:
         """Return the cheapest replicas, or those that need the fewest GPUs of one type beyond the stock."""
@@ -76,11 +91,6 @@ class FleetImpasse:
     def everywhere(self, **limits: object) -> list[FleetWorkload]:
         """Return all workloads under other limits."""
         return [t.under(**limits) for t in self.tasks]
-
-
-def whole_as_parts(columns: Sequence[Option], buckets: int) -> list[Option]:
-    """Return columns of a workload as a whole as those of all its buckets."""
-    return [replace(c, group=replace(c.group, last=buckets - 1)) for c in columns]
 
 
 def fleet_remedies(i: FleetImpasse) -> tuple[FleetRemedy, ...]:
@@ -145,34 +155,102 @@ def applied(i: FleetImpasse, t: FleetWorkload, remedy: Remedy) -> list[FleetWork
 def enough(i: FleetImpasse, cures: Sequence[tuple[FleetWorkload, Remedy]]) -> Iterator[FleetRemedy]:
     """Yield the fleet after changes that let workloads be served.
 
-    The least change of a limit may take more GPUs than there are: then with more of one type, and at looser limits.
+    The least change of a limit may take more GPUs than there are: then with more of one type, and with one limit of
+    time moved further.
     """
-    for factor in (1.0, *FACTORS, 10.0):
-        each = [(t, longer(remedy, factor)) for t, remedy in cures]
-        words = " and ".join(dict.fromkeys(said(t, remedy) for t, remedy in each))
-        changed: dict[str, FleetWorkload] = {}
-        for t, remedy in each:
-            changed |= {x.name: x for x in applied(i, t, remedy) if x.name == t.name or x.name not in changed}
-        again = {t.name: i.columns_of(t, i.buckets) for t in changed.values()}
-        after = replace(i, columns={**i.columns, **again})
-        if fleet := after.fleet(words):
-            yield fleet
-            return
-        if factor == 1.0:
-            yield from lent(after, f"{words} and ")
-        if not any(remedy.parameters & set(TIMES) for _, remedy in cures):
+    words, after = changed(i, cures)
+    if fleet := after.fleet(words):
+        yield fleet
+        return
+    yield from lent(after, f"{words} and ")
+    for t, remedy in cures:
+        if remedy.parameters & set(TIMES):
+            yield from further(i, cures, t, remedy)
+
+
+def changed(
+    i: FleetImpasse, cures: Sequence[tuple[FleetWorkload, Remedy]], exactly: bool = True
+) -> tuple[str, FleetImpasse]:  # fmt: skip
+    """Return changes in words, and the question with the columns of the workloads that they are about."""
+    words = " and ".join(dict.fromkeys(said(t, remedy) for t, remedy in cures))
+    anew: dict[str, FleetWorkload] = {}
+    for t, remedy in cures:
+        anew |= {x.name: x for x in applied(i, t, remedy) if x.name == t.name or x.name not in anew}
+    return words, replace(i, columns=i.with_columns(anew.values(), exactly))
+
+
+def further(
+    i: FleetImpasse, cures: Sequence[tuple[FleetWorkload, Remedy]], t: FleetWorkload, remedy: Remedy
+) -> Iterator[FleetRemedy]:
+    """Yield, of each limit of time of a workload, the least to which it would have to move as well."""
+
+    def moved(longer: Moved, exactly: bool) -> FleetRemedy | None:
+        more = moved_by(remedy, longer)
+        words, after = changed(i, [(other, more if other is t else same) for other, same in cures], exactly)
+        return after.fleet(words)
+
+    yield from least_moved(remedy.demand.limits, moved)
+
+
+def moved_by(remedy: Remedy, longer: Moved) -> Remedy:
+    """Return a change of latency limits that moves some of them as well, or further."""
+    limits = replace(remedy.demand.limits, **longer)  # type: ignore[arg-type]
+    names = [name for name in TIMES if name in longer or name in remedy.parameters]
+    words = " and ".join(f"{name}={written(getattr(limits, name))}" for name in names)
+    return replace(remedy, change=words, demand=replace(remedy.demand, limits=limits))
+
+
+# -- limits of time, moved as far as is needed ----------------------------------------------------
+
+
+def least_moved(limits: Limits, moved: Callable[[Moved, bool], FleetRemedy | None]) -> Iterator[FleetRemedy]:
+    """Yield the fleets at the least to which each single limit of time would have to move, else the fewest at once.
+
+    `moved` returns the fleet at other limits [s], exactly or with candidates that were worked out for the old ones.
+    """
+    known = {name: getattr(limits, name) for name in TIMES if getattr(limits, name) is not None}
+    for size in range(1, len(known) + 1):
+        ways = (least({name: known[name] for name in some}, moved) for some in combinations(known, size))
+        found = [at for at in ways if at is not None]
+        yield from filter(None, (moved(at, True) for at in found))
+        if found:
             return
 
 
-def longer(remedy: Remedy, factor: float) -> Remedy:
-    """Return a change of latency limits by a factor more, any other change as it is."""
-    limits, names = remedy.demand.limits, [name for name in TIMES if name in remedy.parameters]
-    if factor == 1.0 or not names:
-        return remedy
-    more = {name: rounded_up(factor * getattr(limits, name)) for name in names}
-    words = " and ".join(f"{name}={written(seconds)}" for name, seconds in more.items())
-    looser_limits = replace(limits, **more)  # type: ignore[arg-type]
-    return replace(remedy, change=words, demand=replace(remedy.demand, limits=looser_limits))
+def least(old: Moved, moved: Callable[[Moved, bool], FleetRemedy | None]) -> Moved | None:
+    """Return the least limits at which there is a fleet, to a few percent: a common factor, then each as it must."""
+
+    def all_by(factor: float) -> Moved:
+        return {name: rounded_up(factor * seconds) for name, seconds in old.items()}
+
+    def able(at: Moved) -> bool:
+        return moved(at, False) is not None
+
+    if not able(all_by(FACTORS[-1])):
+        return None
+    high = next(factor for factor in FACTORS if factor == FACTORS[-1] or able(all_by(factor)))
+    low = max((factor for factor in FACTORS if factor < high), default=1.0)
+    at = all_by(between(low, high, lambda factor: able(all_by(factor))))
+    for name in old if len(old) > 1 else ():
+        at = at | {name: shorter(name, old[name], at, able)}
+    return {name: seconds for name, seconds in at.items() if seconds != old[name]}
+
+
+def shorter(name: str, old: float, at: Moved, able: Callable[[Moved], bool]) -> float:
+    """Return the least of one limit at which there is a fleet, the others as they are: the old one, or near enough."""
+
+    def alone(seconds: float) -> bool:
+        return able(at | {name: rounded_up(seconds)})
+
+    return old if able(at | {name: old}) else rounded_up(between(old, at[name], alone))
+
+
+def between(low: float, high: float, able: Callable[[float], bool]) -> float:
+    """Return the least number between two, on a logarithmic scale, for which something is possible as it is at high."""
+    for _ in range(HALVINGS):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if able(middle) else (middle, high)
+    return high
 
 
 # -- too few GPUs ---------------------------------------------------------------------------------
@@ -194,7 +272,8 @@ def short(i: FleetImpasse) -> Iterator[FleetRemedy | None]:
     yield from lent(i)
     for share in SURE:
         below = [t for t in i.tasks if t.demand.limits.confidence > share]
-        if below and (fleet := i.fleet(f"confidence={share:.0%}", [t.under(confidence=share) for t in below])):
+        less = [t.under(confidence=share) for t in below]
+        if below and (fleet := i.fleet(f"confidence={share:.0%}", less)):
             yield fleet
             break
     if any(not t.demand.limits.any_technique and t.barred for t in i.tasks):
@@ -206,11 +285,10 @@ def short(i: FleetImpasse) -> Iterator[FleetRemedy | None]:
 
 
 def looser(i: FleetImpasse, t: FleetWorkload) -> Iterator[FleetRemedy]:
-    """Yield the least of some factors by which each limit of a workload would have to be loosened."""
-    for name in TIMES:
-        limit = getattr(t.demand.limits, name)
-        for factor in FACTORS if limit is not None else ():
-            longer = rounded_up(factor * limit)
-            if fleet := i.fleet(f"{name}: {written(longer)} for {t.name}", [t.under(**{name: longer})]):
-                yield fleet
-                break
+    """Yield the least to which each limit of time of a workload would have to move."""
+
+    def moved(longer: Moved, exactly: bool) -> FleetRemedy | None:
+        words = " and ".join(f"{name}: {written(seconds)}" for name, seconds in longer.items())
+        return i.fleet(f"{words} for {t.name}", [t.under(**longer)], exactly=exactly)
+
+    yield from least_moved(t.demand.limits, moved)
