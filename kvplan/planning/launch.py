@@ -210,7 +210,7 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
         if n.host_stated:
             rests = f"{show_percent(1 - RESERVE)} of what the price of {n.gpu} states: the rest is the system's"
         else:
-            rests = f"an assumption: offers of {n.gpu} do not say how much they have, so ask for one with so much to spare"
+            rests = f"an assumption: offers of {n.gpu} do not say what they have, so ask for one with so much to spare"
         yield f"each replica keeps {size} of prefixes in host memory, {rests}"
     if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
