@@ -171,6 +171,8 @@ def text_in(node: ast.AST) -> bool:
 
 def candidates(folders: list[str], core: bool) -> list[Mutant]:
     """Return every mutant there is."""
+    if missing := [f for f in folders if not (ROOT / f).exists()]:
+        raise SystemExit(f"no {missing[0]} here: name folders or files of kvplan/")
     found: list[Mutant] = []
     for path in sorted(p for f in folders for p in ([ROOT / f] if f.endswith(".py") else (ROOT / f).rglob("*.py"))):
         source = Source(path)
