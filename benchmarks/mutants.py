@@ -320,7 +320,7 @@ def differing(copy: Path, names: list[str]) -> str:
     child = os.fork()
     if not child:
         signal.alarm(PATIENCE)
-        for name in [n for n in sys.modules if n.partition(".")[0] in ("kvplan", "reports")]:
+        for name in [n for n in sys.modules if n.partition(".")[0] in ("kvplan", "reports", "releases")]:
             del sys.modules[name]
         sys.path[:0] = [str(copy), str(copy / "tests")]
         try:

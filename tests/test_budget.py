@@ -5,9 +5,11 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from releases import every_release
 
 import kvplan
 from kvplan import catalog
+from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError
 from kvplan.kv.budget import Deployment, activation_bytes, memory_budget
 from kvplan.kv.model_cache import kv_layout
@@ -236,9 +238,18 @@ def test_unknown_releases_are_refused_with_what_to_write(word: str, said: str) -
 
 @pytest.mark.parametrize("name", catalog.names("engines"))
 def test_every_figure_of_an_engine_has_a_source(name: str) -> None:
-    engine = catalog.engine(name)
+    with every_release():
+        engine = catalog.engine(name)
     unset = {f.name for f in fields(engine) if getattr(engine, f.name) == f.default}
     assert set(ENGINE_FIELDS) - unset - {"release", "version"} <= set(engine.sources)
+
+
+@pytest.mark.parametrize("name", catalog.names("engines"))
+def test_every_release_can_be_asked_for_and_the_newest_is_the_usual_one(name: str) -> None:
+    with every_release():
+        releases = [str(r) for r in document("engines", name)["releases"]]
+        assert [catalog.engine(f"{name}@{r}").release for r in releases] == releases
+        assert catalog.engine(name).version == f"{releases[-1]} and later", "files have the newest last"
 
 
 @given(
