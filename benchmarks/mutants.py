@@ -29,7 +29,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("kvplan", "models", "profiles", "kernels", "tests", "benchmarks", "docs", "pyproject.toml", "README.md")
+COPIED = (
+    "kvplan", "models", "profiles", "kernels", "tests", "benchmarks", "docs", ".ci", "pyproject.toml", "setup.py",
+    "mkdocs.yml", "constraints.txt", "MANIFEST.in", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff",
+    "LICENSE",
+)  # fmt: skip
 #: names of units that are taken for each other
 UNITS = ("HOUR", "MONTH", "YEAR", "DAY", "MILLION", "GIGA", "TERA", "KWH")
 WORDS = {"show_time": "show_usd", "show_usd": "show_bytes", "show_bytes": "show_tokens", "show_energy": "show_time"}
