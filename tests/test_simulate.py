@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from simulate_twin import One, Replica
 
 from kvplan.perf.simulate import buckets, state
-from kvplan.perf.simulate.routing import reaching
 from kvplan.perf.simulate.run import Event, Piece, Simulation
 from kvplan.perf.simulate.state import NONE, Ruleset
 from kvplan.perf.simulate.tables import CELL, TOKENS, Shelf, StepTable
@@ -160,6 +159,8 @@ def test_leaps_are_equal_to_single_steps_and_to_the_twin(named: str) -> None:
 
 def test_steps_that_reach_a_moment_are_the_fewest_and_one_at_least() -> None:
     """Of 10, 11, 12 ... ms three take 33 and twenty 390 ms; a plan of no step would go nowhere."""
+    from kvplan.perf.simulate.routing import reaching
+
     lanes, tables = SimpleNamespace(writing=[2], each=[0.010]), SimpleNamespace(slope=[0.0, 0.0, 0.0005])
     reached = [reaching(lanes, tables, 0, seconds) for seconds in (-1.0, 0.0, 0.010, 0.0329, 0.0331, 0.3901)]
     assert reached == [1, 1, 1, 3, 4, 21]
