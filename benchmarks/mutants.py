@@ -306,7 +306,8 @@ def verdict(m: Mutant, copy: Path, check: Callable[[], str]) -> str:
 
 def sound(copy: Path, failed: str) -> str:
     """Return what failed; exit where it fails without any mutant, too, since it tells nothing."""
-    if failed.startswith(("reports/", "json/")) and differing(copy, [failed.partition("/")[2].partition(".")[0]]):
+    report = failed.partition("/")[2].partition(".")[0]
+    if failed.startswith(("reports/", "charts/", "json/")) and differing(copy, [report]):
         raise SystemExit(f"{failed} differs without a mutant: renew the golden files first")
     name = failed.removeprefix("FAILED ").removeprefix("ERROR ").partition(" - ")[0]
     if name != failed and failing(copy, [name]):
@@ -345,6 +346,9 @@ def compared(name: str) -> str:
     for width in WIDTHS:
         if found.texts[width].text != (GOLDEN / "reports" / f"{name}.{width}.txt").read_text("utf-8"):
             return f"reports/{name}.{width}.txt"
+    charts = GOLDEN / "charts" / f"{name}.txt"
+    if found.charts != (charts.read_text("utf-8") if charts.exists() else ""):
+        return f"charts/{name}.txt"
     golden = (GOLDEN / "json" / f"{name}.txt").read_text("utf-8")
     whole = not found.json.out or golden.startswith(outline(found.json.json))
     return "" if whole else f"json/{name}.txt"
