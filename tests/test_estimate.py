@@ -173,11 +173,11 @@ def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
     assert "supports 8,192 tokens, not 131,072" in found.warnings[0] and "llama3.1-70b" in found.warnings[0]
 
 
-def test_without_a_gpu_or_a_price_the_one_with_most_memory_is_shown() -> None:
-    unpriced = [site(name, offers=()) for name in ("l4", "b300", "h100-sxm")]
-    ask = Query(context=8192, output=512)
-    found = survey(catalog.model("llama3.1-8b"), ask, unpriced, [], Limits(), today=DAY, named=False)
-    assert [s.gpu.name for s in found.sites] == ["b300"] and found.rows[0].cost is None
+def test_where_no_gpu_holds_the_model_the_largest_says_what_is_missing() -> None:
+    one = [site(name, parallel=Parallel()) for name in ("l4", "b300", "h100-sxm")]
+    ask = Query(context=131072, output=512)
+    found = survey(catalog.model("llama3.1-405b"), ask, one, [], Limits(), today=DAY, named=False)
+    assert [s.gpu.name for s in found.sites] == ["b300"] and "does not fit 1x b300" in found.rows[0].reason
 
 
 def test_an_old_price_is_said_to_be_old() -> None:
