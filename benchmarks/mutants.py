@@ -29,7 +29,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("kvplan", "models", "profiles", "kernels", "tests", "benchmarks", "docs", "pyproject.toml", "README.md")
+COPIED = (
+    "kvplan", "models", "profiles", "kernels", "tests", "benchmarks", "docs", ".ci", "pyproject.toml", "setup.py",
+    "mkdocs.yml", "constraints.txt", "MANIFEST.in", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff",
+    "LICENSE",
+)  # fmt: skip
 #: names of units that are taken for each other
 UNITS = ("HOUR", "MONTH", "YEAR", "DAY", "MILLION", "GIGA", "TERA", "KWH")
 WORDS = {"show_time": "show_usd", "show_usd": "show_bytes", "show_bytes": "show_tokens", "show_energy": "show_time"}
@@ -171,6 +175,8 @@ def text_in(node: ast.AST) -> bool:
 
 def candidates(folders: list[str], core: bool) -> list[Mutant]:
     """Return every mutant there is."""
+    if missing := [f for f in folders if not (ROOT / f).exists()]:
+        raise SystemExit(f"no {missing[0]} here: name folders or files of kvplan/")
     found: list[Mutant] = []
     for path in sorted(p for f in folders for p in ([ROOT / f] if f.endswith(".py") else (ROOT / f).rglob("*.py"))):
         source = Source(path)
@@ -300,7 +306,8 @@ def verdict(m: Mutant, copy: Path, check: Callable[[], str]) -> str:
 
 def sound(copy: Path, failed: str) -> str:
     """Return what failed; exit where it fails without any mutant, too, since it tells nothing."""
-    if failed.startswith(("reports/", "json/")) and differing(copy, [failed.partition("/")[2].partition(".")[0]]):
+    report = failed.partition("/")[2].partition(".")[0]
+    if failed.startswith(("reports/", "charts/", "json/")) and differing(copy, [report]):
         raise SystemExit(f"{failed} differs without a mutant: renew the golden files first")
     name = failed.removeprefix("FAILED ").removeprefix("ERROR ").partition(" - ")[0]
     if name != failed and failing(copy, [name]):
@@ -318,7 +325,7 @@ def differing(copy: Path, names: list[str]) -> str:
     child = os.fork()
     if not child:
         signal.alarm(PATIENCE)
-        for name in [n for n in sys.modules if n.partition(".")[0] in ("kvplan", "reports")]:
+        for name in [n for n in sys.modules if n.partition(".")[0] in ("kvplan", "reports", "releases")]:
             del sys.modules[name]
         sys.path[:0] = [str(copy), str(copy / "tests")]
         try:
@@ -339,6 +346,9 @@ def compared(name: str) -> str:
     for width in WIDTHS:
         if found.texts[width].text != (GOLDEN / "reports" / f"{name}.{width}.txt").read_text("utf-8"):
             return f"reports/{name}.{width}.txt"
+    charts = GOLDEN / "charts" / f"{name}.txt"
+    if found.charts != (charts.read_text("utf-8") if charts.exists() else ""):
+        return f"charts/{name}.txt"
     golden = (GOLDEN / "json" / f"{name}.txt").read_text("utf-8")
     whole = not found.json.out or golden.startswith(outline(found.json.json))
     return "" if whole else f"json/{name}.txt"

@@ -43,6 +43,12 @@ class Ran:
         return json.loads(self.out)
 
 
+def pytest_configure() -> None:
+    from releases import forget_newer_releases
+
+    forget_newer_releases()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/ from what is printed now")
 

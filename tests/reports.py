@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from releases import forget_newer_releases
+
 from kvplan.errors import KvplanError
 from kvplan.report.blocks import Bars, Chart
 
@@ -27,6 +29,13 @@ WIDTHS = (80, 100, 120)
 WIDE = 240
 DAY = "--on 2026-11-24"
 USUAL = "-t fp8 -t int4 -t mhc:4x -t mhc:8x -t h2o:20% -t streaming:4,4096 -t mhc:4x+h2o:20% -t mhc:4x+fp8"
+#: every technique of the table, so that a new one changes no golden file
+EVERY = (
+    "-t fp8 -t nvfp4 -t int8 -t int8:token -t int4 -t int4:token -t kivi:2 -t turboquant:4 -t offload:cpu -t "
+    "gqa:8 -t mqa -t mhc:4x -t mhc:2x -t mhc:8x -t h2o:20% -t h2o:50% -t streaming:4,4096 -t window:4096 -t "
+    "snapkv:25% -t pyramidkv:25% -t adakv:25% -t chunkkv:25% -t kvzip:25% -t duo:50% -t r1kv:4096 -t "
+    "visual:33% -t quest:2048 -t shadowkv -t dsa:2048 -t cla:2 -t yoco"
+)
 SERVER = f"load -m llama3.1-70b -g h200 --tp 4 --isl 4000 --osl 500 {DAY}"
 SMALL = f"load -m llama3.1-8b -g h100 --isl 1000 --osl 200 {DAY}"
 THREE = "-g h100 -g h200 -g b200"
@@ -57,7 +66,7 @@ REPORTS: dict[str, str] = {
     "estimate-shape": "estimate -m llama3.1-70b -c 16k -g h100 -t fp8 --weights fp8 --tp 2 --pp 2 --output 2k "
     f"--gpu-memory-utilization 0.85 {DAY}",
     "estimate-kernels": f"estimate -m llama3.1-8b -c 16k -g h100 -t fp8 --profile h100-sxm {DAY}",
-    "techniques-doc-qa": f"techniques -m llama3.1-70b -w doc-qa {DAY}",
+    "techniques-doc-qa": f"techniques -m llama3.1-70b -w doc-qa {EVERY} {DAY}",
     "techniques-question-seen": f"techniques -m llama3.1-8b -w rag -g b200 -t nvfp4 -t snapkv:25% -t mhc:4x+fp8 {DAY}",
     "techniques-latent": f"techniques -m deepseek-v3 -w chat -g h200 -t fp8 -t mhc:4x -t dsa:2048 {DAY}",
     "memory-architecture": "memory -m gpt-oss-120b -c 128k --explain",
@@ -183,7 +192,7 @@ REPORTS: dict[str, str] = {
     "no-such-model": "estimate -m lama3-70b -c 8k",
     "no-such-kind": "show models nonesuch",
     "wrong-context": "estimate -m llama3-70b -c -5",
-    "long-context": "estimate -m llama3-70b -c 128k",
+    "long-context": "estimate -m llama3-70b -c 128k --on 2026-11-29",
     "text-only": "recommend -w video-qa -m llama3.1-8b -g h100",
     "wrong-usage": "estimate --nonesuch",
     "no-file": "fleet spring",
@@ -246,6 +255,7 @@ def words(name: str) -> list[str]:
 
 def report(name: str, folder: Path) -> Report:
     """Run a command of REPORTS once, in a copy of FILES at `folder`, and print what it found in every form."""
+    forget_newer_releases()
     arguments = words(name)
     shutil.copytree(FILES, folder, dirs_exist_ok=True)
     clock = count(100.0, 1.5)

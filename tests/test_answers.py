@@ -16,6 +16,8 @@ from kvplan.measuring.serving.check import Beside
 from kvplan.quality.results import Quality
 from kvplan.report import (
     calibrate,
+    capacity,
+    evaluate,
     fields,
     listing,
     load,
@@ -217,6 +219,45 @@ def test_a_quality_loss_is_written_with_both_ends_of_its_range() -> None:
     unknown = Quality(technique="x", task="code", drop=None, low=0.2, high=1.0, known=False, basis="not measured")
     assert losses.loss(unknown) == "unknown, 20 % to 100 %"
     assert losses.loss(replace(unknown, low=0.0)) == "unknown"
+
+
+def test_a_row_beside_its_prediction_begins_with_its_line_and_its_model() -> None:
+    headings = [c.heading for c in validate.ROW if c.heading]
+    assert (
+        headings[:3] == ["row", "model", "tokens, load"]
+        and [h[:4] for h in headings[3:]] == ["TTFT"] * 2 + ["TPOT"] * 2
+    )
+
+
+def test_the_largest_volume_is_said_with_its_times_and_what_binds() -> None:
+    plan = SimpleNamespace(ttft=0.75, tpot=0.0213, slo_probability=0.96, label="fp8 on 2x l4", gpus=8)
+    demand = SimpleNamespace(
+        workload=SimpleNamespace(title="Chat"), model=SimpleNamespace(title="A model"), peak=3.25,
+        limits=SimpleNamespace(percentile=0.95),
+    )  # fmt: skip
+    found = SimpleNamespace(
+        demand=demand, plan=plan, gpus=12, site=SimpleNamespace(gpu=SimpleNamespace(title="A GPU")), users=2345.0,
+        queries_per_day=123_456.0, sought=0.9, bound_by="TTFT", refusal="",
+    )  # fmt: skip
+    assert capacity.answer(cast(Any, found)) == (
+        "Chat on A model, 12x A GPU: 123,456 queries a day at most (3.25/s in the busiest hour), 2,345 users at work "
+        "in the busiest hour. More is bound by TTFT. The plan: fp8 on 2x l4, 8 GPUs; TTFT 750.0 ms and TPOT 21.3 ms "
+        "at P95, limits kept with 96 % probability. No volume keeps the latency limits with 90 % probability."
+    )
+
+
+def test_scores_come_before_where_needles_stand_and_then_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("headline", "how"):
+        monkeypatch.setattr(evaluate, name, lambda _: "")
+    monkeypatch.setattr(evaluate, "depths", lambda scores: evaluate.table("Needles", (), ()))
+    monkeypatch.setattr(evaluate, "times", lambda memories: [evaluate.table("Times", (), ())])
+    monkeypatch.setattr(evaluate, "differences", lambda memories: ())
+    monkeypatch.setattr(evaluate, "chart", lambda scores, memories: None)
+    monkeypatch.setattr(evaluate, "SCORE", ())
+    monkeypatch.setattr(evaluate, "MEMORY", ())
+    done = SimpleNamespace(stopped=False, scores=(1,), memories=(1,), left=(), refused=())
+    page = evaluate.page(cast(Any, SimpleNamespace(outcome=done, output=None, unwritten="")))
+    assert [t.title for t in tables(page)] == ["Scores", "Needles", "Cache after the text was read", "Times"]
 
 
 def test_a_wait_in_the_queue_is_written_as_a_time() -> None:

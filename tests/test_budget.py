@@ -5,9 +5,11 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from releases import every_release
 
 import kvplan
 from kvplan import catalog
+from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError
 from kvplan.kv.budget import Deployment, activation_bytes, memory_budget
 from kvplan.kv.model_cache import kv_layout
@@ -236,9 +238,18 @@ def test_unknown_releases_are_refused_with_what_to_write(word: str, said: str) -
 
 @pytest.mark.parametrize("name", catalog.names("engines"))
 def test_every_figure_of_an_engine_has_a_source(name: str) -> None:
-    engine = catalog.engine(name)
+    with every_release():
+        engine = catalog.engine(name)
     unset = {f.name for f in fields(engine) if getattr(engine, f.name) == f.default}
     assert set(ENGINE_FIELDS) - unset - {"release", "version"} <= set(engine.sources)
+
+
+@pytest.mark.parametrize("name", catalog.names("engines"))
+def test_every_release_can_be_asked_for_and_the_newest_is_the_usual_one(name: str) -> None:
+    with every_release():
+        releases = [str(r) for r in document("engines", name)["releases"]]
+        assert [catalog.engine(f"{name}@{r}").release for r in releases] == releases
+        assert catalog.engine(name).version == f"{releases[-1]} and later", "files have the newest last"
 
 
 @given(
@@ -317,3 +328,34 @@ def test_the_widest_layer_sets_the_activations(name: str) -> None:
     kept = replace(deployment, engine=catalog.engine("vllm@0.19"))
     alone = {activation_bytes(replace(model, layers=(layer,)), kept)[0] for layer in model.distinct_layers}
     assert max(alone) < activation_bytes(model, kept)[0] < sum(alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "gib"),
+    [
+        ("mixtral-8x7b", 2, 2 * (14_336 / 2 + 28_672 / 2) * 8192 * 2 / GIB),  # measured: 0.65 GiB
+        ("qwen3-30b-a3b", 1, 8 * (2048 + 2048) * 8192 * 2 / GIB),  # measured: 0.50; down is wider than up, 2 x 768
+        ("deepseek-v2-lite", 1, 6 * (2048 + 2816) * 8192 * 2 / GIB),  # measured: 0.43
+    ],
+)
+def test_two_buffers_of_the_experts_products_stay_beside_the_peak(name: str, tensor: int, gib: float) -> None:
+    """Gate and up, and down's output or input, of a token's experts; at 8,192 sequences the sampler sets the peak."""
+    engine, model = catalog.engine("vllm@0.19"), catalog.model(name)
+    where = Deployment(engine=engine, gpu=H100, parallel=Parallel(tensor=tensor), max_num_seqs=8192)
+    freed = replace(where, engine=replace(engine, keeps_workspaces=False))
+    kept = activation_bytes(model, where)[0] - activation_bytes(model, freed)[0]
+    assert kept / GIB == pytest.approx(gib)
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden", "wide"),
+    [
+        ("lfm2-1.2b", 2048, 3 * 8192),  # gate, up and their product, and not the short convolution's 2 x 6,144
+        ("qwen3.5-27b", 5120, 3 * 17_408),
+        ("qwen3.5-0.8b", 1024, 2 * 8192 + 32),  # what goes into the delta net, and not the 3 x 3,584 behind it
+    ],
+)
+def test_the_widest_product_of_a_layer_sets_the_activations(name: str, hidden: int, wide: int) -> None:
+    """Beside 4.2 times the hidden states, in 16 bits, for the 8,192 tokens of a step."""
+    where = Deployment(engine=catalog.engine("vllm@0.11"), gpu=H100, max_num_seqs=1)
+    assert activation_bytes(catalog.model(name), where)[0] == pytest.approx(8192 * 2 * (4.2 * hidden + wide))

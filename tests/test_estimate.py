@@ -90,6 +90,13 @@ def test_what_does_not_fit_says_how_much_and_what_would() -> None:
     )
 
 
+def test_a_shape_that_does_not_fit_is_told_one_of_as_many_gpus_that_does() -> None:
+    """235 B parameters on 8 H100s: a rank of tp1dp8 caches all 4 KV heads, 23.5 GiB; one of tp8 a single head."""
+    row = rows("qwen3-235b-a22b", 131072, site("h100-sxm", parallel=Parallel(data=8)))[0]
+    assert "does not fit 8x h100-sxm (tp1dp8)" in row.reason
+    assert row.reason.endswith("the smallest change that fits is tp8 on as many GPUs")
+
+
 def test_the_replica_that_serves_a_query_cheapest_is_taken() -> None:
     """No fixed shape does better than the one chosen, and the fewest GPUs that fit are named."""
     chosen = rows("llama3.1-70b", 131072, site("h100-sxm"), ["fp8"])
@@ -164,6 +171,13 @@ def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
     costs = [r.cost.per_query for r in found.by_gpu if r.grounded and r.cost]
     assert next(r for r in found.rows if r.technique == "baseline").cost.per_query == min(costs)
     assert "supports 8,192 tokens, not 131,072" in found.warnings[0] and "llama3.1-70b" in found.warnings[0]
+
+
+def test_where_no_gpu_holds_the_model_the_largest_says_what_is_missing() -> None:
+    one = [site(name, parallel=Parallel()) for name in ("l4", "b300", "h100-sxm")]
+    ask = Query(context=131072, output=512)
+    found = survey(catalog.model("llama3.1-405b"), ask, one, [], Limits(), today=DAY, named=False)
+    assert [s.gpu.name for s in found.sites] == ["b300"] and "does not fit 1x b300" in found.rows[0].reason
 
 
 def test_an_old_price_is_said_to_be_old() -> None:

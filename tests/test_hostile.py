@@ -479,6 +479,9 @@ def test_dates_sweeps_and_numbers_that_are_none(run, tmp_path) -> None:
             served.replace("intervals:\n", f"intervals:\n  x: {{tpot: [{end}, 1.1], ttft: [0.9, 1.1]}}\n", 1)
         )
         refused(run("estimate", "-m", "qwen3-8b", "-c", "8k", "-g", "h200", "--profile", path), "above zero")
+    for listed in ("architectures", "speculative"):
+        path.write_text(served.replace(f"{listed}: [", f"{listed}: 5\nx: [", 1))
+        refused(run("estimate", "-m", "qwen3-8b", "-c", "8k", "-g", "h200", "--profile", path), "no serving profile")
     kernels = (ROOT / "profiles/calibrations/h200.yaml").read_text("utf-8")
     for broken in ("p90", "interval: {"):
         path.write_text(kernels.replace(broken, "x" + broken))

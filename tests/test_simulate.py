@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -154,6 +155,17 @@ def test_leaps_are_equal_to_single_steps_and_to_the_twin(named: str) -> None:
         if r.room < 10_000 and named != "wide blocks":
             assert slow.preemptions > 0 or r.sharing or r.reserving
             assert not (r.reserving and slow.preemptions)
+
+
+def test_steps_that_reach_a_moment_are_the_fewest_and_one_at_least() -> None:
+    """Of 10, 11, 12 ... ms three take 33 and twenty 390 ms; a plan of no step would go nowhere."""
+    from kvplan.perf.simulate.routing import reaching
+
+    lanes, tables = SimpleNamespace(writing=[2], each=[0.010]), SimpleNamespace(slope=[0.0, 0.0, 0.0005])
+    reached = [reaching(lanes, tables, 0, seconds) for seconds in (-1.0, 0.0, 0.010, 0.0329, 0.0331, 0.3901)]
+    assert reached == [1, 1, 1, 3, 4, 21]
+    alike = SimpleNamespace(slope=[0.0, 0.0, 0.0])
+    assert [reaching(lanes, alike, 0, seconds) for seconds in (-1.0, 0.0, 0.0299, 0.0301)] == [1, 1, 3, 4]
 
 
 def test_what_a_leap_has_evicted_so_far_is_looked_for_in_a_tier() -> None:

@@ -123,6 +123,8 @@ def test_what_models_read() -> None:
         ("llama3.2-11b-vision", 4 * 1601, 4 * 40 * 40),  # 1,280 x 720 takes four tiles of 560
         ("qwen2.5-vl-7b", 46 * 26, 4 * 46 * 26),  # 28 pixels a token: 45.7 x 25.7
         ("qwen3-vl-8b", 40 * 22, 4 * 40 * 22),  # 32 pixels a token
+        ("llava-1.5-7b", 24 * 24, 24 * 24),  # one square of 336 pixels: 576 tokens, as its paper says
+        ("granite-vision-2b", 5 * 27 * 27, 5 * 27 * 27),  # four tiles of 384 at most, and the whole image
         ("llama4-scout", (4 * 3 + 1) * 144, (4 * 3 + 1) * 576),  # tiles of 336, and the whole image
     ],
 )

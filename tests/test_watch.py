@@ -16,7 +16,9 @@ from kvplan.api.watch import saved, watch
 from kvplan.catalog.metrics import address, parsed, scrape
 from kvplan.cli import group
 from kvplan.errors import KvplanError, SpecError
-from kvplan.measuring.serving.metrics import observed, percentile
+from kvplan.measuring.serving.metrics import Spent, observed, percentile
+from kvplan.report import watch as report
+from kvplan.report.blocks import Table
 from kvplan.specs.metrics import Scrape
 
 SERVER = ("gpu=h100", "tp=1")
@@ -174,6 +176,17 @@ def test_a_window_stands_beside_its_prediction(serve, tmp_path: Path, monkeypatc
     assert told.row.tpot == pytest.approx(TPOT, rel=1e-4)
     (unknown,) = at_once(serve(vllm(300), vllm(420)), count=1)
     assert unknown.predicted is None and "settings=gpu" in unknown.reason
+
+
+def test_a_page_has_the_load_first_then_times_then_power(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count(0.0, SECONDS)
+    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    (seen,) = at_once(serve(vllm(300), vllm(420)), count=1, settings=SERVER)
+    powered = replace(seen, spent=Spent(gpus=1, power=612.0, energy=0.31))
+    titles = [
+        [b.title.partition(":")[0] for b in report.page([w]).blocks if isinstance(b, Table)] for w in (seen, powered)
+    ]
+    assert titles == [["Load", "Times"], ["Load", "Times", "Power of this machine's GPUs"]]
 
 
 def test_prompts_from_the_prefix_cache_tell_no_ttft(serve) -> None:

@@ -98,24 +98,12 @@ def _read(word: str) -> Workload:
     known_fields(raw, FIELDS, location, "workload")
     complete(raw, NEEDED, location)
     source = read_source(raw.get("source"), location)
-    sources = {k: source_of(raw.get(k), source, f"{location}: {k}") for k in ("input", "output", "arrivals", "slo")}
+    sources = _sources(raw, source, location)
     asked = mapping(raw.get("input"), f"{location}: input", "{parts: [...], p95: 1.5, low: 100, high: 8000}")
     given = mapping(raw.get("output"), f"{location}: output", "{parts: [...], p95: 1.5, low: 10, high: 2000}")
     parts, lengths = _lengths(asked, f"{location}: input", sources["input"])
     answer, outputs = _lengths(given, f"{location}: output", sources["output"])
     reused = asked.get("reused")
-    item, each = text(raw, "item", location, ""), 1.0
-    if "requests_per_item" in raw:
-        stands, sources["item"] = stated(raw["requests_per_item"], source, f"{location}: requests_per_item")
-        each = number(stands, f"{location}: requests_per_item", ONE, example="8")
-    if each > 1 and not item:
-        raise SpecError(f"{location}: requests_per_item: say of what, as in item: contract")
-    pause = BETWEEN
-    if "between_questions" in raw:
-        pause_text, sources["between_questions"] = stated(
-            raw["between_questions"], source, f"{location}: between_questions"
-        )
-        pause = duration(pause_text, f"{location}: between_questions")
     return Workload(
         **titles(raw, name, location),
         task=task_named(text(raw, "task", location, ""), f"{location}: task"),
@@ -128,15 +116,44 @@ def _read(word: str) -> Workload:
         reused=None if reused is None else number(reused, f"{location}: input: reused", SHARE),
         arrivals=_arrivals(raw.get("arrivals"), f"{location}: arrivals"),
         slo=_slo(raw.get("slo"), f"{location}: slo"),
-        item=item,
-        requests_per_item=each,
-        between_questions=pause,
+        item=text(raw, "item", location, ""),
+        requests_per_item=_requests_per_item(raw, source, location),
+        between_questions=_between_questions(raw, source, location),
         question=one_of(raw["question"], f"{location}: question", QUERIES) if "question" in raw else "",
         notes=tuple(str(n) for n in listed(raw.get("notes", []), f"{location}: notes", "[one sentence]")),
         source=source,
         sources=sources,
         defaults=_defaults(raw),
     )
+
+
+def _sources(raw: Document, source: Source, location: str) -> dict[str, Source]:
+    """Return who says what, by part of the workload; `source` is the file's."""
+    parts = ("input", "output", "arrivals", "slo")
+    sources = {name: source_of(raw.get(name), source, f"{location}: {name}") for name in parts}
+    for name, field in (("item", "requests_per_item"), ("between_questions", "between_questions")):
+        if field in raw:
+            _, sources[name] = stated(raw[field], source, f"{location}: {field}")
+    return sources
+
+
+def _requests_per_item(raw: Document, source: Source, location: str) -> float:
+    """Return how many requests an item takes, 1 where the file does not say."""
+    if "requests_per_item" not in raw:
+        return 1.0
+    place = f"{location}: requests_per_item"
+    each = number(stated(raw["requests_per_item"], source, place)[0], place, ONE, example="8")
+    if each > 1 and not text(raw, "item", location, ""):
+        raise SpecError(f"{place}: say of what, as in item: contract")
+    return each
+
+
+def _between_questions(raw: Document, source: Source, location: str) -> float:
+    """Return the mean time between two questions of a session. [s]"""
+    if "between_questions" not in raw:
+        return BETWEEN
+    place = f"{location}: between_questions"
+    return duration(stated(raw["between_questions"], source, place)[0], place)
 
 
 def _defaults(raw: Document) -> tuple[str, ...]:

@@ -321,11 +321,7 @@ def _stage(
     assert deployment.gpu is not None
     parallel, engine, visible = deployment.parallel, deployment.engine, deployment.gpu.visible_memory
     start, end = cuts[index]
-    weight = held.stage(parallel, index) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
-    weight += resident(model, deployment.weights, parallel, index, rules(engine))
-    if deployment.draft is not None and index == len(cuts) - 1:
-        drafts = weights(deployment.draft.model, deployment.draft.form)
-        weight += drafts.per_gpu(Parallel(tensor=parallel.tensor, data=parallel.data))
+    weight = _stage_weights(model, layout, deployment, held, index, last=index == len(cuts) - 1)
     weight = max(weight - deployment.offloaded, 0.0)
     activation, binding = activation_bytes(model, deployment, last=index == len(cuts) - 1)
     runtime = engine.runtime_bytes(parallel.tensor * parallel.data, parallel.pipeline)
@@ -354,3 +350,19 @@ def _stage(
         stage=index,
         layers=end - start,
     )
+
+
+def _stage_weights(
+    model: ModelSpec, layout: KVLayout, deployment: Deployment, held: Weights, index: int, *, last: bool
+) -> float:
+    """Return the weights on a GPU of a pipeline stage: the model's, a technique's, on the last one a draft's. [B]
+
+    What the engine keeps beside a checkpoint's tensors (`resident`) counts as well.
+    """
+    parallel = deployment.parallel
+    own = held.stage(parallel, index) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
+    own += resident(model, deployment.weights, parallel, index, rules(deployment.engine))
+    if deployment.draft is None or not last:
+        return own
+    drafts = weights(deployment.draft.model, deployment.draft.form)
+    return own + drafts.per_gpu(Parallel(tensor=parallel.tensor, data=parallel.data))

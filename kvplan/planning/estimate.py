@@ -130,7 +130,7 @@ def survey(
     by_gpu: tuple[Evaluation, ...] = ()
     if not named:
         by_gpu = tuple(estimate(model, (), query, site, workload)[0] for site in sites)
-        sites = [site for site in sites if site.gpu.name == pick_gpu(by_gpu)]
+        sites = [site for site in sites if site.gpu.name == pick_gpu(by_gpu, sites)]
     rows: list[Evaluation] = []
     for site in sites:
         case = case_of(model, query, site, workload)
@@ -155,13 +155,13 @@ def doubts(model: ModelSpec, rows: Iterable[Evaluation]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for b in budgets for line in graph_warnings(model, b.deployment)))
 
 
-def pick_gpu(rows: Sequence[Evaluation]) -> str:
+def pick_gpu(rows: Sequence[Evaluation], sites: Sequence[Site]) -> str:
     """Return the GPU to show in detail.
 
-    The cheapest that fits among those whose rates rest on measurements, else any.
+    The cheapest that fits among those whose rates rest on measurements, else any; the largest where none fits.
     """
     cheapest = best(r for r in rows if r.grounded) or best(rows)
-    return cheapest.gpu if cheapest else max(rows, key=lambda r: r.budget.total if r.budget else 0.0).gpu
+    return cheapest.gpu if cheapest else max(sites, key=lambda site: site.gpu.visible_memory).gpu.name
 
 
 def warnings(model: ModelSpec, context: int, sites: Sequence[Site], today: str) -> tuple[str, ...]:

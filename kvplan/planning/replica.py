@@ -140,10 +140,10 @@ def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:
 
 
 def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
-    """Return the first of these that fits: more GPUs, an fp8 cache, lighter weights that the GPU runs, less context."""
-    for larger in replica_shapes(case.model, layout, case.site.gpu):
-        if larger.gpus > parallel.gpus and case.sequences(layout, larger):
-            return f"{larger.gpus} GPUs ({larger})"
+    """Return the first of these that fits: another shape or more GPUs, an fp8 cache, lighter weights, less context."""
+    for other in replica_shapes(case.model, layout, case.site.gpu):
+        if other.gpus >= parallel.gpus and case.sequences(layout, other):
+            return f"{other.gpus} GPUs ({other})" if other.gpus > parallel.gpus else f"{other} on as many GPUs"
     try:
         if case.sequences(spelling.apply("fp8", layout), parallel):
             return "an fp8 cache (+fp8)"

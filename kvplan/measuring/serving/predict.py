@@ -21,7 +21,7 @@ from kvplan.measuring.serving.load import (
 )
 from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
 from kvplan.perf.serving import Served, serve, steps
-from kvplan.specs.calibration import ALL
+from kvplan.specs.calibration import ALL, COUNT, SCHEDULING
 from kvplan.specs.eras import launch_of
 from kvplan.specs.hardware import Engine
 from kvplan.specs.serving_profile import (
@@ -36,9 +36,8 @@ from kvplan.specs.serving_profile import (
     wider,
 )
 
-#: terms of a plain roofline: shares and factors of 1, and no time for anything else
-IDEAL = {t.name: 0.0 if t.unit or t.name.startswith("kernels") else 1.0 for t in ALL}
-IDEAL |= {"wait": 0.0, "burst": 0.0, "jitter": 0.0, "met": 0.0}
+#: terms of a plain roofline: shares and factors of 1, and no kernel, no queue and no time for anything else
+IDEAL = {t.name: 0.0 if t.unit or t.kind in (COUNT, SCHEDULING) else 1.0 for t in ALL}
 #: numbers of requests in flight that are tried for an open loop
 GRID = 14
 #: a load this much outside the measured ones is noted, as a factor
