@@ -11,6 +11,7 @@ from simulate_twin import One, Replica
 
 from kvplan.perf.simulate import buckets, state
 from kvplan.perf.simulate.run import Event, Piece, Simulation
+from kvplan.perf.simulate.looks import remembered
 from kvplan.perf.simulate.state import NONE, Ruleset
 from kvplan.perf.simulate.tables import CELL, TOKENS, Shelf, StepTable
 
@@ -41,6 +42,7 @@ def rules(**more: object) -> Ruleset:
         "overhead": 0.0, "occupied": 0.0, "poll": 0.0, "transfer": 0.0, "tiers": 0, "reload": 0.0,
         "cell": CELL, "sizes": len(STEPS.grid), "bin": 60.0, "bins": 8,
     }  # fmt: skip
+    more.setdefault("looks", remembered(more.get("poll", 0.0)))
     return Ruleset(**{**usual, **more})  # type: ignore[arg-type]
 
 

@@ -61,6 +61,7 @@ def serve_open(load: Load, s: PromptSteps, c: Calibration, m: Mixture) -> Served
 def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amount) -> Served:
     """Return the means of an open loop at a rate, waits for memory left out.
 
+    As in `serve`, `poll` steps of the scheduler are mean ones: some read a prompt.
     TPOT is the mean over requests: what came while a request waited and was read delays a short answer more a token.
     """
     times, others = m.times, company(load)
@@ -68,7 +69,7 @@ def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amou
     queue, decodes = turn(s, c, times, m, rate), decoding(load, s, c, times, m, rate)
     busy = smaller(rate * extra, BUSIEST)
     even = load.output * s.decode / (1 - busy)
-    polled, arriving = c.poll * s.decode * others, others * s.decode / 2
+    polled, arriving = c.poll * even / load.output * others, others * s.decode / 2
     ttft = receiving(c, times.whole) + polled + arriving + own + queue
     return Served(
         ttft=ttft,
