@@ -105,7 +105,7 @@ class Replica:
         waiting: list[One] = []
         done: list[One] = []
         now, coming = 0.0, list(coming)
-        ends = [0.0]  # of steps; what decoding pauses for is a part of the next
+        ends = [0.0]  # of steps
         decoding = lambda: [o for o in self.running if o.read == o.to_read]  # noqa: E731
 
         def sees(o: One) -> bool:
@@ -182,7 +182,7 @@ class Replica:
             contexts = [] if paused else [o.cached for o in batch]
             now += self.takes(contexts, tokens, attention)
             arrive_before(coming, now, lambda: arrive(coming[0].at))
-            ends += [] if paused and batch else [now]
+            ends.append(now)
             if not paused:
                 for o in batch:
                     o.cached, o.told = o.cached + 1, o.told + 1

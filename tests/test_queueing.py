@@ -423,21 +423,21 @@ def test_a_wait_behind_prompts_has_the_variance_of_its_third_moment() -> None:
 
 
 @pytest.mark.parametrize("rate", [2.0, 8.0, 12.0])
-def test_prompts_that_decoding_pauses_for_wait_behind_a_gate(rate: float) -> None:
-    """What came by the end of a decode step is read at once, in 50 ms a prompt; then comes a decode step of 10 ms.
+def test_prompts_that_decoding_pauses_for_are_read_together(rate: float) -> None:
+    """What came by the end of a pass or a decode step of 10 ms is read at once, in 50 ms a prompt.
 
     Slow twin of `turn`: every step, every arrival; a prompt's wait is over when all that are read with it are.
     """
     step, each, rng = 0.01, 0.05, random.Random(1)
-    coming, now, waits = [rng.expovariate(rate)], step, []
+    coming, now, waits = [rng.expovariate(rate)], 0.0, []
     while len(waits) < 20_000:
         while coming[-1] <= now:
             coming.append(coming[-1] + rng.expovariate(rate))
         ended = now + each * (len(coming) - 1)
         waits += [ended - came - each for came in coming[:-1]]
-        coming, now = coming[-1:], ended + step
+        now = ended if len(coming) > 1 else now + step
+        coming = coming[-1:]
     one = PromptClass(weight=1.0, total=1, fresh=1)
     m = Mixture(classes=(one,), own=(each,), extra=(each,), service=(each,))
-    c = SimpleNamespace(mixes=0.0, poll=1.0, chunk=1e9)
-    steps = SimpleNamespace(decode=step, mixed=(1e9,))
+    c, steps = SimpleNamespace(mixes=0.0, chunk=1e9), SimpleNamespace(decode=step, mixed=(1e9,))
     assert turn(steps, c, m.times, m, rate) + step / 2 == pytest.approx(fmean(waits), rel=0.04)

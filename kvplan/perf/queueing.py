@@ -133,18 +133,16 @@ def open_loop(
 def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
     """Return the mean wait for a prompt's turn: M/G/1, and those behind it that are read in the rest of its last step.
 
-    Where decoding pauses for prompts, those seen at the end of a decode step are read together, what comes meanwhile
-    after the next decode step: a gate, whose M/G/1 waits longer by the step in which the server leaves. The
-    calibration's `wait` is of closed loops, whose requests come in step with each other; Poisson arrivals do not.
-    Source: Pollaczek and Khinchine; of gates: Takagi, Queueing Analysis 1, 1991. [s]
+    Those behind come before that step begins. Where decoding pauses for prompts, those that come in one step or pass
+    are read together in the next: of a wait, what is ahead in the same pass comes after its begin. The calibration's
+    `wait` is of closed loops, whose requests come in step with each other; Poisson arrivals do not.
+    Source: Pollaczek and Khinchine. [s]
     """
     busy = smaller(rate * times.service, BUSIEST)
     ahead = busy * times.service * times.squared / (2 * (1 - busy))
-    gate = (1.0 - c.mixes) * (c.poll > 0) * busy * s.decode / (1 - busy)
-    until = (ahead + gate + s.decode / 2) / (1.0 + (1.0 - c.mixes) * busy)  # from a request's arrival to its step
-    behind = rate * times.extra * until
+    behind = rate * times.extra * (ahead + s.decode / 2) / (1.0 + (1.0 - c.mixes) * busy)
     left = m.room(c.chunk) * larger(s.mixed[-1] - s.decode, 0.0)
-    return ahead + gate + behind * left / larger(behind + left, TINY)
+    return ahead + behind * left / larger(behind + left, TINY)
 
 
 def decoding(load: Load, s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:

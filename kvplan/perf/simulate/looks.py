@@ -46,12 +46,9 @@ def reaching(lanes: Lanes, tables: Tables, r: int, seconds: float) -> int:
 
 @inner
 def passed(rules: Ruleset, tables: Tables, lanes: Lanes, r: int, k: int) -> None:
-    """Remember when the lane's k steps ended; of a lane at rest (0 steps) all have.
-
-    Where decoding pauses for prompts, what they take is a part of the decode step that follows, as in `serving.serve`.
-    """
+    """Remember when the lane's k steps ended, steps of prompts alone too; of a lane at rest (0 steps) all have."""
     looks = rules.looks
-    if looks == 0 or (k > 0 and lanes.paused[r]):
+    if looks == 0:
         return
     lanes.ticks[r] += k
     for j in range(min(k, looks) if k > 0 else looks):
@@ -78,8 +75,8 @@ def seeing(rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, r: 
     if looks == 0 or requests.again[q] > 0:
         return reaching(lanes, tables, r, ready - now)
     k, ago = 1, 0
-    late, before = now + lasting(lanes, tables, r, 1), lanes.past[r * looks + lanes.ticks[r] % looks]
-    if ready >= late:
+    late, before = now + lasting(lanes, tables, r, 1), now
+    if ready > now:
         k = reaching(lanes, tables, r, ready - now)
         late, before = now + lasting(lanes, tables, r, k), now + lasting(lanes, tables, r, k - 1)
     while ready < before and ago < looks - 1:
