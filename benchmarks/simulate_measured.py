@@ -23,6 +23,7 @@ from kvplan.measuring.serving.predict import predict, values_of
 from kvplan.measuring.serving.reading import OCCUPIED, read_server
 from kvplan.measuring.serving.rows import OPEN, Refused
 from kvplan.perf.serving import receiving
+from kvplan.perf.simulate.looks import remembered
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import Ruleset
 from kvplan.perf.simulate.tables import CELL, Machine, steps
@@ -154,12 +155,13 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     machine = Machine(model=row.model, base=layout, layout=layout, held=weights(row.model, row.weight_format),
                       parallel=parallel, calibration=c, gain=(float(c.accepted),))  # fmt: skip
     table = steps(machine, most, budget_of(row), int(prompts.min()), int((prompts + outputs).max()) + 1)
+    poll = float(c.poll) + (row.recv_interval - 1) / 2 + holding(row)
     rules = Ruleset(
         lanes=ranks, readers=0, chunk=budget_of(row), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
         hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=int(kept), width=1, priorities=0,
         overhead=float(receiving(c, row.prompt)) * (1 - own), occupied=float(receiving(c, row.prompt)) * own,
-        poll=float(c.poll) + (row.recv_interval - 1) / 2 + holding(row), transfer=0.0, tiers=0, reload=0.0, cell=CELL,
+        poll=poll, looks=remembered(poll), transfer=0.0, tiers=0, reload=0.0, cell=CELL,
         sizes=len(table.grid), bin=60.0, bins=1,
     )  # fmt: skip
     first, each = [], []

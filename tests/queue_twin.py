@@ -111,7 +111,8 @@ def simulate(
     Of each: seconds after the first one, prompt, cached and output tokens. Each takes a slot, of which those of one
     session that run at once hold `shared` together.
 
-    A request spends its overhead before it reaches the engine and, where others run, the scheduler's poll.
+    A request spends its overhead before it reaches the engine and, where others run, the scheduler's poll: it is
+    seen so many steps after it came, whatever they hold.
     """
     rng, c = random.Random(seed), machine.calibration
     chunk, polls = int(c.chunk), float(c.poll)
@@ -126,22 +127,29 @@ def simulate(
     for k, (at, total, cached, output, number) in enumerate(sorted(drawn)[:requests]):
         one = Request(arrived=at, total=total, read=cached, output=output, session=number)
         heapq.heappush(coming, (at + overhead, k, one))
-    arrived: set[int] = set()
     running: Counter[int] = Counter()  # requests that hold memory, by their session
     held = 0.0  # slots
     waiting: deque[Request] = deque()
     decoding: list[tuple[int, int, Request]] = []  # (step of its last token, order, request)
     done: list[Request] = []
     now, step, order = 0.0, 0, 0
+    ends = deque([0.0], maxlen=int(polls) + 2)  # of the last steps
+
+    def ago(steps: float) -> float:
+        """Return when so many steps had still to end, a part of one as if it were even."""
+        whole, part = divmod(steps, 1)
+        late, before = (ends[max(len(ends) - 1 - int(whole) - j, 0)] for j in (0, 1))
+        return late - part * (late - before)
 
     def admit() -> None:
-        while coming and coming[0][0] <= now:
-            when, k, one = heapq.heappop(coming)
-            if k not in arrived and (decoding or waiting):
-                arrived.add(k)
-                heapq.heappush(coming, (when + polls * machine.step(len(decoding), 0), k, one))
-            else:
-                waiting.append(one)
+        while coming and coming[0][0] <= ago(polls):
+            waiting.append(heapq.heappop(coming)[2])
+
+    def until_seen(when: float, each: float) -> int:
+        """Return after how many decode steps a request that came then is seen."""
+        if when >= now:
+            return max(math.ceil((when - now) / each + polls), 1)
+        return 1  # one step after the other, until it is
 
     def leave(one: Request) -> None:
         nonlocal held
@@ -155,7 +163,8 @@ def simulate(
         admit()
         batch = len(decoding)
         if not waiting and not decoding:
-            now = coming[0][0]
+            now = max(coming[0][0], now)
+            ends.extend([now] * (int(polls) + 2))
             continue
         budget, took, ended = chunk, 0.0, []
         for one in waiting:
@@ -173,10 +182,12 @@ def simulate(
             each = machine.step(batch, 0)
             steps = decoding[0][0] - step
             if coming:
-                steps = min(steps, max(math.ceil((coming[0][0] - now) / each), 1))
+                steps = min(steps, until_seen(coming[0][0], each))
+            ends.extend(now + each * i for i in range(max(steps - int(polls) - 2, 0) + 1, steps))
             now, step = now + steps * each, step + steps
         else:
             now, step = now + machine.step(batch, chunk - budget) + took, step + 1
+        ends.append(now)
         while decoding and decoding[0][0] <= step:
             one = heapq.heappop(decoding)[2]
             one.last = now

@@ -21,6 +21,7 @@ class One:
     chain: list[tuple[int, int]] = field(default_factory=list)  # (hash, tokens up to the end)
     rank: int = 0
     ready: float = 0.0
+    known: bool = False  # to the scheduler, from before a preemption
     to_read: int = 0
     read: int = 0
     told: int = 0  # tokens generated
@@ -103,17 +104,23 @@ class Replica:
         self.link = 0.0
         waiting: list[One] = []
         done: list[One] = []
-        now, known, coming = 0.0, 0.0, list(coming)
+        now, coming = 0.0, list(coming)
+        ends = [0.0]  # of steps
         decoding = lambda: [o for o in self.running if o.read == o.to_read]  # noqa: E731
 
-        def arrive(until: float, started: float | None = None, base: float = 0.0) -> None:
-            """Take in what came while a step ran, at which so many decoded."""
-            nonlocal known
+        def sees(o: One) -> bool:
+            """Whether a request was there `poll` steps ago."""
+            if o.known or not self.poll:
+                return o.ready <= now
+            whole, part = divmod(self.poll, 1)
+            late, before = (ends[max(-1 - int(whole) - j, -len(ends))] for j in (0, 1))
+            return o.ready <= late - part * (late - before)
+
+        def arrive(until: float) -> None:
+            """Take in what came while a step ran."""
             while coming and coming[0].at <= until:
                 o = coming.pop(0)
-                wait = self.poll * base if started is not None else 0.0
-                o.ready = max(o.at + self.overhead + wait, known)
-                known, o.to_read = o.ready, o.prompt
+                o.ready, o.to_read = o.at + self.overhead, o.prompt
                 if seconds := self.fetching(o):
                     self.link = max(self.link, o.at) + seconds
                     o.ready = max(o.ready, self.link)
@@ -135,13 +142,14 @@ class Replica:
                         arrive(coming[0].at)
                         continue
                     now = until
+                ends = [now]
             while self.more(decoding()) > self.free():
                 low = max(o.rank for o in self.running)
                 victim = [o for o in self.running if o.rank == low][-1]
                 self.running.remove(victim)
                 victim.to_read, victim.read, victim.again = victim.prompt + victim.told, 0, victim.again + 1
                 self.release(victim)
-                victim.ready = now
+                victim.ready, victim.known = now, True
                 at = next((i for i, o in enumerate(waiting) if o.rank >= victim.rank), len(waiting))
                 waiting.insert(at, victim)
                 self.preemptions += 1
@@ -156,7 +164,7 @@ class Replica:
                     parts.append((o, part))
                     budget -= part
                     self.found(o, part)
-            while waiting and budget > 0 and len(self.running) < self.most and waiting[0].ready <= now:
+            while waiting and budget > 0 and len(self.running) < self.most and sees(waiting[0]):
                 if not self.admit(waiting[0], reserve):
                     break
                 o = waiting.pop(0)
@@ -172,9 +180,9 @@ class Replica:
             attention = busy + sum(self.attention(o.read + part) - self.attention(o.read) for o, part in parts)
             paused = tokens and not self.mixed
             contexts = [] if paused else [o.cached for o in batch]
-            base = self.takes([o.cached for o in batch], 0, 0.0) if batch else 0.0
             now += self.takes(contexts, tokens, attention)
-            arrive_before(coming, now, lambda base=base, now=now: arrive(coming[0].at, now, base))
+            arrive_before(coming, now, lambda: arrive(coming[0].at))
+            ends.append(now)
             if not paused:
                 for o in batch:
                     o.cached, o.told = o.cached + 1, o.told + 1

@@ -18,7 +18,7 @@ from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
 from kvplan.perf.crowding import Surge, crowded, gamma_at, steps_beside, surge, together
 from kvplan.perf.prompts import Mixture, PromptClass, longer_prompt, mean, slots_shared
-from kvplan.perf.queueing import Wait, closed_memory, gamma, prompt_wait, root
+from kvplan.perf.queueing import Wait, closed_memory, gamma, prompt_wait, root, turn
 from kvplan.perf.token_times import deviations, met
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
@@ -416,7 +416,28 @@ def test_a_wait_behind_prompts_has_the_variance_of_its_third_moment() -> None:
     two = tuple(PromptClass(weight=0.5, total=n, fresh=n) for n in (1, 3))
     m = Mixture(classes=two, own=(1.0, 3.0), extra=(1.0, 3.0), service=(1.0, 3.0))
     assert [m.moment(n) for n in (1, 2, 3)] == [2.0, 5.0, 14.0]
-    served = SimpleNamespace(busy=0.5, prompt_seconds=2.0, queue=1.25)
-    wait = prompt_wait(m, served, c=None, load=None, burstiness=1.0)
+    served = SimpleNamespace(busy=0.5, prompt_seconds=2.0, queue=1.25, step=0.0)
+    wait = prompt_wait(m, served, c=SimpleNamespace(poll=1.0), load=None, burstiness=1.0)
     assert (wait.chance, wait.mean) == (0.5, 1.25)
     assert wait.variance + wait.mean**2 == pytest.approx(2 * 1.25**2 + 0.25 * 14 / (3 * 0.5))
+
+
+@pytest.mark.parametrize("rate", [2.0, 8.0, 12.0])
+def test_prompts_that_decoding_pauses_for_are_read_together(rate: float) -> None:
+    """What came by the end of a pass or a decode step of 10 ms is read at once, in 50 ms a prompt.
+
+    Slow twin of `turn`: every step, every arrival; a prompt's wait is over when all that are read with it are.
+    """
+    step, each, rng = 0.01, 0.05, random.Random(1)
+    coming, now, waits = [rng.expovariate(rate)], 0.0, []
+    while len(waits) < 20_000:
+        while coming[-1] <= now:
+            coming.append(coming[-1] + rng.expovariate(rate))
+        ended = now + each * (len(coming) - 1)
+        waits += [ended - came - each for came in coming[:-1]]
+        now = ended if len(coming) > 1 else now + step
+        coming = coming[-1:]
+    one = PromptClass(weight=1.0, total=1, fresh=1)
+    m = Mixture(classes=(one,), own=(each,), extra=(each,), service=(each,))
+    c, steps = SimpleNamespace(mixes=0.0, chunk=1e9), SimpleNamespace(decode=step, mixed=(1e9,))
+    assert turn(steps, c, m.times, m, rate) + step / 2 == pytest.approx(fmean(waits), rel=0.04)

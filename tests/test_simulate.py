@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from simulate_twin import One, Replica
 
 from kvplan.perf.simulate import buckets, state
+from kvplan.perf.simulate.looks import remembered
 from kvplan.perf.simulate.run import Event, Piece, Simulation
 from kvplan.perf.simulate.state import NONE, Ruleset
 from kvplan.perf.simulate.tables import CELL, TOKENS, Shelf, StepTable
@@ -42,6 +43,7 @@ def rules(**more: object) -> Ruleset:
         "overhead": 0.0, "occupied": 0.0, "poll": 0.0, "transfer": 0.0, "tiers": 0, "reload": 0.0,
         "cell": CELL, "sizes": len(STEPS.grid), "bin": 60.0, "bins": 8,
     }  # fmt: skip
+    more.setdefault("looks", remembered(more.get("poll", 0.0)))
     return Ruleset(**{**usual, **more})  # type: ignore[arg-type]
 
 
@@ -235,6 +237,30 @@ def test_one_sequence_at_a_time_is_a_queue_of_one_server(law: str) -> None:
     assert [found[i][1] for i in range(400)] == pytest.approx(expected, rel=1e-12)
     waits = [found[i][5] - found[i][7] for i in range(400)]
     assert max(waits) > 0.5 and waits.count(0.0) > 20, "the queue was both empty and long"
+
+
+@pytest.mark.parametrize("mixed", [0, 1])
+def test_a_request_waits_for_the_scheduler_through_prompts_of_others(mixed: int) -> None:
+    """The third comes in the step before the second's prompt is read, and is seen a whole step after its own."""
+    r = rules(mixed=mixed, poll=1.0, chunk=2048)
+    coming = [One(0.0, 100, 3000), One(1.0, 1000, 2)]
+    found, _ = served(r, coming)
+    begun, read = found[1][5], found[1][0]
+    coming.append(One(begun - 1e-4, 10, 2))
+    seen = served(r, coming)[0][2][5]
+    assert read - begun > 2 * (STEPS.base[2] + STEPS.slope[2] * 1200), "the prompt's step is a long one"
+    assert seen == read
+
+
+def test_a_closed_loop_sends_at_any_moment_of_a_step() -> None:
+    """Of lengths all alike those that start together do not come together for ever, where another keeps steps going."""
+    coming = [One(0.0, 50, 900), *(One(0.0, 50, 40) for _ in range(150))]
+    found, _ = served(rules(closed=1, poll=0.5), coming, concurrency=8)
+    came = sorted(x[7] for x in found.values())
+    assert came[:8] == [0.0] * 8 and len(set(came[8:])) == len(came) - 8
+    ends = sorted(x[1] for x in found.values())
+    late = [min(c - e for e in ends if e <= c) for c in came[8:]]
+    assert 0.0 < max(late) < STEPS.base[8] + STEPS.slope[8] * 2000 + STEPS.more[8 * len(STEPS.grid) + 5]
 
 
 # -- conservation -----------------------------------------------------------------------------------

@@ -273,6 +273,18 @@ def test_bursts_are_as_long_and_as_deep_as_those_of_a_log() -> None:
     assert counts.max() / counts.mean() < 1.1 * 4.1
 
 
+def test_a_measured_share_is_drawn_as_sessions() -> None:
+    """Of `agents` every second request continues another's prompt: 37.36 % of all tokens came before."""
+    found = list(drawn(catalog.workload("agents"), steady([2.0], 3600.0), gaps=POISSON, seed=1))
+    _, prompt, _ = columns(found)
+    seen, again = set(), 0
+    for p in found:
+        for key, tokens in zip(p.keys, p.tokens, strict=True):
+            again += tokens if key in seen else 0
+            seen.add(key)
+    assert again / prompt.sum() == pytest.approx(0.3736, rel=0.06)
+
+
 def test_sessions_ask_again_about_what_they_share() -> None:
     w = catalog.workload("doc-qa")
     s = sharing(w)

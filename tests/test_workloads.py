@@ -1,5 +1,6 @@
 """Workloads: derived tokens, distributions that integrate exactly, prefix reuse, and files that cannot be read."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def test_logged_lengths_are_those_of_the_traces(name: str, side: str, mean: floa
 
 def test_reuse_and_burstiness_of_the_logs() -> None:
     assert workload("agents").prefix_share == 0.3736
+    assert workload("agents").prefix_classes == ((0.5, 0.0), (0.5, pytest.approx(0.7472)))
     assert [workload(n).arrivals.burstiness for n in ("chat", "code-assistant", "agents")] == [1.09, 13.2, 1.55]
 
 
@@ -295,3 +297,13 @@ def test_a_model_and_a_workload_that_were_swapped_are_told_in_one_line(
     Path("config.json").write_text('{"model_type": "llama", "hidden_size": 4096}', "utf-8")
     refused = run("recommend", *words.split())
     assert refused.code == 1 and SWAPPED[words] in refused.err and refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("reused", "each", "held"),
+    [(0.0, 1, 0.0), (0.2, 2, 0.4), (0.375, 2, 0.75), (0.376, 3, 0.564), (0.6, 4, 0.8), (0.9, 19, 0.95)],
+)
+def test_a_measured_share_is_that_of_sessions(reused: float, each: int, held: float) -> None:
+    one = replace(workload("agents"), reused=reused)
+    assert one.session == (each, pytest.approx(held))
+    assert sum(weight * share for weight, share in one.prefix_classes) == pytest.approx(reused)

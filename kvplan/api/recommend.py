@@ -25,7 +25,7 @@ from kvplan.planning.remedies import Remedy, surest
 from kvplan.planning.search import Progress
 from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
-from kvplan.units import show_odds, show_percent
+from kvplan.units import show_odds
 
 
 def recommend(
@@ -199,12 +199,6 @@ def contradicted(rows: Sequence[Confirmation]) -> Iterator[str]:
     if rows and rows[0].odds < rows[0].plan.slo_probability - APART:
         best = rows[0]
         odds = f"{show_odds(best.odds)} probability, not {show_odds(best.plan.slo_probability)}"
-        if best.missed:
-            yield (
-                f"a simulation without prefix hits keeps the limits with {odds}: the plan finds "
-                f"{show_percent(best.missed)} of the input in the prefix cache"
-            )
-            return
         many = "no number of replicas" if best.replicas is None else f"{best.replicas} replicas"
         yield (
             f"a simulation of the busiest hour keeps the limits with {odds}: it takes {many} to be as sure as was asked"

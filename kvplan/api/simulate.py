@@ -275,9 +275,7 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
             raise SpecError(
                 f"fail: there is no replica {shown(number)}; the {replicas} have the numbers 0 to {replicas - 1}"
             )
-        failures.append(
-            Failure(replica=int(number), at=values.seconds(at, "fail"), lasts=values.seconds(lasts, "fail"))
-        )
+        failures.append(Failure(replica=int(number), at=values.moment(at, "fail"), lasts=values.seconds(lasts, "fail")))
     for one in failures:
         down = {other.replica for other in failures if other.at <= one.at < other.at + other.lasts}
         if len(down) == replicas:

@@ -167,8 +167,6 @@ def gaps_of(w: Workload) -> Gaps:
 
 def notes(w: Workload) -> Iterable[str]:
     """Yield what a drawn stream leaves out."""
-    if w.reused:
-        yield f"{w.name} says how much of its prompts is shared, not by which requests: no prefix hits are simulated"
     if w.visual:
         yield "the time that images are encoded in is not simulated"
 

@@ -127,6 +127,15 @@ def seconds(value: float | str, name: str) -> float:
     return duration
 
 
+def moment(value: float | str, name: str) -> float:
+    """Return a time after the start such as '0s' or '10min'. [s]"""
+    text = plain(value, name)
+    after = parse(text if text[-1:].isalpha() else f"{text} s", "s", name)
+    if not 0 <= after < inf:
+        raise SpecError(f"{name}: must be a time after the start, as in 0s or 10min; got {shown(text)}")
+    return after
+
+
 def limit(value: float | str | None, usual: float | None, name: str) -> float | None:
     """Return a limit that was given, else the usual one; None where there is none. [s]"""
     bound = usual if value is None else seconds(value, name)

@@ -61,6 +61,7 @@ def serve_open(load: Load, s: PromptSteps, c: Calibration, m: Mixture) -> Served
 def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amount) -> Served:
     """Return the means of an open loop at a rate, waits for memory left out.
 
+    As in `serve`, `poll` steps of the scheduler are mean ones: what prompts add to them is a wait for those.
     TPOT is the mean over requests: what came while a request waited and was read delays a short answer more a token.
     """
     times, others = m.times, company(load)
@@ -69,6 +70,7 @@ def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amou
     busy = smaller(rate * extra, BUSIEST)
     even = load.output * s.decode / (1 - busy)
     polled, arriving = c.poll * s.decode * others, others * s.decode / 2
+    queue = queue + polled * busy / (1 - busy)
     ttft = receiving(c, times.whole) + polled + arriving + own + queue
     return Served(
         ttft=ttft,
@@ -131,15 +133,16 @@ def open_loop(
 def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
     """Return the mean wait for a prompt's turn: M/G/1, and those behind it that are read in the rest of its last step.
 
-    The calibration's `wait` is of closed loops, whose requests come in step with each other; Poisson arrivals do not.
+    Those behind come before that step begins. Where decoding pauses for prompts, those that come in one step or pass
+    are read together in the next: of a wait, what is ahead in the same pass comes after its begin. The calibration's
+    `wait` is of closed loops, whose requests come in step with each other; Poisson arrivals do not.
     Source: Pollaczek and Khinchine. [s]
     """
     busy = smaller(rate * times.service, BUSIEST)
     ahead = busy * times.service * times.squared / (2 * (1 - busy))
-    room = m.room(c.chunk)
-    behind = rate * times.extra * (ahead + s.decode / 2)
-    left = room * larger(s.mixed[-1] - s.decode, 0.0)
-    return ahead + c.mixes * behind * left / larger(behind + left, TINY)
+    behind = rate * times.extra * (ahead + s.decode / 2) / (1.0 + (1.0 - c.mixes) * busy)
+    left = m.room(c.chunk) * larger(s.mixed[-1] - s.decode, 0.0)
+    return ahead + behind * left / larger(behind + left, TINY)
 
 
 def decoding(load: Load, s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
@@ -230,7 +233,9 @@ def prompt_wait(m: Mixture, served: Served, c: Calibration, load: Load, burstine
         alone = company(load)
         return Wait(chance=smaller(larger(busy * alone, TINY), 1.0), mean=served.queue, squared=squared)
     longer = variation(m, burstiness)  # in part more requests that wait, in part longer waits
-    chance = smaller(busy * larger(longer, 1.0) ** 0.5, 1.0)
+    steps = (1.0 + c.poll) * served.step / (1 - busy)  # in which a prompt that comes is read before or with its own
+    waits = 1.0 - (1.0 - busy) * exponential(-busy / larger(first, TINY) * steps)
+    chance = smaller(waits * larger(longer, 1.0) ** 0.5, 1.0)
     return Wait(chance=larger(chance, TINY), mean=served.queue * longer, squared=squared)
 
 

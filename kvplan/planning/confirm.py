@@ -26,7 +26,6 @@ class Confirmation:
     watched: Replayed  #: the workload on the plan's replicas under a router that knows their load or prefixes
     fewer: Replayed | None  #: the same on the fewest replicas
     odds: float  #: probability that the plan keeps the limits, from the simulated times
-    missed: float  #: share of the input found in the prefix cache by the plan, but not by the simulation
 
     @property
     def replicas(self) -> int | None:
@@ -54,7 +53,6 @@ def confirm(demand: Demand, plan: Plan, asked: Asked) -> Confirmation:
     return Confirmation(
         plan=plan, spares=demand.spares, served=served, fewest=search.smallest, odds=odds_of(demand, served),
         watched=watched.seen[serving], fewer=watched.smallest,
-        missed=plan.cached_share if demand.workload.reused is not None else 0.0,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from kvplan.kv.paging import Paging, Spec
 from kvplan.kv.replica import weights
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
 from kvplan.perf.serving import receiving
+from kvplan.perf.simulate.looks import remembered
 from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, RANDOM, ROUND_ROBIN, Ruleset
 from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, Shelf, StepTable
@@ -167,8 +168,8 @@ def rules_of(
         share=memory.share, cap=memory.cap, hold_unit=memory.hold_unit, hold_weight=memory.hold_weight,
         reserving=int(s.site.engine.name in RESERVING), sharing=int(sharing),
         width=max(extent.chain, 1), priorities=int(extent.ranked),
-        overhead=float(receiving(c, s.prompt)), occupied=0.0, poll=float(c.poll), transfer=float(whole / c.link),
-        tiers=tiers * sharing, reload=reload_of(s), cell=CELL,
+        overhead=float(receiving(c, s.prompt)), occupied=0.0, poll=float(c.poll), looks=remembered(float(c.poll)),
+        transfer=float(whole / c.link), tiers=tiers * sharing, reload=reload_of(s), cell=CELL,
         sizes=len(steps.grid), bin=bin, bins=bins,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.report.blocks import Column, Json, Table, Text, records, table
-from kvplan.units import short_odds, show_count, show_percent, show_time
+from kvplan.units import short_odds, show_count, show_time
 
 
 def many(replicas: int | None) -> str:
@@ -55,20 +55,15 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
         return None
     asked, best = rows[0].served.asked, rows[0]
     at = f"P{asked.limits.percentile * 100:g}"
-    without = " without prefix hits" * (best.missed > 0)
-    missing = "" if best.replicas is not None else f" No number of replicas is as sure{without}."
+    missing = "" if best.replicas is not None else " No number of replicas is as sure."
     surge, _ = demand.waits_at
     busier = (
         f" Requests come at {surge:g} times the rate of that hour, that of its busiest minute, or not at all; the plan "
         "stands for that rate all along."
     ) * (surge > 1)
-    unshared = (
-        f" Prefix hits are not simulated, because {demand.workload.name} does not say which requests share a prefix; "
-        f"the plan finds {show_percent(best.missed)} of the input in the prefix cache."
-    ) * (best.missed > 0)
     return Text(
         f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
-        f"the plan has it.{busier}{unshared} Times at {at}; limits kept: from them and the calibration's errors; "
+        f"the plan has it.{busier} Times at {at}; limits kept: from them and the calibration's errors; "
         f"replicas: the fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included, in brackets "
         f"with {best.watched.asked.router} routing.{missing}",
         "quiet",

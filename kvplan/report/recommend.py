@@ -144,8 +144,6 @@ def waiting(r: Recommendation, plan: Plan) -> str:
     if not plan.cached_share:
         return arrivals
     hit = f"{show_percent(plan.cached_share)} of the input tokens are found in the prefix cache"
-    if w.reused is not None:
-        return f"{arrivals} {hit}, as was measured with nothing evicted; every request is counted with that mean."
     if len(w.prefix_classes) == 1:
         return f"{arrivals} {hit}: every request begins with them."
     of = show_percent(w.prefix_share)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from math import exp, inf, log, prod, sqrt
+from math import ceil, exp, inf, log, prod, sqrt
 from statistics import NormalDist
 
 from kvplan.specs.model import IMAGE, MODALITIES, TEXT, VIDEO, ModelSpec
@@ -20,6 +20,9 @@ SLICES = 400
 WIDEST = exp(_NORMAL.inv_cdf(0.95) ** 2 / 2)
 #: from this share of a prompt on that a prefix cache holds, it is compressed for questions yet to come
 SHARED = 1 / 3
+#: share of its prompt that a request finds at most where a workload says only how much all find: in Mooncake's log of
+#: conversations those that find more than one block of 512 tokens find 74 %, whatever their length
+FOUND = 0.75
 #: mean time from a user's question to the next where nobody says: an assumption [s]
 BETWEEN = 60.0
 
@@ -278,6 +281,17 @@ class Workload:
         return self.question == "seen" if self.question else self.prefix_share < SHARED
 
     @property
+    def session(self) -> tuple[int, float]:
+        """(requests of a session, share of their prompt that all but its first find) of a measured share.
+
+        As few requests as find no more than FOUND each. Were all alike, those that begin a session would be forgotten:
+        of the log of `agents`, 5 % compute 29,464 tokens and more, against 24,716 if all found 37 %, and 27,760 so.
+        """
+        share = min(self.reused or 0.0, 0.99)
+        each = ceil(1 / (1 - share / max(FOUND, (1 + share) / 2)) - 1e-9)
+        return each, share * each / max(each - 1, 1)
+
+    @property
     def visual(self) -> tuple[Part, ...]:
         """The parts of images or frames, read by the decoder or beside it."""
         return tuple(p for p in (*self.parts, *self.beside) if p.visual)
@@ -286,10 +300,11 @@ class Workload:
     def prefix_classes(self) -> tuple[tuple[float, float], ...]:
         """(share of the requests, share of their input tokens that a prefix cache holds), the least held first.
 
-        A part that stands in k requests in a row is new in one of k. A measured share has no classes: all are alike.
+        A part that stands in k requests in a row is new in one of k.
         """
         if self.reused is not None or not self.parts:
-            return ((1.0, self.reused or 0.0),)
+            each, held = self.session
+            return ((1.0, 0.0),) if each == 1 else ((1 / each, 0.0), (1 - 1 / each, held))
         whole, leading, ends = sum(p.tokens for p in self.parts), inf, []
         for part in self.parts:  # a prefix ends where a part is new
             leading = min(leading, part.requests)

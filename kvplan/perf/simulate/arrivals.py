@@ -110,6 +110,11 @@ class Sharing:
 
 def sharing(workload: Workload) -> Sharing | None:
     """Return what a workload's requests share, None where its parts do not tell who shares with whom."""
+    many, held = workload.session
+    if many > 1:
+        return Sharing(
+            each=many, always=0.0, session=held, between=workload.between_questions, mean=workload.input.mean
+        )
     if workload.reused is not None or not workload.parts:
         return None
     whole, leading, always, session, each = sum(p.tokens for p in workload.parts), inf, 0.0, 0.0, 1.0

@@ -5,6 +5,7 @@ from typing import Any
 from kvplan.perf.simulate.compiled import hot, inner, outer
 from kvplan.perf.simulate.heaps import push, remove
 from kvplan.perf.simulate.lane import abandoned, begun, ended, growing, growth, queued, read
+from kvplan.perf.simulate.looks import later, passed
 from kvplan.perf.simulate.prefixes import evicted, taken
 from kvplan.perf.simulate.routing import handed_over, loaded, renewed, routed, sent, stands
 from kvplan.perf.simulate.state import (
@@ -68,7 +69,11 @@ def came(
             requests.tokens[q * rules.width + j] = stream.tokens[stream.start[i] + j]
     renewed(requests, q)
     r = routed(rules, lanes, requests, cache, fleet, q, 0 if rules.readers else 1)
-    sent(rules, tables, lanes, requests, cache, fleet, r, q, at + (0.0 if rules.closed else rules.overhead))
+    ready = at + rules.overhead
+    if rules.closed:
+        ready = at + later(lanes, tables, r, at, name)
+        requests.came[q] = ready
+    sent(rules, tables, lanes, requests, cache, fleet, r, q, ready)
 
 
 @inner
@@ -115,6 +120,7 @@ def applied(
             taken(lanes, cache, fleet, r, blocks)
             lanes.context[r] += k * lanes.writing[r]
             lanes.steps[r] += k
+    passed(rules, tables, lanes, r, k)
     lanes.now[r] = lanes.end[r]
     if k == 0:
         return
@@ -228,7 +234,7 @@ def failed(
     lanes.link[r] = at
     q = lanes.head[r]
     lanes.head[r], lanes.tail[r], lanes.end[r], lanes.planned[r] = NONE, NONE, NEVER, 0
-    lanes.stalled[r], lanes.paused[r], lanes.cut[r], lanes.known[r] = 0.0, 0, 0, at
+    lanes.stalled[r], lanes.paused[r], lanes.cut[r] = 0.0, 0, 0
     stands(lanes, fleet, r)
     while q != NONE:
         after = requests.following[q]

@@ -5,6 +5,7 @@ from typing import Any
 from kvplan.perf.simulate.compiled import hot, inner
 from kvplan.perf.simulate.heaps import moved
 from kvplan.perf.simulate.lane import growth, queued
+from kvplan.perf.simulate.looks import reaching
 from kvplan.perf.simulate.prefixes import hashed, leading, made
 from kvplan.perf.simulate.state import (
     ACTIVE,
@@ -24,7 +25,7 @@ from kvplan.perf.simulate.state import (
     Shared,
     Tables,
 )
-from kvplan.perf.simulate.steps import reaching, shortened
+from kvplan.perf.simulate.steps import shortened
 from kvplan.perf.simulate.tiers import looked_up
 
 Array = Any
@@ -113,12 +114,9 @@ def sent(
     the steps of a leap up to now have evicted is looked for there.
     """
     n, done = lanes.writing[r], 0
-    if n > 0 and lanes.planned[r] > 1 and (rules.poll > 0.0 or rules.tiers):
+    if n > 0 and lanes.planned[r] > 1 and rules.tiers:
         done = reaching(lanes, tables, r, fleet.clock[0] - lanes.now[r]) - 1
-    if rules.poll > 0.0 and n > 0:
-        ready += rules.poll * (tables.base[n] + tables.slope[n] * (lanes.context[r] + done * n))
-    ready = max(ready, lanes.known[r])
-    lanes.known[r], requests.ready[q] = ready, ready
+    requests.ready[q] = ready
     if rules.tiers and requests.moved[q] == 0:
         made(lanes, cache, fleet, r, growth(rules, lanes, r, done))
         n = leading(requests, cache, q, r, rules.width)
@@ -132,7 +130,7 @@ def sent(
     if lanes.end[r] >= NEVER or (lanes.planned[r] == 0 and ready < lanes.end[r]):
         lanes.planned[r], lanes.end[r] = 0, ready
         stands(lanes, fleet, r)
-    elif lanes.head[r] == q and shortened(tables, lanes, r, ready):
+    elif lanes.head[r] == q and shortened(rules, tables, lanes, requests, r, q):
         stands(lanes, fleet, r)
 
 

@@ -51,7 +51,8 @@ class Ruleset(NamedTuple):
     priorities: int  #: 1: requests have priorities
     overhead: float  #: of a request before its first step [s]
     occupied: float  #: of a request in its first step, in which nothing else happens [s]
-    poll: float  #: decode steps that a request among others waits for the scheduler
+    poll: float  #: steps of its lane that a request among others waits for the scheduler
+    looks: int  #: ends of steps that are remembered for that
     transfer: float  #: time that a token of a prompt's cache takes from prefill to decode [s/token]
     tiers: int  #: tiers beside the memory that keep prefixes
     reload: float  #: a preempted token's way back to a lane that only decodes; 0: it is computed again [s/token]
@@ -100,7 +101,8 @@ class Lanes(NamedTuple):
     head: Array  #: first of the queue
     tail: Array  #: last of the queue
     last: Array  #: last admitted of those running
-    known: Array  #: when its last request became ready [s]
+    ticks: Array  #: steps it has done, those of prompts alone included
+    past: Array  #: [lane * looks + i] when its step of number i modulo `looks` ended [s]
     link: Array  #: when the link to its tiers is free [s]
     cold: Array  #: least recently used item of its prefix cache
     warm: Array  #: most recently used

@@ -1,10 +1,9 @@
 """A lane's steps: what the next one holds and takes, how far equal ones reach, and what is done when it ends."""
 
-from math import ceil, sqrt
-
 from kvplan.perf.simulate.buckets import bucket
 from kvplan.perf.simulate.compiled import hot, inner
 from kvplan.perf.simulate.lane import admitted, growth, preempted
+from kvplan.perf.simulate.looks import lasting, seeing, seen
 from kvplan.perf.simulate.prefixes import added
 from kvplan.perf.simulate.state import (
     LEAPS,
@@ -19,31 +18,6 @@ from kvplan.perf.simulate.state import (
     Shared,
     Tables,
 )
-
-
-@hot
-def lasting(lanes: Lanes, tables: Tables, r: int, k: int) -> float:
-    """Return how long the lane's next k decode steps take: each is longer than the one before by its new tokens. [s]"""
-    n = lanes.writing[r]
-    return k * lanes.each[r] + tables.slope[n] * n * (0.5 * k * (k - 1))
-
-
-@inner
-def reaching(lanes: Lanes, tables: Tables, r: int, seconds: float) -> int:
-    """Return the fewest decode steps, 1 at least, that take so long."""
-    n = lanes.writing[r]
-    g = tables.slope[n] * n
-    if g > 0.0:
-        b = lanes.each[r] - g / 2
-        k = ceil((sqrt(b * b + 2 * g * max(seconds, 0.0)) - b) / g)
-    else:
-        k = ceil(seconds / lanes.each[r])
-    k = max(k, 1)
-    while k > 1 and lasting(lanes, tables, r, k - 1) >= seconds:
-        k -= 1
-    while lasting(lanes, tables, r, k) < seconds:
-        k += 1
-    return k
 
 
 @inner
@@ -119,7 +93,7 @@ def planned(
         ending(rules, lanes, requests, cache, fleet, r, q)
     while lanes.head[r] != NONE and budget > 0 and lanes.running[r] < rules.most:
         q = lanes.head[r]
-        if requests.ready[q] > now or not admitted(rules, lanes, requests, cache, fleet, r, reserve):
+        if not seen(rules, lanes, requests, r, q) or not admitted(rules, lanes, requests, cache, fleet, r, reserve):
             break
         if requests.moved[q]:
             n = lanes.writing[r]
@@ -156,18 +130,18 @@ def leap(rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, r: in
     k = requests.last[lanes.ends[r * (rules.most + 1)]] // TURNS - lanes.steps[r]
     k = max(fitting(rules, lanes, r, k), 1)
     head, open_slot = lanes.head[r], lanes.running[r] < rules.most
-    if head != NONE and open_slot and requests.ready[head] > lanes.now[r]:
-        k = min(k, reaching(lanes, tables, r, requests.ready[head] - lanes.now[r]))
+    if head != NONE and open_slot and not seen(rules, lanes, requests, r, head):
+        k = min(k, seeing(rules, tables, lanes, requests, r, head))
     lanes.planned[r] = k
     lanes.cut[r] = 1 if open_slot else 0
 
 
 @inner
-def shortened(tables: Tables, lanes: Lanes, r: int, ready: float) -> bool:
-    """End the lane's leap with the first step that ends when a request is ready or later; return whether it changed."""
-    if lanes.cut[r] == 0 or lanes.planned[r] <= 1 or ready >= lanes.end[r]:
+def shortened(rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, r: int, q: int) -> bool:
+    """End the lane's leap with the first step after which it has seen a request; return whether it changed."""
+    if lanes.cut[r] == 0 or lanes.planned[r] <= 1 or requests.ready[q] >= lanes.end[r]:
         return False
-    k = reaching(lanes, tables, r, ready - lanes.now[r])
+    k = seeing(rules, tables, lanes, requests, r, q)
     if k >= lanes.planned[r]:
         return False
     lanes.planned[r] = k

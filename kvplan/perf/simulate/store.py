@@ -21,7 +21,7 @@ from kvplan.perf.simulate.state import (
 Array = Any
 #: fields that hold times, not whole numbers
 FLOATS = {
-    "now", "end", "each", "stalled", "busy", "known", "came", "ready", "admitted", "first", "clock", "used", "worked",
+    "now", "end", "each", "stalled", "busy", "past", "came", "ready", "admitted", "first", "clock", "used", "worked",
     "base", "slope", "more", "attention", "fetch", "link", "at",
 }  # fmt: skip
 
@@ -46,7 +46,12 @@ def column(fast: bool, name: str, values: Any) -> Array:
 
 def lanes(r: Ruleset, fast: bool, rooms: Sequence[int] = ()) -> Lanes:
     """Return idle lanes with empty memory, and empty tiers of so many blocks."""
-    sizes = {"residues": r.lanes * r.unit, "prompts": r.lanes * (r.most + 1), "ends": r.lanes * (r.most + 1)}
+    sizes = {
+        "residues": r.lanes * r.unit,
+        "prompts": r.lanes * (r.most + 1),
+        "ends": r.lanes * (r.most + 1),
+        "past": r.lanes * r.looks,
+    }
     sizes |= dict.fromkeys(("free", "idle", "cold", "warm"), r.lanes * (r.tiers + 1))
     values = {"end": NEVER, "head": NONE, "tail": NONE, "last": NONE, "cold": NONE, "warm": NONE, "active": 1,
               "free": r.room}  # fmt: skip
