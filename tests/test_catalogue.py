@@ -75,7 +75,7 @@ def on_meta(config: dict[str, Any]) -> int:
 @pytest.mark.parametrize("name", FILES)
 def test_file_reads(name: str) -> None:
     entry = load(name)
-    assert set(entry) - {"longer", "releases"} == {"name", "title", "aliases", "source", "config"}
+    assert set(entry) - {"derived", "longer", "releases"} == {"name", "title", "aliases", "source", "config"}
     assert entry["name"] == name
     assert all(isinstance(alias, str) for alias in entry["aliases"])
     assert {"kind", "ref", "date"} <= set(entry["source"])
@@ -85,7 +85,10 @@ def test_file_reads(name: str) -> None:
 
 
 def test_names_and_aliases_are_unique() -> None:
-    said = [spelling.lower() for name in FILES for spelling in (name, *load(name)["aliases"])]
+    files = {name: load(name) for name in FILES}
+    said = [
+        spelling.lower() for name, raw in files.items() for spelling in (name, *raw["aliases"], *raw.get("derived", ()))
+    ]
     assert sorted({s for s in said if said.count(s) > 1}) == []
 
 

@@ -495,6 +495,17 @@ def test_next_token_layers_that_are_not_counted_are_said(name: str) -> None:
     assert "1 multi-token-prediction layer not counted" in catalog.model(name).notes
 
 
+@pytest.mark.parametrize(
+    ("field", "layers"),
+    [("mtp_num_hidden_layers", 1), ("num_mtp_modules", 3), ("num_mtp_layers", 2), ("mtp_num_layers", 1)],
+)
+def test_next_token_layers_are_said_whatever_the_file_calls_them(field: str, layers: int) -> None:
+    said = f"{layers} multi-token-prediction layer{'s' * (layers > 1)} not counted"
+    assert said in read({**SIZES, "model_type": "qwen3", field: layers}).notes
+    assert said in read({"model_type": "qwen3_5", "text_config": {**SIZES, field: layers}}).notes
+    assert not any("multi-token" in n for n in read({**SIZES, "model_type": "qwen3", field: 0}).notes)
+
+
 def test_several_such_fields_are_named_together() -> None:
     odd = {f"odd_{letter}": 1 for letter in "abcdef"}
     with pytest.raises(UnknownName, match="its fields 'odd_a', 'odd_b', 'odd_c', 'odd_d' and 2 more may mean"):
@@ -728,6 +739,37 @@ def test_uploads_have_the_shape_of_the_model_and_the_format_of_the_ending(
     assert f"the shape of {base}, with {method} weights" in model.notes[0] and not model.assumed
 
 
+@pytest.mark.parametrize(
+    ("name", "base", "weights"),
+    [
+        ("NousResearch/Hermes-4-70B", "llama3.1-70b", "16 bits (bfloat16)"),
+        ("mistralai/Mistral-Small-3.2-24B-Instruct-2506", "mistral-small-3.1-24b", "16 bits (bfloat16)"),
+        ("lmsys/vicuna-13b-v1.5", "llama2-13b", "16 bits (float16)"),
+        ("Qwen3.6-27B", "qwen3.5-27b", "16 bits (bfloat16)"),
+        ("openai/gpt-oss-safeguard-20b", "gpt-oss-20b", "4.25 bits (mxfp4)"),
+        ("Qwen/QwQ-32B", "qwen2.5-32b", "16 bits (bfloat16)"),
+    ],
+)
+def test_a_model_made_from_another_says_whose_shape_and_weights_are_counted(name: str, base: str, weights: str) -> None:
+    model = catalog.model(name)
+    assert model.name == base
+    assert model.notes[0].startswith("'") and f"is read as {base}" in model.notes[0]
+    assert model.notes[0].endswith(f"its weights are counted in {weights}")
+    assert not any("is read as" in note for note in catalog.model(base).notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("acme/Dolphin3.0-Llama3.1-8B", "the shape of llama3.1-8b, with weights of 16 bits (bfloat16)"),
+        ("acme/Tuned-gpt-oss-20b", "the shape of gpt-oss-20b, with weights of 4.25 bits (mxfp4)"),
+        ("unsloth/gpt-oss-20b-BF16", "the shape of gpt-oss-20b, with weights of 16 bits (bfloat16)"),
+    ],
+)
+def test_a_name_that_ends_with_no_format_says_what_is_counted(name: str, said: str) -> None:
+    assert said in catalog.model(name).notes[0]
+
+
 def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
     cached = catalog.model("amd/Meta-Llama-3.1-70B-Instruct-FP8-KV").quantization
     assert cached is not None and cached.kv_bits == 8
@@ -749,6 +791,7 @@ def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
         ("RedHatAI/DeepSeek-R1-Distill-Qwen-32B-quantized.w4a16", "qwen2.5-32b", 131_072),
         ("acme/Tuned-Qwen3-4B-Thinking-2507-GPTQ", "qwen3-4b", 262_144),
         ("01-ai/Yi-34B-200K", "yi-34b", 200_000),
+        ("Qwen/QwQ-32B-AWQ", "qwen2.5-32b", 40_960),
         ("TheBloke/vicuna-13B-v1.5-16K-GPTQ", "llama2-13b", 16_384),
     ],
 )

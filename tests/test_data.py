@@ -39,7 +39,7 @@ def test_aliases_are_unique_and_lead_home(kind: str) -> None:
     seen: dict[str, str] = {}
     for name in catalog.names(kind):
         raw = yaml.safe_load(catalog.shelf(kind).joinpath(f"{name}.yaml").read_text("utf-8"))
-        for alias in [name, *raw.get("aliases", [])]:
+        for alias in [name, *raw.get("aliases", []), *raw.get("derived", [])]:
             key = str(alias).lower()
             assert seen.setdefault(key, name) == name, f"{alias} stands in {seen[key]} and {name}"
             assert catalog.resolve(kind, str(alias), kind) == name

@@ -34,7 +34,7 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
     if path is not None:
         return _model_at(path, as_family)
     try:
-        return _model_named(resolve("models", word, "model"), as_family, word)
+        return _known(resolve("models", word, "model"), as_family, word)
     except UnknownName:
         if folder := snapshot(word):
             return folder.told(_model_at(folder.folder, as_family))
@@ -71,7 +71,8 @@ def tuned(checkpoint: str) -> str:
     name = every_name("models").get(checkpoint.lower())
     stem = bare(checkpoint).removesuffix(BASE)
     wanted = {stem + ending for ending in (*TUNED, "")} - {bare(checkpoint)}
-    others = document("models", name).get("aliases") or () if name else ()
+    raw = document("models", name) if name else {}
+    others = [*(raw.get("aliases") or ()), *(raw.get("derived") or ())]
     return next((other for other in others if bare(other) in wanted), "")
 
 
@@ -104,6 +105,31 @@ def class_defaults() -> Defaults:
 
 
 @cache
+def _known(name: str, as_family: str | None, word: str) -> ModelSpec:
+    """Return a model of the shelf by the word a user wrote; a model made from it says what of it was taken."""
+    spec = _model_named(name, as_family, word)
+    made = next((m for m in document("models", name).get("derived") or () if _same(word, str(m), name)), None)
+    if made is None:
+        return spec
+    if _release(document("models", name), name, word, f"{name}.yaml")[1]:
+        note, *others = spec.notes
+        return replace(spec, notes=(f"{note}; its weights are counted in {_width(spec)}", *others))
+    note = f"{shown(made)} is read as {name}, whose shape it has; its weights are counted in {_width(spec)}"
+    return replace(spec, notes=(note, *spec.notes))
+
+
+def _same(word: str, other: str, name: str) -> bool:
+    """Return whether a word is another spelling of one of the names that a model of the shelf goes by."""
+    return bool(word) and (word.strip().lower() == other.lower() or plain(word) == plain(other) != name)
+
+
+def _width(spec: ModelSpec) -> str:
+    """Return the format of a model's own weights and what an element takes, in words."""
+    how = spec.quantization
+    return f"{how.bits:.4g} bits ({how.method})" if how and how.bits else f"16 bits ({spec.dtype})"
+
+
+@cache
 def _model_named(name: str, as_family: str | None = None, word: str = "") -> ModelSpec:
     """Return a model of the shelf; where `word` names one of its releases, with what that release's config changes."""
     location, raw = f"{name}.yaml", document("models", name)
@@ -112,7 +138,7 @@ def _model_named(name: str, as_family: str | None = None, word: str = "") -> Mod
         return _model_file(raw, name, location, None, as_family)
     config = {**mapping(raw.get("config"), f"{location}: config"), **changes}
     spec = _model_file({**raw, "config": config}, name, location, None, as_family)
-    note = f"{release} is read as {name} with {', '.join(_told(changes))}, as its own config.json says"
+    note = f"{shown(release)} is read as {name} with {', '.join(_told(changes))}, as its own config.json says"
     return replace(spec, notes=(note, *spec.notes))
 
 
@@ -120,8 +146,7 @@ def _release(raw: Document, name: str, word: str, location: str) -> tuple[str, D
     """Return the release of a shelf model that a word names, and the config fields that differ in it; ('', {})."""
     stated = raw.get("releases") or {}
     for release, changes in mapping(stated, f"{location}: releases").items():
-        alike = plain(word) == plain(release) != name
-        if word and (word.strip().lower() == str(release).lower() or alike):
+        if _same(word, str(release), name):
             return str(release), mapping(changes, f"{location}: releases: {release}")
     return "", {}
 
@@ -210,6 +235,8 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     note = f"{shown(word)} is read by its name: the shape of {spec.name}"
     if how is not None:
         note += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
+    elif variant.form or not variant.remark:
+        note += f", with weights of {_width(replace(spec, quantization=None) if variant.form else spec)}"
     if variant.context:
         note += f", for {variant.context:,} tokens"
     if variant.remark:

@@ -56,7 +56,11 @@ def model() -> Shape:
     config = {"type": "object", "description": "fields of the checkpoint's config.json", "minProperties": 1}
     changes = by_name({"type": ["object", "null"]}, "release: the fields that its own config.json changes")
     longer = text("how a longer context is reached")
-    parts = {**NAMED, **ALIASES, "releases": changes, "longer": longer, "source": source(), "config": config}
+    derived = listed(text(), "models made from it, of its shape: fine-tunes, distills, later releases")
+    parts = {
+        **NAMED, **ALIASES, "derived": derived, "releases": changes, "longer": longer, "source": source(),
+        "config": config,
+    }  # fmt: skip
     return {**fields(parts, ("config",)), "additionalProperties": True}
 
 
