@@ -215,7 +215,7 @@ def _gguf_at(path: Path, as_family: str | None) -> ModelSpec:
         classes=class_defaults(),
         as_family=as_family,
     )
-    return replace(spec, quantization=header.quantization)
+    return replace(spec, quantization=header.quantization, notes=(*spec.notes, *header.notes))
 
 
 def _variant(word: str, as_family: str | None) -> ModelSpec | None:
