@@ -12,8 +12,10 @@ from kvplan import catalog
 from kvplan.api.memory import memory
 from kvplan.architectures import FAMILIES
 from kvplan.architectures.assumed import PLAIN_ERROR
+from kvplan.architectures.quantization import tensor_bits
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
+from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import weights
@@ -768,6 +770,75 @@ def test_a_model_made_from_another_says_whose_shape_and_weights_are_counted(name
 )
 def test_a_name_that_ends_with_no_format_says_what_is_counted(name: str, said: str) -> None:
     assert said in catalog.model(name).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "cache"),
+    [
+        ("nvidia/Gemma-4-31B-IT-NVFP4", 30.4, 8.0),
+        ("nvidia/Qwen3.6-27B-NVFP4", 19.6, 8.0),
+        ("nvidia/MiniMax-M3-NVFP4", 232.8, None),
+        ("nvidia/Qwen3-235B-A22B-NVFP4", 124.9, 8.0),
+        ("nvidia/Kimi-K2.6-NVFP4", 554.3, 8.0),
+        ("nvidia/DeepSeek-V3.1-NVFP4", 359.8, 8.0),
+        ("nvidia/Llama-3.1-70B-Instruct-FP8", 67.7, 8.0),
+        ("nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-NVFP4", 17.6, 8.0),
+    ],
+)
+def test_an_upload_whose_config_was_read_has_its_own_widths_and_cache(
+    name: str, gib: float, cache: float | None
+) -> None:
+    """GiB as kvplan reads the whole config.json or hf_quant_config.json of the upload."""
+    model = catalog.model(name)
+    assert weights(model).total / 2**30 == pytest.approx(gib, abs=0.06)
+    assert model.quantization is not None and model.quantization.kv_bits == cache
+    assert "with its own quantization_config" in model.notes[0] and not model.assumed
+
+
+def test_uploads_by_nvidia_fix_a_cache_of_eight_bits_and_others_do_not() -> None:
+    theirs, other = (catalog.model(f"{who}/Llama-3.3-70B-Instruct-NVFP4") for who in ("nvidia", "acme"))
+    assert theirs.quantization is not None and theirs.quantization.kv_bits == 8
+    assert "and an 8-bit cache" in theirs.notes[0]
+    assert other.quantization is not None and other.quantization.kv_bits is None
+    alike = catalog.model("acme/Qwen3-235B-A22B-NVFP4")  # not NVIDIA's
+    assert alike.quantization is not None and alike.quantization.kv_bits is None
+
+
+MODULES = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}
+
+
+@pytest.mark.parametrize(
+    ("model", "spelled", "ours"),
+    [
+        ("minimax-m2.5", "model.layers.1.block_sparse_moe.experts.3.w1", "model.layers.1.mlp.experts.gate_up_proj"),
+        (
+            "minimax-m3",
+            "language_model.model.layers.4.self_attn.index_q_proj",
+            "model.layers.4.self_attn.indexer.q_proj",
+        ),
+        (
+            "qwen3.5-27b",
+            "model.language_model.layers.0.linear_attn.in_proj_z",
+            "model.layers.0.linear_attn.in_proj_qkv_z",
+        ),
+        (
+            "qwen3.5-27b",
+            "model.language_model.layers.0.linear_attn.in_proj_a",
+            "model.layers.0.linear_attn.in_proj_b_a",
+        ),
+        ("qwen3.5-35b-a3b", "model.layers.0.mlp.shared_expert.up_proj", "model.layers.0.mlp.shared_experts.up_proj"),
+        ("deepseek-v4-flash", "layers.2.ffn.experts", "model.layers.2.mlp.experts.down_proj"),
+        ("qwen3-8b", "lm_head", "lm_head"),
+    ],
+)
+def test_modules_are_found_as_checkpoints_spell_them(model: str, spelled: str, ours: str) -> None:
+    block = {**MODULES, "quantized_layers": {spelled: {"quant_algo": "NVFP4"}}}
+    config = {
+        k: v for k, v in document("models", model)["config"].items() if k not in ("quantization_config", "expert_dtype")
+    }
+    how = read({**config, "quantization_config": block}).quantization
+    held = dict(catalog.model(model).weights())
+    assert tensor_bits(ours, held[ours], 16.0, how) == 4.5
 
 
 def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:

@@ -38,6 +38,21 @@ def _aliases(kind: str) -> dict[str, str]:
     return aliases
 
 
+#: the quantised uploads that a file of a shelf describes, one a line
+_UPLOADS = re.compile(r"^uploads:\n((?:  \S.*\n)+)", re.MULTILINE)
+
+
+@cache
+def uploads() -> dict[str, str]:
+    """Map every quantised upload whose own config the shelf of models describes to its model, by its full name."""
+    found: dict[str, str] = {}
+    for name in names("models"):
+        block = _UPLOADS.search(shipped("models", name))
+        for line in block[1].splitlines() if block else ():
+            found[line.strip().partition(":")[0].lower()] = name
+    return found
+
+
 def every_name(kind: str) -> dict[str, str]:
     """Return the shelf name behind every name and alias on a shelf."""
     return {**_aliases(kind), **{name: name for name in names(kind)}}

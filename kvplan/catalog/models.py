@@ -12,7 +12,7 @@ from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, path_of, read_json, read_text, read_yaml
 from kvplan.catalog.hub_files import NAME, snapshot
-from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped
+from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped, uploads
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec
@@ -34,7 +34,7 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
     if path is not None:
         return _model_at(path, as_family)
     try:
-        return _known(resolve("models", word, "model"), as_family, word)
+        return _known(uploads().get(word.strip().lower()) or resolve("models", word, "model"), as_family, word)
     except UnknownName:
         if folder := snapshot(word):
             return folder.told(_model_at(folder.folder, as_family))
@@ -108,10 +108,13 @@ def class_defaults() -> Defaults:
 def _known(name: str, as_family: str | None, word: str) -> ModelSpec:
     """Return a model of the shelf by the word a user wrote; a model made from it says what of it was taken."""
     spec = _model_named(name, as_family, word)
-    made = next((m for m in document("models", name).get("derived") or () if _same(word, str(m), name)), None)
-    if made is None:
+    raw = document("models", name)
+    made = next(
+        (m for m in (*(raw.get("derived") or ()), *(raw.get("uploads") or ())) if _same(word, str(m), name)), ""
+    )
+    if not made:
         return spec
-    if _release(document("models", name), name, word, f"{name}.yaml")[1]:
+    if _release(raw, name, word, f"{name}.yaml")[1]:
         note, *others = spec.notes
         return replace(spec, notes=(f"{note}; its weights are counted in {_width(spec)}", *others))
     note = f"{shown(made)} is read as {name}, whose shape it has; its weights are counted in {_width(spec)}"
@@ -126,7 +129,10 @@ def _same(word: str, other: str, name: str) -> bool:
 def _width(spec: ModelSpec) -> str:
     """Return the format of a model's own weights and what an element takes, in words."""
     how = spec.quantization
-    return f"{how.bits:.4g} bits ({how.method})" if how and how.bits else f"16 bits ({spec.dtype})"
+    if how is None:
+        return f"16 bits ({spec.dtype})"
+    cached = f", with a cache of {how.kv_bits:.4g} bits" if how.kv_bits else ""
+    return (f"{how.bits:.4g} bits ({how.method})" if how.bits else f"several widths ({how.method})") + cached
 
 
 @cache
@@ -148,6 +154,9 @@ def _release(raw: Document, name: str, word: str, location: str) -> tuple[str, D
     for release, changes in mapping(stated, f"{location}: releases").items():
         if _same(word, str(release), name):
             return str(release), mapping(changes, f"{location}: releases: {release}")
+    for upload, changes in mapping(raw.get("uploads") or {}, f"{location}: uploads").items():
+        if word.strip().lower() == upload.lower():
+            return upload, mapping(changes, f"{location}: uploads: {upload}")
     return "", {}
 
 

@@ -57,9 +57,10 @@ def model() -> Shape:
     changes = by_name({"type": ["object", "null"]}, "release: the fields that its own config.json changes")
     longer = text("how a longer context is reached")
     derived = listed(text(), "models made from it, of its shape: fine-tunes, distills, later releases")
+    uploads = by_name({"type": ["object", "null"]}, "quantised upload: the fields that its own config.json changes")
     parts = {
-        **NAMED, **ALIASES, "derived": derived, "releases": changes, "longer": longer, "source": source(),
-        "config": config,
+        **NAMED, **ALIASES, "derived": derived, "releases": changes, "uploads": uploads, "longer": longer,
+        "source": source(), "config": config,
     }  # fmt: skip
     return {**fields(parts, ("config",)), "additionalProperties": True}
 
