@@ -750,6 +750,8 @@ def test_uploads_have_the_shape_of_the_model_and_the_format_of_the_ending(
         ("Qwen3.6-27B", "qwen3.5-27b", "16 bits (bfloat16)"),
         ("openai/gpt-oss-safeguard-20b", "gpt-oss-20b", "4.25 bits (mxfp4)"),
         ("Qwen/QwQ-32B", "qwen2.5-32b", "16 bits (bfloat16)"),
+        ("nvidia/OpenReasoning-Nemotron-14B", "qwen2.5-14b", "16 bits (bfloat16)"),
+        ("tngtech/DeepSeek-TNG-R1T2-Chimera", "deepseek-r1", "8.002 bits (fp8)"),
     ],
 )
 def test_a_model_made_from_another_says_whose_shape_and_weights_are_counted(name: str, base: str, weights: str) -> None:
@@ -922,6 +924,7 @@ def test_a_tune_that_holds_its_base_is_assumed_to_have_its_shape(name: str, base
 @pytest.mark.parametrize(
     "name",
     [
+        "THUDM/GLM-4.1V-9B-Thinking",
         "Qwen3-32B-Eagle3",
         "Qwen3-32B-LoRA",
         "Llama-3.1-8B-Pruned-6B",
