@@ -1,6 +1,7 @@
 """Models: config.json files and folders, the catalogue, and weight formats that names end with."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import date
 from functools import cache
@@ -11,7 +12,7 @@ from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, path_of, read_json, read_text, read_yaml
-from kvplan.catalog.hub_files import NAME, snapshot
+from kvplan.catalog.hub_files import NAME, described, snapshot
 from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped, uploads
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
@@ -167,9 +168,12 @@ def _told(changes: Document) -> list[str]:
 
 def _model_at(path: Path, as_family: str | None) -> ModelSpec:
     if path.is_dir():
-        path = path / "config.json"
-        if not path.is_file():
-            raise SpecError(f"{path.parent}: holds no config.json")
+        files = described(path)
+        if not files:
+            raise SpecError(f"{path}: holds no config.json")
+        if len(files) > 1:
+            raise SpecError(f"{path}: holds {len(files)} GGUF files; give one of them, as in {path / files[0].name}")
+        path = files[0]
     if path.suffix == ".gguf":
         return _gguf_at(path, as_family)
     content = read_text(path, path.name)
@@ -183,29 +187,41 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
         raw = read_json(content, path.name)
     beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
     if "quantization_config" not in raw and beside.is_file():
-        described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
-        raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
-    name = path.parent.resolve().name if path.name == "config.json" else path.stem
+        stated = read_json(read_text(beside, beside.name), beside.name).get("quantization")
+        raw["quantization_config"] = {"quant_method": "modelopt", **(stated if isinstance(stated, dict) else {})}
+    whole = path.name in ("config.json", "params.json")  # of a folder that holds the weights
+    name = path.parent.resolve().name if whole else path.stem
     spec = read_model(
         raw, name=name, place=path.name, source=_here(path), classes=class_defaults(), as_family=as_family
     )
-    return replace(spec, file_bytes=tensor_bytes(path.parent) if path.name == "config.json" else None)
+    return replace(spec, file_bytes=tensor_bytes(path.parent) if whole else None)
 
 
 def tensor_bytes(folder: Path) -> int | None:
-    """Return the bytes of a folder's safetensors, as their index or the one file says; None where it has none. [B]"""
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    """Return the bytes of a folder's safetensors, as their index or their headers say; None where it has none. [B]"""
+    index = folder / "model.safetensors.index.json"
     if index.is_file():
         about = read_json(read_text(index, index.name), index.name).get("metadata")
         total = about.get("total_size") if isinstance(about, dict) else None
         known = isinstance(total, (int, float)) and not isinstance(total, bool) and 0 < total < LARGEST_FILES
         return int(total) if known and total is not None else None
-    if single.is_file():
-        size = single.stat().st_size
-        with single.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-        return size - 8 - header if 0 < header < size - 8 else None
-    return None
+    files = next((found for pattern in SAFETENSORS if (found := sorted(folder.glob(pattern)))), [])
+    sizes = [_tensors(path) for path in files if path.is_file()]
+    stated = re.search(r"-of-(\d{5})", files[0].name) if files else None
+    whole = len(sizes) == (int(stated[1]) if stated else 1)
+    return sum(size for size in sizes if size) if whole and all(sizes) else None
+
+
+def _tensors(path: Path) -> int | None:
+    """Return the bytes of one file of safetensors without its header; None where that is none. [B]"""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    return size - 8 - header if 0 < header < size - 8 else None
+
+
+#: how the files of a folder are called where no index names them, in the order they are looked for
+SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors", "consolidated.safetensors")
 
 
 #: no folder holds more [B]
