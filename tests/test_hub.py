@@ -188,15 +188,8 @@ def test_a_broken_config_in_the_cache_is_refused(home: Path) -> None:
         catalog.model(NAME)
 
 
-PARAMS = {
-    "dim": 512,
-    "n_layers": 4,
-    "head_dim": 64,
-    "hidden_dim": 1024,
-    "n_heads": 8,
-    "n_kv_heads": 2,
-    "vocab_size": 999,
-}
+PARAMS = {"dim": 512, "n_layers": 4, "head_dim": 64, "hidden_dim": 1024, "n_heads": 8, "n_kv_heads": 2}
+PARAMS["vocab_size"] = 999
 
 
 def test_a_checkpoint_without_a_config_is_read_by_what_describes_it(home: Path) -> None:
