@@ -8,7 +8,7 @@ from kvplan.architectures.formats import GGUF
 from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmarks.fields import MS, Row, fill_text, positive, whole
 from kvplan.measuring.benchmarks.stacks import fill_cache
-from kvplan.units import parse
+from kvplan.units import MILLION, TERA, parse
 
 #: a test's own time is in nanoseconds [s]
 NS = parse("1 ns", "s")
@@ -29,7 +29,7 @@ COLUMNS = {
     "mg": "main_gpu",
 }  # fmt: skip
 #: what the table counts weights in
-COUNTS = {"T": 1e12, "B": 1e9, "M": 1e6}
+COUNTS = {"T": TERA, "B": 1e9, "M": MILLION}
 
 
 def read_llama_table(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
