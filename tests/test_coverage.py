@@ -804,6 +804,55 @@ def test_uploads_by_nvidia_fix_a_cache_of_eight_bits_and_others_do_not() -> None
     assert other.quantization is not None and other.quantization.kv_bits is None
     alike = catalog.model("acme/Qwen3-235B-A22B-NVFP4")  # not NVIDIA's
     assert alike.quantization is not None and alike.quantization.kv_bits is None
+    for form in ("FP8", "NVFP4", "INT4"):  # Poolside's own
+        coder = catalog.model(f"poolside/Laguna-XS.2-{form}").quantization
+        assert coder is not None and coder.kv_bits == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("mistralai/Ministral-3-3B-Instruct-2512", 4.36),  # its embeddings and its tower in 16 bits
+        ("mistralai/Ministral-3-8B-Instruct-2512", 9.73),
+        ("mistralai/Ministral-3-14B-Instruct-2512", 14.65),
+        ("mistralai/Mistral-Small-4-119B-2603", 111.80),
+        ("mistralai/Mistral-Large-3-675B-Instruct-2512", 629.0),
+    ],
+)
+def test_checkpoints_that_come_in_eight_bits_are_counted_in_them(name: str, gib: float) -> None:
+    """As their cards and vllm-project/recipes@8959cf6 say of them; base, reasoning and -BF16 ones are in 16 bits."""
+    model = catalog.model(name)
+    assert model.quantization is not None and model.quantization.method == "fp8"
+    assert weights(model).total / 2**30 == pytest.approx(gib, rel=0.01)
+    full = catalog.model(f"{name}-BF16")
+    assert full.quantization is None and weights(full).total > 1.6 * weights(model).total
+
+
+@pytest.mark.parametrize(
+    ("name", "context"),
+    [
+        ("thinkingmachines/Inkling", 1_048_576),
+        ("inclusionAI/Ring-1T-FP8", 65_536),
+        ("inclusionAI/Ling-1T-FP8", 32_768),
+        ("zai-org/glm-4-9b-hf", 8_192),
+        ("zai-org/GLM-4.6V-FP8", 131_072),
+        ("zai-org/GLM-4.5V-FP8", 65_536),
+        ("Qwen/Qwen3Guard-Gen-8B", 32_768),
+        ("tencent/Hy3-FP8", 262_144),
+    ],
+)
+def test_releases_of_a_shape_have_the_context_of_their_own_config(name: str, context: int) -> None:
+    assert catalog.model(name).max_context == context
+
+
+def test_a_mixture_of_widths_in_a_name_is_refused_and_a_spelling_is_said_as_it_was_written() -> None:
+    with pytest.raises(SpecError, match="weights of several widths"):
+        catalog.model("QuantTrio/GLM-4.6-GPTQ-Int4-Int8Mix")
+    for kind in ("Instruct", "Base"):
+        assert (
+            f"'LiquidAI/LFM2.5-1.2B-{kind}' is read as lfm2-1.2b"
+            in catalog.model(f"LiquidAI/LFM2.5-1.2B-{kind}").notes[0]
+        )
 
 
 MODULES = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}

@@ -77,7 +77,7 @@ def upload(word: str) -> Upload | None:
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
     name, form, cached, left = _peeled(word)
-    if _MIXED.search(name):
+    if _MIXED.search(plain(word)):
         raise SpecError(
             f"{shown(word)}: the name says weights of several widths, so their size cannot be read from it; give its "
             "config.json, or the model's own name with weights=FORMAT"
@@ -166,7 +166,7 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
         suffix = next(((m, form) for pattern, form in _ENDINGS if (m := pattern.search(front))), None)
         if suffix is not None:
             match, form = suffix
-            made = word.lower().startswith(CACHING) and form.name in CACHED
+            made = form.name in CACHING.get(word.lower().partition("/")[0], ())
             cached = 8.0 if front.endswith("fp8-kv") or made else None
             return plain(front[: match.start()]), form, cached, tuple(words[len(words) - left :])
     return name, None, None, ()
@@ -174,12 +174,13 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
 
 #: a width of GGUF at the end of a name
 _WIDTH = re.compile(r"[-.]((?:ud-)?i?q[1-8](?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
-#: whose uploads in these formats fix a cache of 8 bits: 21 of 25 whose configs were read (models/*.yaml: uploads)
-CACHING, CACHED = "nvidia/", ("fp8", "nvfp4")
+#: whose uploads in which formats fix a cache of 8 bits: 21 of 25 of NVIDIA's whose configs were read (models/*.yaml:
+#: uploads), and Poolside's as vllm-project/recipes@8959cf6 says of them
+CACHING = {"nvidia": ("fp8", "nvfp4"), "poolside": ("fp8", "nvfp4", "int4")}
 #: words that may stand after the format in a name
 MOST_LEFT = 3
 #: names of mixtures of widths
-_MIXED = re.compile(r"-(?:int4-int8|int8-int4|w4w8|mixed)(?:-|$)")
+_MIXED = re.compile(r"-(?:int4-int8|int8-int4|w4w8|mixed|(?:(?:int|fp|bf)\d+)?mix)(?:-|$)")
 
 
 def _known(name: str) -> str:

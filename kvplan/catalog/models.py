@@ -110,14 +110,14 @@ def _known(name: str, as_family: str | None, word: str) -> ModelSpec:
     """Return a model of the shelf by the word a user wrote; a model made from it says what of it was taken."""
     spec = _model_named(name, as_family, word)
     raw = document("models", name)
-    made = next(
-        (m for m in (*(raw.get("derived") or ()), *(raw.get("uploads") or ())) if _same(word, str(m), name)), ""
-    )
+    others = [str(m) for m in (*(raw.get("derived") or ()), *(raw.get("uploads") or ()))]
+    alike = [m for m in others if _same(word, m, name)]  # '-Instruct' and '-Base' are spellings of one another here
+    made = next((m for m in alike if m.lower() == word.strip().lower()), alike[0] if alike else "")
     if not made:
         return spec
     if _release(raw, name, word, f"{name}.yaml")[1]:
-        note, *others = spec.notes
-        return replace(spec, notes=(f"{note}; its weights are counted in {_width(spec)}", *others))
+        note, *more = spec.notes
+        return replace(spec, notes=(f"{note}; its weights are counted in {_width(spec)}", *more))
     note = f"{shown(made)} is read as {name}, whose shape it has; its weights are counted in {_width(spec)}"
     return replace(spec, notes=(note, *spec.notes))
 

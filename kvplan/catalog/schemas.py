@@ -277,7 +277,7 @@ def engine() -> Shape:
     """Return the schema of an engine's memory rules."""
     figures = {n: stated(quantity(unit)) for n, unit in engines.UNITS.items()}
     figures["pool"] = one_of(engines.POOLS, "what the share of a GPU's memory is of")
-    figures["capacity"] = one_of(engines.CAPACITIES, "what the tokens that it logs are of")
+    figures["capacity"] = stated(one_of(engines.CAPACITIES, "what the tokens that it logs are of"))
     step = dict.fromkeys(("max_num_seqs", "max_num_batched_tokens", "graph", "wide_graph"), number())
     names = {"anyOf": [listed(text()), fields({"value": listed(text()), "source": source()}, ("value", "source"))]}
     launch = {n: by_name(text()) if n in launching.TABLES else text() for n in launching.KNOWN}
