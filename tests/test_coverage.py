@@ -947,6 +947,8 @@ def test_a_release_is_read_with_what_its_own_file_changes() -> None:
         ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name"),
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q2_K_XL", "UD_Q2_K_XL is no width of GGUF whose bits kvplan knows"),
+        ("bartowski/Qwen3-8B-Q6_K_L-GGUF", "Q6_K_L is no width of GGUF whose bits kvplan knows"),
         ("allenai/Olmo-Hybrid-7B", "its published config is not one that kvplan ships"),
     ],
 )

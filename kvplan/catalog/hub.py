@@ -83,7 +83,8 @@ def upload(word: str) -> Upload | None:
             "config.json, or the model's own name with weights=FORMAT"
         )
     remark = ""
-    if form is None and (width := _WIDTH.search(plain(word))):
+    larger = form is not None and form.name in GGUF and left[:1] in (("l",), ("xl",))  # Q2_K_L, UD-Q2_K_XL: not Q2_K
+    if (form is None or larger) and (width := _WIDTH.search(plain(word))):
         known = ", ".join(name.upper().replace("-", "_") for name in GGUF)
         raise SpecError(
             f"{shown(word)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
