@@ -35,7 +35,8 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
     if path is not None:
         return _model_at(path, as_family)
     try:
-        return _known(uploads().get(word.strip().lower()) or resolve("models", word, "model"), as_family, word)
+        own = word if word in names("models") else uploads().get(word.strip().lower())  # its own name reads no others
+        return _known(own or resolve("models", word, "model"), as_family, word)
     except UnknownName:
         if folder := snapshot(word):
             return folder.told(_model_at(folder.folder, as_family))
@@ -109,6 +110,8 @@ def class_defaults() -> Defaults:
 def _known(name: str, as_family: str | None, word: str) -> ModelSpec:
     """Return a model of the shelf by the word a user wrote; a model made from it says what of it was taken."""
     spec = _model_named(name, as_family, word)
+    if word == name:
+        return spec
     raw = document("models", name)
     others = [str(m) for m in (*(raw.get("derived") or ()), *(raw.get("uploads") or ()))]
     alike = [m for m in others if _same(word, m, name)]  # '-Instruct' and '-Base' are spellings of one another here
