@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -714,6 +715,46 @@ def test_inferencex_states_nominal_lengths_and_the_server() -> None:
     (spread,) = read_result(inferencex(dp_attention="true", tp=8, ep=8), "agg.json", {})
     assert (spread["tp"], spread["attention_dp"], spread["moe_ep"], spread["moe_tp"]) == (1, 8, 8, 1)
     assert "GPUs of their own" in refused(inferencex(disagg=True))
+
+
+PRINTED = """ggml_cuda_init: found 1 CUDA devices:
+  Device 0: NVIDIA GeForce RTX 4090, compute capability 8.9, VMM: yes
+| model                  |       size |     params | backend | ngl |           test |               t/s |
+| ---------------------- | ---------: | ---------: | ------- | --: | -------------: | ----------------: |
+| llama 8B Q4_K - Medium |   4.58 GiB |     8.03 B | CUDA    |  99 |          pp512 |  10240.00 ± 55.40 |
+| llama 8B Q4_K - Medium |   4.58 GiB |     8.03 B | CUDA    |  99 | tg128 @ d4096  |     128.00 ± 0.32 |
+| llama 8B Q4_K - Medium |   4.58 GiB |     8.03 B | CUDA    |  99 |    pp512+tg128 |     600.00 ± 0.32 |
+
+build: 5e7e53ba (5943)
+"""
+
+
+def test_the_table_that_llama_bench_prints(tmp_path: Path) -> None:
+    path = tmp_path / "bench.md"
+    path.write_text(PRINTED, "utf-8")
+    assert results.holds_results(str(path))
+    prompt, answer = load_results(str(path), {"model": "llama3.1-8b"})
+    said = {"gpu": "NVIDIA GeForce RTX 4090", "engine": "llama.cpp", "engine_version": "b5943", "precision": "q4_k_m"}
+    assert said.items() <= prompt.items() and said.items() <= answer.items()
+    assert (prompt["isl"], prompt["osl"], prompt["ttft_ms"]) == (512, 1, pytest.approx(50.0))
+    assert (answer["isl"], answer["osl"], answer["tpot_ms"]) == (4096, 128, pytest.approx(1000 / 128))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("pp512 |", "pp |", "test: expected one such as pp512, tg128 or tg128 @ d4096, got 'pp'"),
+        ("10240.00", "fast", "t/s: expected a number above zero"),
+        ("4.58 GiB", "large", "size: expected a size such as"),
+        ("|  99 |          pp512", "|          pp512", "line 5: expected 7 cells, as the table's head has"),
+        ("|  99 |", "|   0 |", "weights stayed on the CPU"),
+    ],
+)
+def test_a_printed_table_that_cannot_be_used_says_why(tmp_path: Path, before: str, after: str, said: str) -> None:
+    path = tmp_path / "bench.txt"
+    path.write_text(PRINTED.replace(before, after), "utf-8")
+    with pytest.raises(SpecError, match=re.escape(said)):
+        load_results(str(path), {"model": "llama3.1-8b"})
 
 
 def test_llama_bench_tells_ttft_of_prompts_and_tpot_of_answers(tmp_path: Path) -> None:

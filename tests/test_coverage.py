@@ -12,8 +12,10 @@ from kvplan import catalog
 from kvplan.api.memory import memory
 from kvplan.architectures import FAMILIES
 from kvplan.architectures.assumed import PLAIN_ERROR
+from kvplan.architectures.quantization import tensor_bits
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
+from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import weights
@@ -495,6 +497,17 @@ def test_next_token_layers_that_are_not_counted_are_said(name: str) -> None:
     assert "1 multi-token-prediction layer not counted" in catalog.model(name).notes
 
 
+@pytest.mark.parametrize(
+    ("field", "layers"),
+    [("mtp_num_hidden_layers", 1), ("num_mtp_modules", 3), ("num_mtp_layers", 2), ("mtp_num_layers", 1)],
+)
+def test_next_token_layers_are_said_whatever_the_file_calls_them(field: str, layers: int) -> None:
+    said = f"{layers} multi-token-prediction layer{'s' * (layers > 1)} not counted"
+    assert said in read({**SIZES, "model_type": "qwen3", field: layers}).notes
+    assert said in read({"model_type": "qwen3_5", "text_config": {**SIZES, field: layers}}).notes
+    assert not any("multi-token" in n for n in read({**SIZES, "model_type": "qwen3", field: 0}).notes)
+
+
 def test_several_such_fields_are_named_together() -> None:
     odd = {f"odd_{letter}": 1 for letter in "abcdef"}
     with pytest.raises(UnknownName, match="its fields 'odd_a', 'odd_b', 'odd_c', 'odd_d' and 2 more may mean"):
@@ -728,6 +741,157 @@ def test_uploads_have_the_shape_of_the_model_and_the_format_of_the_ending(
     assert f"the shape of {base}, with {method} weights" in model.notes[0] and not model.assumed
 
 
+@pytest.mark.parametrize(
+    ("name", "base", "weights"),
+    [
+        ("NousResearch/Hermes-4-70B", "llama3.1-70b", "16 bits (bfloat16)"),
+        ("mistralai/Mistral-Small-3.2-24B-Instruct-2506", "mistral-small-3.1-24b", "16 bits (bfloat16)"),
+        ("lmsys/vicuna-13b-v1.5", "llama2-13b", "16 bits (float16)"),
+        ("Qwen3.6-27B", "qwen3.5-27b", "16 bits (bfloat16)"),
+        ("openai/gpt-oss-safeguard-20b", "gpt-oss-20b", "4.25 bits (mxfp4)"),
+        ("Qwen/QwQ-32B", "qwen2.5-32b", "16 bits (bfloat16)"),
+        ("nvidia/OpenReasoning-Nemotron-14B", "qwen2.5-14b", "16 bits (bfloat16)"),
+        ("tngtech/DeepSeek-TNG-R1T2-Chimera", "deepseek-r1", "8.002 bits (fp8)"),
+    ],
+)
+def test_a_model_made_from_another_says_whose_shape_and_weights_are_counted(name: str, base: str, weights: str) -> None:
+    model = catalog.model(name)
+    assert model.name == base
+    assert model.notes[0].startswith("'") and f"is read as {base}" in model.notes[0]
+    assert model.notes[0].endswith(f"its weights are counted in {weights}")
+    assert not any("is read as" in note for note in catalog.model(base).notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("acme/Dolphin3.0-Llama3.1-8B", "the shape of llama3.1-8b, with weights of 16 bits (bfloat16)"),
+        ("acme/Tuned-gpt-oss-20b", "the shape of gpt-oss-20b, with weights of 4.25 bits (mxfp4)"),
+        ("unsloth/gpt-oss-20b-BF16", "the shape of gpt-oss-20b, with weights of 16 bits (bfloat16)"),
+    ],
+)
+def test_a_name_that_ends_with_no_format_says_what_is_counted(name: str, said: str) -> None:
+    assert said in catalog.model(name).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "cache"),
+    [
+        ("nvidia/Gemma-4-31B-IT-NVFP4", 30.4, 8.0),
+        ("nvidia/Qwen3.6-27B-NVFP4", 19.6, 8.0),
+        ("nvidia/MiniMax-M3-NVFP4", 232.8, None),
+        ("nvidia/Qwen3-235B-A22B-NVFP4", 124.9, 8.0),
+        ("nvidia/Kimi-K2.6-NVFP4", 554.3, 8.0),
+        ("nvidia/DeepSeek-V3.1-NVFP4", 359.8, 8.0),
+        ("nvidia/Llama-3.1-70B-Instruct-FP8", 67.7, 8.0),
+        ("nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-NVFP4", 17.6, 8.0),
+    ],
+)
+def test_an_upload_whose_config_was_read_has_its_own_widths_and_cache(
+    name: str, gib: float, cache: float | None
+) -> None:
+    """GiB as kvplan reads the whole config.json or hf_quant_config.json of the upload."""
+    model = catalog.model(name)
+    assert weights(model).total / 2**30 == pytest.approx(gib, abs=0.06)
+    assert model.quantization is not None and model.quantization.kv_bits == cache
+    assert "with its own quantization_config" in model.notes[0] and not model.assumed
+
+
+def test_uploads_by_nvidia_fix_a_cache_of_eight_bits_and_others_do_not() -> None:
+    theirs, other = (catalog.model(f"{who}/Llama-3.3-70B-Instruct-NVFP4") for who in ("nvidia", "acme"))
+    assert theirs.quantization is not None and theirs.quantization.kv_bits == 8
+    assert "and an 8-bit cache" in theirs.notes[0]
+    assert other.quantization is not None and other.quantization.kv_bits is None
+    alike = catalog.model("acme/Qwen3-235B-A22B-NVFP4")  # not NVIDIA's
+    assert alike.quantization is not None and alike.quantization.kv_bits is None
+    for form in ("FP8", "NVFP4", "INT4"):  # Poolside's own
+        coder = catalog.model(f"poolside/Laguna-XS.2-{form}").quantization
+        assert coder is not None and coder.kv_bits == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("mistralai/Ministral-3-3B-Instruct-2512", 4.36),  # its embeddings and its tower in 16 bits
+        ("mistralai/Ministral-3-8B-Instruct-2512", 9.73),
+        ("mistralai/Ministral-3-14B-Instruct-2512", 14.65),
+        ("mistralai/Mistral-Small-4-119B-2603", 111.80),
+        ("mistralai/Mistral-Large-3-675B-Instruct-2512", 629.0),
+    ],
+)
+def test_checkpoints_that_come_in_eight_bits_are_counted_in_them(name: str, gib: float) -> None:
+    """As their cards and vllm-project/recipes@8959cf6 say of them; base, reasoning and -BF16 ones are in 16 bits."""
+    model = catalog.model(name)
+    assert model.quantization is not None and model.quantization.method == "fp8"
+    assert weights(model).total / 2**30 == pytest.approx(gib, rel=0.01)
+    full = catalog.model(f"{name}-BF16")
+    assert full.quantization is None and weights(full).total > 1.6 * weights(model).total
+
+
+@pytest.mark.parametrize(
+    ("name", "context"),
+    [
+        ("thinkingmachines/Inkling", 1_048_576),
+        ("inclusionAI/Ring-1T-FP8", 65_536),
+        ("inclusionAI/Ling-1T-FP8", 32_768),
+        ("zai-org/glm-4-9b-hf", 8_192),
+        ("zai-org/GLM-4.6V-FP8", 131_072),
+        ("zai-org/GLM-4.5V-FP8", 65_536),
+        ("Qwen/Qwen3Guard-Gen-8B", 32_768),
+        ("tencent/Hy3-FP8", 262_144),
+    ],
+)
+def test_releases_of_a_shape_have_the_context_of_their_own_config(name: str, context: int) -> None:
+    assert catalog.model(name).max_context == context
+
+
+def test_a_mixture_of_widths_in_a_name_is_refused_and_a_spelling_is_said_as_it_was_written() -> None:
+    with pytest.raises(SpecError, match="weights of several widths"):
+        catalog.model("QuantTrio/GLM-4.6-GPTQ-Int4-Int8Mix")
+    for kind in ("Instruct", "Base"):
+        assert (
+            f"'LiquidAI/LFM2.5-1.2B-{kind}' is read as lfm2-1.2b"
+            in catalog.model(f"LiquidAI/LFM2.5-1.2B-{kind}").notes[0]
+        )
+
+
+MODULES = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}
+
+
+@pytest.mark.parametrize(
+    ("model", "spelled", "ours"),
+    [
+        ("minimax-m2.5", "model.layers.1.block_sparse_moe.experts.3.w1", "model.layers.1.mlp.experts.gate_up_proj"),
+        (
+            "minimax-m3",
+            "language_model.model.layers.4.self_attn.index_q_proj",
+            "model.layers.4.self_attn.indexer.q_proj",
+        ),
+        (
+            "qwen3.5-27b",
+            "model.language_model.layers.0.linear_attn.in_proj_z",
+            "model.layers.0.linear_attn.in_proj_qkv_z",
+        ),
+        (
+            "qwen3.5-27b",
+            "model.language_model.layers.0.linear_attn.in_proj_a",
+            "model.layers.0.linear_attn.in_proj_b_a",
+        ),
+        ("qwen3.5-35b-a3b", "model.layers.0.mlp.shared_expert.up_proj", "model.layers.0.mlp.shared_experts.up_proj"),
+        ("deepseek-v4-flash", "layers.2.ffn.experts", "model.layers.2.mlp.experts.down_proj"),
+        ("qwen3-8b", "lm_head", "lm_head"),
+    ],
+)
+def test_modules_are_found_as_checkpoints_spell_them(model: str, spelled: str, ours: str) -> None:
+    block = {**MODULES, "quantized_layers": {spelled: {"quant_algo": "NVFP4"}}}
+    config = {
+        k: v for k, v in document("models", model)["config"].items() if k not in ("quantization_config", "expert_dtype")
+    }
+    how = read({**config, "quantization_config": block}).quantization
+    held = dict(catalog.model(model).weights())
+    assert tensor_bits(ours, held[ours], 16.0, how) == 4.5
+
+
 def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
     cached = catalog.model("amd/Meta-Llama-3.1-70B-Instruct-FP8-KV").quantization
     assert cached is not None and cached.kv_bits == 8
@@ -749,6 +913,7 @@ def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
         ("RedHatAI/DeepSeek-R1-Distill-Qwen-32B-quantized.w4a16", "qwen2.5-32b", 131_072),
         ("acme/Tuned-Qwen3-4B-Thinking-2507-GPTQ", "qwen3-4b", 262_144),
         ("01-ai/Yi-34B-200K", "yi-34b", 200_000),
+        ("Qwen/QwQ-32B-AWQ", "qwen2.5-32b", 40_960),
         ("TheBloke/vicuna-13B-v1.5-16K-GPTQ", "llama2-13b", 16_384),
     ],
 )
@@ -782,6 +947,8 @@ def test_a_release_is_read_with_what_its_own_file_changes() -> None:
         ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name"),
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q2_K_XL", "UD_Q2_K_XL is no width of GGUF whose bits kvplan knows"),
+        ("bartowski/Qwen3-8B-Q6_K_L-GGUF", "Q6_K_L is no width of GGUF whose bits kvplan knows"),
         ("allenai/Olmo-Hybrid-7B", "its published config is not one that kvplan ships"),
     ],
 )
@@ -808,6 +975,7 @@ def test_a_tune_that_holds_its_base_is_assumed_to_have_its_shape(name: str, base
 @pytest.mark.parametrize(
     "name",
     [
+        "THUDM/GLM-4.1V-9B-Thinking",
         "Qwen3-32B-Eagle3",
         "Qwen3-32B-LoRA",
         "Llama-3.1-8B-Pruned-6B",

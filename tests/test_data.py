@@ -29,7 +29,8 @@ def test_file_is_named_after_itself_sourced_and_has_no_key_twice(path: Path) -> 
 def test_at_least_45_models_and_the_named_gpus() -> None:
     assert len(catalog.names("models")) >= 45
     wanted = (
-        "a100-40gb-sxm a100-80gb-sxm h100-sxm h100-pcie h100-nvl h200 b200 gb200 l4 l40s a10g rtx-4090 t4 mi300x mi325x"
+        "a100-40gb-sxm a100-80gb-sxm h100-sxm h100-pcie h100-nvl h200 b200 gb200 l4 l40s a10g rtx-4090 t4 mi300x "
+        "mi325x rtx-3060 rtx-4060-ti-16gb rtx-5060-ti-16gb rx-7900-xtx"
     )
     assert set(wanted.split()) <= set(catalog.names("gpus"))
 
@@ -39,7 +40,7 @@ def test_aliases_are_unique_and_lead_home(kind: str) -> None:
     seen: dict[str, str] = {}
     for name in catalog.names(kind):
         raw = yaml.safe_load(catalog.shelf(kind).joinpath(f"{name}.yaml").read_text("utf-8"))
-        for alias in [name, *raw.get("aliases", [])]:
+        for alias in [name, *raw.get("aliases", []), *raw.get("derived", [])]:
             key = str(alias).lower()
             assert seen.setdefault(key, name) == name, f"{alias} stands in {seen[key]} and {name}"
             assert catalog.resolve(kind, str(alias), kind) == name

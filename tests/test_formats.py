@@ -58,7 +58,9 @@ def test_a_name_and_an_option_ask_for_the_same_weights(form) -> None:
 
 def test_a_16_bit_ending_names_the_model_itself() -> None:
     named = catalog.model("llama3-8b-bf16")
-    assert named.notes == ("'llama3-8b-bf16' is read by its name: the shape of llama3-8b",)
+    assert named.notes == (
+        "'llama3-8b-bf16' is read by its name: the shape of llama3-8b, with weights of 16 bits (bfloat16)",
+    )
     assert asdict(replace(named, notes=())) == asdict(catalog.model("llama3-8b"))
 
 

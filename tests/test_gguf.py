@@ -268,3 +268,44 @@ def test_a_file_cut_within_its_header_is_said_to_be_cut(tmp_path: Path) -> None:
     path.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + (10).to_bytes(8, "little") + (5).to_bytes(8, "little"))
     with pytest.raises(SpecError, match="the GGUF header ends early: the file is cut"):
         catalog.model(str(path))
+
+
+def part(number: int, tensors: list[str], kind: int = F16) -> bytes:
+    """Return the header of one of three parts of a split file: the first says all of the model."""
+    said = {"general.architecture": "llama", **{f"llama.{key}": v for key, v in WHOLE.items()}} if number == 1 else {}
+    split = {"split.no": number - 1, "split.count": 3, "split.tensors.count": 4}
+    return header({**said, **split}, tensors).replace(
+        struct.pack("<QQI", 32, 32, F16), struct.pack("<QQI", 32, 32, kind)
+    )
+
+
+WHOLE = {
+    "block_count": 2, "embedding_length": 64, "feed_forward_length": 128, "context_length": 4096,
+    "attention.head_count": 4, "attention.head_count_kv": 2, "vocab_size": 320,
+}  # fmt: skip
+NVFP4 = 40
+
+
+def test_a_split_file_is_read_by_its_first_part_and_the_others_beside_it(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"m-0000{n}-of-00003.gguf" for n in (1, 2, 3))
+    first.write_bytes(part(1, ["token_embd.weight", "blk.0.attn_q.weight"], NVFP4))
+    alone = catalog.model(str(first))
+    assert not alone.tied and any("2 of 3 parts" in note for note in alone.notes)
+    second.write_bytes(part(2, ["blk.1.attn_q.weight"], NVFP4))
+    third.write_bytes(part(3, ["output.weight"]))
+    whole = catalog.model(str(first))
+    assert not whole.tied and not any("parts" in note for note in whole.notes)
+    assert whole.quantization is not None and whole.quantization.bits == 4.5
+    assert dict(whole.quantization.overrides) == {"embed_tokens": 4.5, "lm_head": 16}
+    third.write_bytes(part(3, ["output_norm.weight"]))
+    assert catalog.model(str(first)).tied
+    with pytest.raises(SpecError, match="later part of a split file; give its first, m-00001-of-00003"):
+        catalog.model(str(second))
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(39, 4.25), (40, 4.5), (41, 1.125), (42, 2.25)])
+def test_the_bits_of_new_types(tmp_path: Path, kind: int, bits: float) -> None:
+    path = tmp_path / "m-00001-of-00003.gguf"
+    path.write_bytes(part(1, ["token_embd.weight", "blk.0.attn_q.weight"], kind))
+    how = catalog.model(str(path)).quantization
+    assert how is not None and how.bits == bits

@@ -13,7 +13,10 @@ import yaml
 
 from kvplan import catalog
 from kvplan.catalog import hub_files
+from kvplan.catalog.marks import standing
+from kvplan.catalog.models import tensor_bytes
 from kvplan.errors import SpecError, UnknownName
+from tests.test_coverage import SAID, gguf
 
 ROOT = Path(__file__).parent.parent
 CONFIG = yaml.safe_load((ROOT / "models" / "qwen3-8b.yaml").read_text("utf-8"))["config"]
@@ -183,3 +186,47 @@ def test_a_broken_config_in_the_cache_is_refused(home: Path) -> None:
     (folder / "config.json").resolve().write_text("{", "utf-8")
     with pytest.raises(SpecError, match=r"config\.json: line 1"):
         catalog.model(NAME)
+
+
+PARAMS = {"dim": 512, "n_layers": 4, "head_dim": 64, "hidden_dim": 1024, "n_heads": 8, "n_kv_heads": 2}
+PARAMS["vocab_size"] = 999
+
+
+def test_a_checkpoint_without_a_config_is_read_by_what_describes_it(home: Path) -> None:
+    """Mistral's own format has params.json and one file of tensors; an upload for llama.cpp has its GGUF alone."""
+    folder = home / f"models--{NAME.replace('/', '--')}" / "snapshots" / REVISION
+    folder.mkdir(parents=True)
+    assert hub_files.snapshot(NAME) is None, "nothing that describes a model"
+    (folder / "params.json").write_text(json.dumps(PARAMS), "utf-8")
+    (folder / "consolidated.safetensors").write_bytes((10).to_bytes(8, "little") + b"{" + b" " * 9 + bytes(700))
+    spec = catalog.model(NAME)
+    assert (spec.name, len(spec.layers), spec.file_bytes) == (NAME, 4, 700)
+    assert spec.source.ref == f"https://huggingface.co/{NAME}/blob/{REVISION}/params.json"
+    (folder / "params.json").unlink()
+    header = gguf(SAID, {"token_embd.weight": ((512, 5000), 1)})
+    (folder / "widget-00001-of-00002.gguf").write_bytes(header)
+    for apart in ("mmproj-widget.gguf", "widget-00002-of-00002.gguf"):
+        (folder / apart).write_bytes(b"GGUF")
+    spec = catalog.model(NAME)
+    assert (spec.name, len(spec.layers)) == (NAME, 2)
+    assert spec.source.ref.endswith("/widget-00001-of-00002.gguf")
+    (folder / "widget-Q8_0.gguf").write_bytes(header)
+    assert hub_files.snapshot(NAME) is None, "which of the two?"
+    with pytest.raises(SpecError, match=r"holds 2 GGUF files; give one of them, as in .*widget-00001-of-00002\.gguf"):
+        catalog.model(str(folder))
+
+
+def test_parts_without_an_index_are_added_up_where_all_are_there(tmp_path: Path) -> None:
+    for part in (1, 2):
+        whole = (4).to_bytes(8, "little") + b"{}  " + bytes(500 * part)
+        (tmp_path / f"model-0000{part}-of-00002.safetensors").write_bytes(whole)
+        assert tensor_bytes(tmp_path) == (None if part == 1 else 1500)
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes((9_999).to_bytes(8, "little") + b"{}")
+    assert tensor_bytes(tmp_path) is None, "a header that is longer than its file"
+
+
+def test_a_folder_counts_by_the_file_that_describes_it(tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text(json.dumps(PARAMS), "utf-8")
+    first = standing("model", [str(tmp_path)])
+    (tmp_path / "params.json").write_text(json.dumps({**PARAMS, "n_layers": 5}), "utf-8")
+    assert standing("model", [str(tmp_path)]) != first

@@ -35,6 +35,8 @@ def linear(
 
 
 MAX_LAYERS = 2000
+#: fields of a config that count multi-token-prediction (next-token) layers
+MTP_KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers", "mtp_num_layers")
 
 #: classes that divide hidden_size by the heads whatever head_dim says
 DIVIDED = {
@@ -59,7 +61,8 @@ def layer_count(c: Config) -> int:
 
 def drafting(c: Config) -> tuple[str, ...]:
     """Return the remark that a file's multi-token-prediction layers are not counted, none where it has none."""
-    count = c.optional("num_nextn_predict_layers") or 0
+    counts = (h.optional(key) for h in (c, c.parent) if h for key in MTP_KEYS if key == MTP_KEYS[0] or h.stated(key))
+    count = next(filter(None, counts), 0)
     return (f"{count} multi-token-prediction layer{'s' * (count > 1)} not counted",) if count else ()
 
 

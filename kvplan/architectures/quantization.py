@@ -19,6 +19,10 @@ def grouped(bits: float, group: object, extra: float) -> float:
     return bits + (extra / group if isinstance(group, int) and group > 0 else 0.0)
 
 
+#: methods of 8 bits, with a scale for a block of a matrix where they state its size
+BY_BLOCK = ("fp8", "fbgemm_fp8", "finegrained_fp8")
+
+
 def read_quantization(config: Mapping[str, Any], place: str) -> Quantization | None:
     """Return the checkpoint's weight format, or None when it is not quantised."""
     block = config.get("quantization_config") or config.get("compression_config") or config.get("quantization")
@@ -38,7 +42,8 @@ def read_quantization(config: Mapping[str, Any], place: str) -> Quantization | N
         bits = next((bits for pattern, bits in overrides if pattern == "Linear"), None)
         sized = True
     elif algorithm == "mixed_precision" and isinstance(block.get("quantized_layers"), Mapping):
-        bits, sized = None, True
+        based = method in BY_BLOCK  # what is not listed stays as in the fp8 checkpoint it was made of: DeepSeek-V4
+        bits, sized, skip = _bits(block, method, place) if based else None, True, () if based else skip
         overrides += _listed(block["quantized_layers"], _modelopt_layer, place)
     else:
         bits = _bits(block, method, place)
@@ -166,7 +171,7 @@ def _compute(method: str, algorithm: str, block: Mapping[str, Any]) -> int:
     narrow = str(acts.get("dtype", "")).lower() if isinstance(acts, Mapping) else ""
     if "fp4" in narrow or "fp8" in narrow:
         return 4 if "fp4" in narrow else 8
-    if method in ("fp8", "fbgemm_fp8", "finegrained_fp8") or algorithm.startswith("fp8"):
+    if method in BY_BLOCK or algorithm.startswith("fp8"):
         return 8
     return 4 if "fp4" in method else 16
 
@@ -239,7 +244,7 @@ def _group_bits(weights: Mapping[str, Any], place: str) -> float:
 
 def _bits(block: Mapping[str, Any], method: str, place: str) -> float | None:
     """Return bits per element of the matrices, None when the block does not say how they are stored."""
-    if method in ("fp8", "fbgemm_fp8", "finegrained_fp8"):
+    if method in BY_BLOCK:
         return 8 + _block_scale(block.get("weight_block_size"))
     if method in ("awq", "gptq", "auto-round", "autoround", "gptq_marlin", "awq_marlin"):
         bits = _number(block, ("bits", "w_bit"), 4, place)
@@ -351,6 +356,7 @@ def tensor_bits(name: str, weight: Weight, dtype_bits: float, how: Quantization 
     if how is None:
         return dtype_bits
     outer = (how.head and name == "lm_head") or (how.embedding and name == "embed_tokens")
+    outer = outer or any(name == pattern for pattern, _ in how.overrides)
     if not outer and (not weight.matmul or any(word in name for word in _ALWAYS)):
         return dtype_bits
     if any(_matches(pattern, name) for pattern in how.skip):
@@ -384,7 +390,7 @@ def checked_pattern(pattern: str, place: str) -> str:
 def _matches(pattern: str, name: str) -> bool:
     """Match a module name or part of one, with * or 're:' patterns as the formats write them."""
     if pattern.startswith("re:"):
-        return re.match(pattern[3:], name) is not None
+        return re.match(pattern[3:], name) is not None or re.match(renamed(pattern[3:]), name) is not None
     plain = renamed(pattern)
     if any(mark in plain for mark in "*?["):
         return fnmatchcase(name, f"*{plain}*") or fnmatchcase(name, plain)
@@ -393,10 +399,27 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def renamed(module: str) -> str:
-    """Return a module's name as kvplan has it."""
+    """Return a module's name, or a pattern of names, as kvplan has it."""
     for spelled, ours in NESTINGS:
         module = module.replace(spelled, ours)
+    for written, ours in WRITTEN:
+        module = written.sub(ours, module)
     return module
+
+
+#: modules that checkpoints' own classes call otherwise, or that are one matrix here: MiniMax, Qwen, DeepSeek-V4
+WRITTEN = tuple(
+    (re.compile(written), ours)
+    for written, ours in (
+        (r"\bblock_sparse_moe\b", "mlp"),
+        (r"\bshared_expert\b", "shared_experts"),
+        (r"\bindex_([qk]_proj)\b", r"indexer.\1"),
+        (r"\bin_proj_(?:qkv|z)\b", "in_proj_qkv_z"),
+        (r"\bin_proj_[ab]\b", "in_proj_b_a"),
+        (r"(?<=\.)ffn(?=\.)", "mlp"),
+        (r"(?<=\.)attn(?=\.)", "self_attn"),
+    )
+)
 
 
 #: how checkpoints of multimodal and hybrid classes spell what is model.layers here

@@ -36,6 +36,10 @@ UNITS = {
     "expert_chunk": "#",
     "keeps_workspaces": "#",
     "stage_runtime": "B",
+    "plain_runtime": "B",
+    "encoder_patches": "#",
+    "encoder_live": "1",
+    "capacity": "",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",
     "rank_graph_bytes": "B",
@@ -52,6 +56,7 @@ UNITS = {
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
 FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models")
 POOLS = ("profiled", "static", "free")
+CAPACITIES = ("requests", "even")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
 STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
 RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "least", "large"), "B")
@@ -59,8 +64,8 @@ SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
-#: parts of model types that an engine starts a kind of draft for, or keeps the windows of whole
-MODELS = ("eagle3_models", "mtp_models", "whole_windows")
+#: parts of model types that an engine starts a kind of draft for, keeps the windows of whole, or fills the tower of
+MODELS = ("eagle3_models", "mtp_models", "whole_windows", "encoder_models")
 #: fields that are lists of words
 LISTS = (*MODELS, "latent_formats", "vendors")
 #: fields that are no single figures
@@ -103,6 +108,8 @@ def engine(word: str = "vllm") -> Engine:
         raise SpecError(f"{location}: missing {missing}; compare with the engine file kvplan ships")
     if values["pool"] not in POOLS:
         raise SpecError(f"{location}: pool: expected one of {', '.join(POOLS)}, got {values['pool']}")
+    if values.get("capacity", CAPACITIES[0]) not in CAPACITIES:
+        raise SpecError(f"{location}: capacity: expected one of {', '.join(CAPACITIES)}, got {values['capacity']}")
     if "utilization" not in values and "reserve" not in values:
         raise SpecError(f"{location}: missing utilization; compare with the engine file kvplan ships")
     after = next((r for r in known if _number(r) > _number(chosen)), None)

@@ -3,6 +3,7 @@
 Source: ggml's docs/gguf.md (version 3) and the block sizes of ggml-common.h.
 """
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ BLOCKS = {
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292), 16: (256, 66),
     17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136),
     24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54),
-    35: (256, 66), 39: (32, 17),
+    35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18), 42: (64, 18),
 }  # fmt: skip
 
 
@@ -36,6 +37,7 @@ class Header:
 
     config: dict[str, Any]  #: as a config.json
     quantization: Quantization | None  #: how its matrices are stored, None: in 16 or 32 bits
+    notes: tuple[str, ...] = ()  #: remarks for the user
 
 
 class _Reader:
@@ -91,8 +93,35 @@ class _Reader:
         return values if count <= KEPT else count
 
 
+#: a part of a split file by its name, and the most parts
+PART, MOST_PARTS = re.compile(r"(.+-)(\d{5})(-of-\d{5}\.gguf)"), 1000
+
+
 def read_gguf(path: Path) -> Header:
-    """Return what the header of a GGUF file says; raise SpecError where it is none or its model cannot be told."""
+    """Return what the header of a GGUF file says; raise SpecError where it is none or its model cannot be told.
+
+    The first part of a split file says all of the model; tensors are those of the parts beside it.
+    """
+    location, (said, held) = path.name, _header(path)
+    missing = 0
+    parts, name = said.get("split.count"), PART.fullmatch(location)
+    if isinstance(parts, int) and 1 < parts <= MOST_PARTS and name:
+        if said.get("split.no"):
+            raise SpecError(f"{location}: a later part of a split file; give its first, {name[1]}00001{name[3]}")
+        others = [path.with_name(f"{name[1]}{n:05d}{name[3]}") for n in range(2, parts + 1)]
+        missing = sum(not other.is_file() for other in others)
+        for other in filter(Path.is_file, others):
+            held |= _header(other)[1]
+    config = config_of(said, held, location)
+    if not missing:
+        return Header(config=config, quantization=stored(held, location))
+    config["tie_word_embeddings"] = False  # where a part lacks, its head may be there
+    note = f"{missing} of {parts} parts of the file are not beside it: bits are those of the tensors in the others"
+    return Header(config=config, quantization=stored(held, location), notes=(note,))
+
+
+def _header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], int]]]:
+    """Return a header's entries, and the shape and type of every tensor; raise SpecError where a file has none."""
     location = path.name
     with path.open("rb") as file:
         reader = _Reader(file, location)
@@ -115,7 +144,7 @@ def read_gguf(path: Path) -> Header:
             shape = tuple(reader.number("Q") for _ in range(dims))
             held[name] = (shape, reader.number("I"))
             reader.number("Q")
-    return Header(config=config_of(said, held, location), quantization=stored(held, location))
+    return said, held
 
 
 #: architectures by their names in GGUF files; others are read by what they state

@@ -20,6 +20,9 @@ from kvplan.specs.source import Source
 #: a checkpoint's name on the hub: an organisation and a name, neither of them a folder's '.' or '..'
 NAME = re.compile(r"(?!\.)[\w.-]{1,96}/(?!\.)[\w.-]{1,96}", re.ASCII)
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
+#: what describes a model where there is no config.json: Mistral's own format, and GGUF files (not their vision towers,
+#: nor the later parts of a split one)
+PARAMS, GGUF, APART = "params.json", "*.gguf", re.compile(r"mmproj|-(?!00001)\d{5}-of-\d{5}\.gguf$")
 #: what is fetched of a checkpoint beside its config, where it has them: descriptions, a few MB at most
 BESIDE = ("hf_quant_config.json", INDEX)
 #: what is kept beside the snapshots of a checkpoint in one file, which has no index: the bytes its header adds up to
@@ -35,13 +38,13 @@ class Snapshot:
     """A checkpoint's descriptions in the hub's cache."""
 
     name: str  #: organisation and name
-    folder: Path  #: the folder that has its config.json
+    folder: Path  #: the folder that has the file which describes it
 
     def told(self, spec: ModelSpec) -> ModelSpec:
         """Return a model read from the folder under the checkpoint's name and address, with its size where it says."""
         source = Source(
             kind="config",
-            ref=f"https://huggingface.co/{self.name}/blob/{self.folder.name}/{CONFIG}",
+            ref=f"https://huggingface.co/{self.name}/blob/{self.folder.name}/{described(self.folder)[0].name}",
             date=spec.source.date,
         )
         size, basis = self._size()
@@ -89,6 +92,14 @@ def snapshot(word: str) -> Snapshot | None:
     return Snapshot(name=word, folder=folder) if folder is not None else None
 
 
+def described(folder: Path) -> list[Path]:
+    """Return the file of a folder that describes its model: config.json, else params.json, else its GGUF files."""
+    for name in (CONFIG, PARAMS):
+        if (folder / name).is_file():
+            return [folder / name]
+    return [path for path in sorted(folder.glob(GGUF)) if path.is_file() and not APART.search(path.name)]
+
+
 def cache() -> Path:
     """Return the folder of the hub's cache: HF_HUB_CACHE, else `hub` in HF_HOME, which is in the user's caches."""
     environment = os.environ
@@ -100,15 +111,15 @@ def cache() -> Path:
 
 
 def _cached(name: str) -> Path | None:
-    """Return the cached snapshot that `main` points to, else the newest one, of those with a config.json."""
+    """Return the cached snapshot that `main` points to, else the newest one, of those that one file describes."""
     try:
         place = cache() / f"models--{name.replace('/', '--')}"
         pointer = place / "refs" / "main"
         if pointer.is_file():
             revision = read_text(pointer, "refs/main", 1000).strip()
-            if REVISION.fullmatch(revision) and (place / "snapshots" / revision / CONFIG).is_file():
+            if REVISION.fullmatch(revision) and len(described(place / "snapshots" / revision)) == 1:
                 return place / "snapshots" / revision
-        snapshots = [folder for folder in (place / "snapshots").glob("*") if (folder / CONFIG).is_file()]
+        snapshots = [folder for folder in (place / "snapshots").glob("*") if len(described(folder)) == 1]
         return max(snapshots, key=lambda folder: folder.stat().st_mtime, default=None)
     except (OSError, RuntimeError):
         return None

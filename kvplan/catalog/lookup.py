@@ -11,6 +11,8 @@ from kvplan.errors import SpecError, UnknownName, shown
 
 #: shelves of a few names, which kvplan list does not show
 UNLISTED = ("apis", "claims", "drafts", "ownership", "quality")
+#: lines of other names in a file of a shelf: of the same thing, and of models made from it
+_ALIASES = re.compile(r"^(?:aliases|derived):\s*\[(.*)\]\s*(?:#.*)?$", re.MULTILINE)
 _SUFFIX = re.compile(r"-(instruct|it|chat|hf|base)$")
 
 
@@ -25,15 +27,30 @@ def plain(name: str) -> str:
 
 @cache
 def _aliases(kind: str) -> dict[str, str]:
-    """Map every alias on a shelf to its name. Reads only the two lines that matter of each file."""
+    """Map every alias on a shelf to its name. Reads only the lines that matter of each file."""
     aliases: dict[str, str] = {}
     for name in names(kind):
-        line = re.search(r"^aliases:\s*\[(.*)\]\s*(?:#.*)?$", shipped(kind, name), re.MULTILINE)
-        for alias in re.findall(r'"([^"]*)"|([^,\s][^,]*)', line[1]) if line else ():
-            aliases.setdefault((alias[0] or alias[1]).strip().lower(), name)
+        for line in _ALIASES.findall(shipped(kind, name)):
+            for alias in re.findall(r'"([^"]*)"|([^,\s][^,]*)', line):
+                aliases.setdefault((alias[0] or alias[1]).strip().lower(), name)
     for alias, name in list(aliases.items()):
         aliases.setdefault(plain(alias), name)
     return aliases
+
+
+#: the quantised uploads that a file of a shelf describes, one a line
+_UPLOADS = re.compile(r"^uploads:\n((?:  \S.*\n)+)", re.MULTILINE)
+
+
+@cache
+def uploads() -> dict[str, str]:
+    """Map every quantised upload whose own config the shelf of models describes to its model, by its full name."""
+    found: dict[str, str] = {}
+    for name in names("models"):
+        block = _UPLOADS.search(shipped("models", name))
+        for line in block[1].splitlines() if block else ():
+            found[line.strip().partition(":")[0].lower()] = name
+    return found
 
 
 def every_name(kind: str) -> dict[str, str]:

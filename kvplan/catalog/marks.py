@@ -6,6 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from kvplan import CODE, DATA, __version__
+from kvplan.catalog.hub_files import described
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.models import model
 from kvplan.catalog.shelves import shipped
@@ -17,8 +18,8 @@ SHELVES = ("apis", "calibrations", "engines", "ownership", "prices", "quality", 
 KINDS = {"model": "models", "gpu": "gpus", "gpus": "gpus", "workload": "workloads"}
 #: parameters that name files, or what stands on one of SHELVES
 FILES = ("profile", "prices", "own", "quality", "trace")
-#: files of a model's folder that its reader looks at
-OF_A_MODEL = ("config.json", "hf_quant_config.json", "model.safetensors.index.json")
+#: files of a model's folder that its reader looks at, beside the one that describes it
+BESIDE = ("hf_quant_config.json", "model.safetensors.index.json")
 #: larger files count by their size and time alone [B]
 LARGE = 64_000_000
 #: letters of a digest
@@ -72,7 +73,8 @@ def _file(word: str) -> bytes:
 
 def _content(path: Path) -> bytes:
     if path.is_dir():
-        return b"".join(_of(path / name) for name in OF_A_MODEL if (path / name).is_file())
+        beside = (path / name for name in BESIDE if (path / name).is_file())
+        return b"".join(_of(file) for file in (*described(path), *beside))
     return _of(path)
 
 

@@ -1,6 +1,7 @@
 """Models: config.json files and folders, the catalogue, and weight formats that names end with."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import date
 from functools import cache
@@ -11,8 +12,8 @@ from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, path_of, read_json, read_text, read_yaml
-from kvplan.catalog.hub_files import NAME, snapshot
-from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped
+from kvplan.catalog.hub_files import NAME, described, snapshot
+from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped, uploads
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec
@@ -34,7 +35,8 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
     if path is not None:
         return _model_at(path, as_family)
     try:
-        return _model_named(resolve("models", word, "model"), as_family, word)
+        own = word if word in names("models") else uploads().get(word.strip().lower())  # its own name reads no others
+        return _known(own or resolve("models", word, "model"), as_family, word)
     except UnknownName:
         if folder := snapshot(word):
             return folder.told(_model_at(folder.folder, as_family))
@@ -71,7 +73,8 @@ def tuned(checkpoint: str) -> str:
     name = every_name("models").get(checkpoint.lower())
     stem = bare(checkpoint).removesuffix(BASE)
     wanted = {stem + ending for ending in (*TUNED, "")} - {bare(checkpoint)}
-    others = document("models", name).get("aliases") or () if name else ()
+    raw = document("models", name) if name else {}
+    others = [*(raw.get("aliases") or ()), *(raw.get("derived") or ())]
     return next((other for other in others if bare(other) in wanted), "")
 
 
@@ -104,6 +107,39 @@ def class_defaults() -> Defaults:
 
 
 @cache
+def _known(name: str, as_family: str | None, word: str) -> ModelSpec:
+    """Return a model of the shelf by the word a user wrote; a model made from it says what of it was taken."""
+    spec = _model_named(name, as_family, word)
+    if word == name:
+        return spec
+    raw = document("models", name)
+    others = [str(m) for m in (*(raw.get("derived") or ()), *(raw.get("uploads") or ()))]
+    alike = [m for m in others if _same(word, m, name)]  # '-Instruct' and '-Base' are spellings of one another here
+    made = next((m for m in alike if m.lower() == word.strip().lower()), alike[0] if alike else "")
+    if not made:
+        return spec
+    if _release(raw, name, word, f"{name}.yaml")[1]:
+        note, *more = spec.notes
+        return replace(spec, notes=(f"{note}; its weights are counted in {_width(spec)}", *more))
+    note = f"{shown(made)} is read as {name}, whose shape it has; its weights are counted in {_width(spec)}"
+    return replace(spec, notes=(note, *spec.notes))
+
+
+def _same(word: str, other: str, name: str) -> bool:
+    """Return whether a word is another spelling of one of the names that a model of the shelf goes by."""
+    return bool(word) and (word.strip().lower() == other.lower() or plain(word) == plain(other) != name)
+
+
+def _width(spec: ModelSpec) -> str:
+    """Return the format of a model's own weights and what an element takes, in words."""
+    how = spec.quantization
+    if how is None:
+        return f"16 bits ({spec.dtype})"
+    cached = f", with a cache of {how.kv_bits:.4g} bits" if how.kv_bits else ""
+    return (f"{how.bits:.4g} bits ({how.method})" if how.bits else f"several widths ({how.method})") + cached
+
+
+@cache
 def _model_named(name: str, as_family: str | None = None, word: str = "") -> ModelSpec:
     """Return a model of the shelf; where `word` names one of its releases, with what that release's config changes."""
     location, raw = f"{name}.yaml", document("models", name)
@@ -112,7 +148,7 @@ def _model_named(name: str, as_family: str | None = None, word: str = "") -> Mod
         return _model_file(raw, name, location, None, as_family)
     config = {**mapping(raw.get("config"), f"{location}: config"), **changes}
     spec = _model_file({**raw, "config": config}, name, location, None, as_family)
-    note = f"{release} is read as {name} with {', '.join(_told(changes))}, as its own config.json says"
+    note = f"{shown(release)} is read as {name} with {', '.join(_told(changes))}, as its own config.json says"
     return replace(spec, notes=(note, *spec.notes))
 
 
@@ -120,9 +156,11 @@ def _release(raw: Document, name: str, word: str, location: str) -> tuple[str, D
     """Return the release of a shelf model that a word names, and the config fields that differ in it; ('', {})."""
     stated = raw.get("releases") or {}
     for release, changes in mapping(stated, f"{location}: releases").items():
-        alike = plain(word) == plain(release) != name
-        if word and (word.strip().lower() == str(release).lower() or alike):
+        if _same(word, str(release), name):
             return str(release), mapping(changes, f"{location}: releases: {release}")
+    for upload, changes in mapping(raw.get("uploads") or {}, f"{location}: uploads").items():
+        if word.strip().lower() == upload.lower():
+            return upload, mapping(changes, f"{location}: uploads: {upload}")
     return "", {}
 
 
@@ -133,9 +171,12 @@ def _told(changes: Document) -> list[str]:
 
 def _model_at(path: Path, as_family: str | None) -> ModelSpec:
     if path.is_dir():
-        path = path / "config.json"
-        if not path.is_file():
-            raise SpecError(f"{path.parent}: holds no config.json")
+        files = described(path)
+        if not files:
+            raise SpecError(f"{path}: holds no config.json")
+        if len(files) > 1:
+            raise SpecError(f"{path}: holds {len(files)} GGUF files; give one of them, as in {path / files[0].name}")
+        path = files[0]
     if path.suffix == ".gguf":
         return _gguf_at(path, as_family)
     content = read_text(path, path.name)
@@ -149,29 +190,41 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
         raw = read_json(content, path.name)
     beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
     if "quantization_config" not in raw and beside.is_file():
-        described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
-        raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
-    name = path.parent.resolve().name if path.name == "config.json" else path.stem
+        stated = read_json(read_text(beside, beside.name), beside.name).get("quantization")
+        raw["quantization_config"] = {"quant_method": "modelopt", **(stated if isinstance(stated, dict) else {})}
+    whole = path.name in ("config.json", "params.json")  # of a folder that holds the weights
+    name = path.parent.resolve().name if whole else path.stem
     spec = read_model(
         raw, name=name, place=path.name, source=_here(path), classes=class_defaults(), as_family=as_family
     )
-    return replace(spec, file_bytes=tensor_bytes(path.parent) if path.name == "config.json" else None)
+    return replace(spec, file_bytes=tensor_bytes(path.parent) if whole else None)
 
 
 def tensor_bytes(folder: Path) -> int | None:
-    """Return the bytes of a folder's safetensors, as their index or the one file says; None where it has none. [B]"""
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    """Return the bytes of a folder's safetensors, as their index or their headers say; None where it has none. [B]"""
+    index = folder / "model.safetensors.index.json"
     if index.is_file():
         about = read_json(read_text(index, index.name), index.name).get("metadata")
         total = about.get("total_size") if isinstance(about, dict) else None
         known = isinstance(total, (int, float)) and not isinstance(total, bool) and 0 < total < LARGEST_FILES
         return int(total) if known and total is not None else None
-    if single.is_file():
-        size = single.stat().st_size
-        with single.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-        return size - 8 - header if 0 < header < size - 8 else None
-    return None
+    files = next((found for pattern in SAFETENSORS if (found := sorted(folder.glob(pattern)))), [])
+    sizes = [_tensors(path) for path in files if path.is_file()]
+    stated = re.search(r"-of-(\d{5})", files[0].name) if files else None
+    whole = len(sizes) == (int(stated[1]) if stated else 1)
+    return sum(size for size in sizes if size) if whole and all(sizes) else None
+
+
+def _tensors(path: Path) -> int | None:
+    """Return the bytes of one file of safetensors without its header; None where that is none. [B]"""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    return size - 8 - header if 0 < header < size - 8 else None
+
+
+#: how the files of a folder are called where no index names them, in the order they are looked for
+SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors", "consolidated.safetensors")
 
 
 #: no folder holds more [B]
@@ -190,7 +243,7 @@ def _gguf_at(path: Path, as_family: str | None) -> ModelSpec:
         classes=class_defaults(),
         as_family=as_family,
     )
-    return replace(spec, quantization=header.quantization)
+    return replace(spec, quantization=header.quantization, notes=(*spec.notes, *header.notes))
 
 
 def _variant(word: str, as_family: str | None) -> ModelSpec | None:
@@ -210,6 +263,8 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     note = f"{shown(word)} is read by its name: the shape of {spec.name}"
     if how is not None:
         note += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
+    elif variant.form or not variant.remark:
+        note += f", with weights of {_width(replace(spec, quantization=None) if variant.form else spec)}"
     if variant.context:
         note += f", for {variant.context:,} tokens"
     if variant.remark:

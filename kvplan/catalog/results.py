@@ -1,4 +1,4 @@
-"""Reading result files of benchmark tools: JSON, JSON lines, YAML or CSV, told by what they hold, not by their names.
+"""Reading result files of benchmark tools: JSON, JSON lines, YAML, CSV or a printed table, told by what they hold.
 
 Large ones list the time of every token of every request.
 """
@@ -23,6 +23,10 @@ JSON_OPENS = re.compile(r'\s*[\[{]+\s*(?:$|["}\]])')
 FIELD = re.compile(r"\s*[A-Za-z_]+:(\s|$)")
 #: columns of the one tool that writes its results as CSV (llama-bench)
 CSV_RESULT = frozenset(("n_prompt", "n_gen", "avg_ns"))
+#: columns of the table that it prints, and what it prints before and after it: GPUs at work, and its build
+TABLE = frozenset(("model", "test", "t/s"))
+DEVICE = re.compile(r"^\s*Device \d+: ([^,\n]+),|^ggml_vulkan: \d+ = ([^(|\n]+)", re.MULTILINE)
+BUILD = re.compile(r"^build: \w+ \((\d+)\)", re.MULTILINE)
 #: lines at the head of a file that may be comments, and letters of each that are looked at
 HEAD, WIDTH = 50, 4000
 
@@ -36,11 +40,13 @@ def holds_results(word: str) -> bool:
 
 
 def _written(word: str) -> str:
-    """Return how a file is written: as json, yaml, csv (a result), or as a table of rows."""
+    """Return how a file is written: as json, yaml, csv or printed (results), or as a table of rows."""
     path = path_of(word)
     with reading(path, path.name, MAX_TABLE) as file:
-        lines = (file.readline(WIDTH) for _ in range(HEAD))
-        first = next((line for line in lines if line.strip() and not line.startswith(("#", "---"))), "")
+        lines = [file.readline(WIDTH) for _ in range(HEAD)]
+    first = next((line for line in lines if line.strip() and not line.startswith(("#", "---"))), "")
+    if any(set(_cells(line)) >= TABLE for line in lines):
+        return "printed"
     named = next((kind for kind, names in NAMES.items() if path.suffix.lower() in names), "table")
     if first.lstrip().startswith(("{", "[")):
         return "yaml" if named == "yaml" and not JSON_OPENS.match(first) else "json"
@@ -66,7 +72,7 @@ def read_results(word: str) -> tuple[str, list[Document]]:
     """Return a file's name and its results without their per-request lists.
 
     JSON holds one object, a list of them, or one after another, as tools that append write it; YAML holds one; CSV
-    holds one a line, all of it text. Raises SpecError.
+    and printed tables hold one a line, all of it text. Raises SpecError.
     """
     path = path_of(word)
     location, written = path.name, _written(word)
@@ -74,6 +80,8 @@ def read_results(word: str) -> tuple[str, list[Document]]:
         return location, [read_yaml(read_text(path, location), location, typed=True)]
     if written == "csv":
         return location, _lines(read_text(path, location, MAX_FILE), location)
+    if written == "printed":
+        return location, _printed(read_text(path, location, MAX_FILE), location)
     text = read_text(path, location, MAX_RESULT)
     check_size(text, location)
     objects = _objects(text, location)
@@ -96,6 +104,32 @@ def _lines(text: str, location: str) -> list[Document]:
     if not lines:
         raise SpecError(f"{location}: holds no rows below its header")
     return list(lines)
+
+
+def _cells(line: str) -> list[str]:
+    """Return the cells of a line of a printed table, [] for any other line."""
+    line = line.strip()
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") and line.endswith("|") else []
+
+
+def _printed(text: str, location: str) -> list[Document]:
+    """Return the rows of the printed tables in a text, with the GPUs and the build that it names."""
+    gpus = [(cuda or vulkan).strip() for cuda, vulkan in DEVICE.findall(text)]
+    build = BUILD.search(text)
+    about = {"gpu_info": ", ".join(gpus), "build_number": build[1] if build else ""}
+    heading: list[str] = []
+    rows: list[Document] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        cells = _cells(line)
+        if set(cells) >= TABLE:
+            heading = cells
+        elif heading and cells and not all(set(cell) <= set("-: ") for cell in cells):
+            if len(cells) != len(heading):
+                raise SpecError(f"{location}: line {number}: expected {len(heading)} cells, as the table's head has")
+            rows.append({**dict(zip(heading, cells, strict=True)), **about})
+    if not rows:
+        raise SpecError(f"{location}: holds no rows below its header")
+    return rows
 
 
 def _objects(text: str, location: str) -> list[Any]:

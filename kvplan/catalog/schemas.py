@@ -56,7 +56,12 @@ def model() -> Shape:
     config = {"type": "object", "description": "fields of the checkpoint's config.json", "minProperties": 1}
     changes = by_name({"type": ["object", "null"]}, "release: the fields that its own config.json changes")
     longer = text("how a longer context is reached")
-    parts = {**NAMED, **ALIASES, "releases": changes, "longer": longer, "source": source(), "config": config}
+    derived = listed(text(), "models made from it, of its shape: fine-tunes, distills, later releases")
+    uploads = by_name({"type": ["object", "null"]}, "quantised upload: the fields that its own config.json changes")
+    parts = {
+        **NAMED, **ALIASES, "derived": derived, "releases": changes, "uploads": uploads, "longer": longer,
+        "source": source(), "config": config,
+    }  # fmt: skip
     return {**fields(parts, ("config",)), "additionalProperties": True}
 
 
@@ -274,6 +279,7 @@ def engine() -> Shape:
     """Return the schema of an engine's memory rules."""
     figures = {n: stated(quantity(unit)) for n, unit in engines.UNITS.items()}
     figures["pool"] = one_of(engines.POOLS, "what the share of a GPU's memory is of")
+    figures["capacity"] = stated(one_of(engines.CAPACITIES, "what the tokens that it logs are of"))
     step = dict.fromkeys(("max_num_seqs", "max_num_batched_tokens", "graph", "wide_graph"), number())
     names = {"anyOf": [listed(text()), fields({"value": listed(text()), "source": source()}, ("value", "source"))]}
     launch = {n: by_name(text()) if n in launching.TABLES else text() for n in launching.KNOWN}

@@ -91,6 +91,7 @@ class Deployment:
             layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1], self.compacts,
             state_pages=self.engine.state_pages if self.prefix_caching else 1,
             ranks=self.context_ranks, hybrid=self.hybrid, drafted=self.draft.drafted if self.draft else 0,
+            even=self.engine.capacity == "even",
         )  # fmt: skip
 
 
@@ -157,6 +158,11 @@ class Budget:
         """Capacity of the cache as the engine logs it. [token]"""
         return self.paging.tokens(max(self.kv_cache, 0.0), self.length)
 
+    @property
+    def whole_tokens(self) -> int:
+        """Tokens of all requests of `length` tokens that the cache holds, the last one's in part. [token]"""
+        return self.paging.whole_tokens(max(self.kv_cache, 0.0), self.length)
+
     def sequences(self, length: int, peak: float = 0.0) -> int:
         """Return how many requests of `length` tokens a replica holds.
 
@@ -207,13 +213,32 @@ def _widest(layer: Layer, tensor: int, sliced: int) -> tuple[float, float]:
     return dense, used * (max(inner / sliced, width) + max(rows / sliced, width))
 
 
-def activation_bytes(model: ModelSpec, deployment: Deployment, *, last: bool = True) -> tuple[float, str]:
+def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
+    """Return the peak of encoding the largest image in the engine's profiling run, 0 where it is not known. [B]
+
+    What lives in the tower for every patch, whatever divides it, and the image's embeddings.
+    """
+    tower = model.config.get("vision_config")
+    width = tower.get("hidden_size") if isinstance(tower, dict) else None
+    if (
+        model.vision is None
+        or not isinstance(width, int)
+        or not any(p in model.model_type for p in engine.encoder_models)
+    ):
+        return 0.0
+    embeddings = engine.encoder_patches / model.vision.merge**2 * model.hidden
+    return 2.0 * (engine.encoder_patches * engine.encoder_live * width + embeddings)
+
+
+def activation_bytes(
+    model: ModelSpec, deployment: Deployment, *, first: bool = True, last: bool = True
+) -> tuple[float, str]:
     """Return the peak of the engine's profiling run on one pipeline stage, and which part of it binds. [B]
 
     The larger of the sampler (max_num_seqs rows of logits, sorted and accumulated, beside the hidden states of
-    max_num_batched_tokens), which only the last stage has, and of the widest feed-forward of such a step. Beside both,
-    the buffers that the engine keeps: of experts, for the tokens of all attention ranks (MXFP4 kernels need none), and
-    the embeddings of a step's images.
+    max_num_batched_tokens), which only the last stage has, of the widest feed-forward of such a step, and of the vision
+    tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
+    tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images.
     """
     engine, parallel = deployment.engine, deployment.parallel
     sequences, tokens = deployment.limits
@@ -226,6 +251,9 @@ def activation_bytes(model: ModelSpec, deployment: Deployment, *, last: bool = T
     feed += 2 * hidden * (parallel.pipeline > 1)  # the hidden states and the residual between stages
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept
+    encoder = encoder_bytes(model, engine) if first else 0.0
+    if encoder > max(feed, sampler if last else 0.0):
+        return encoder, f"vision tower: an image of {engine.encoder_patches:,} patches"
     if not last or sampler < feed:
         return feed, f"feed-forward of {tokens:,} tokens"
     per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
@@ -323,8 +351,8 @@ def _stage(
     start, end = cuts[index]
     weight = _stage_weights(model, layout, deployment, held, index, last=index == len(cuts) - 1)
     weight = max(weight - deployment.offloaded, 0.0)
-    activation, binding = activation_bytes(model, deployment, last=index == len(cuts) - 1)
-    runtime = engine.runtime_bytes(parallel.tensor * parallel.data, parallel.pipeline)
+    activation, binding = activation_bytes(model, deployment, first=index == 0, last=index == len(cuts) - 1)
+    runtime = engine.runtime_bytes(parallel.tensor * parallel.data, parallel.pipeline, deployment.gpu)
     amounts = {"weights": weight, "activations": activation, "runtime": runtime}
     total = visible * deployment.use if engine.pool == "profiled" else visible
     if engine.pool == "static":

@@ -6,12 +6,11 @@ Source: DeepSeek-V3, arXiv 2412.19437, section 2.2; EAGLE-3, arXiv 2503.01840.
 from dataclasses import replace
 
 from kvplan.architectures.formats import format_named
+from kvplan.architectures.parts import MTP_KEYS
 from kvplan.errors import Incompatible
 from kvplan.kv.budget import Draft
 from kvplan.specs.model import Attention, Latent, Layer, ModelSpec, Recurrent, Weight
 
-#: fields of a config that count next-token layers
-MTP_KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers", "mtp_num_layers")
 #: words that EAGLE-3 heads choose among, as published heads do
 EAGLE_VOCAB = 32_000
 

@@ -37,6 +37,7 @@ class Paging:
     state_pages: int = 1  #: pages a request pins for a recurrent state
     ranks: int = 1  #: GPUs that each hold their share of a request's tokens (decode context parallel)
     contiguous: bool = False  #: whether a slot has rows of cells of its own in every layer, not pages of a pool
+    even: bool = False  #: whether capacity is logged as if every group of layers kept every token
 
     @property
     def stateful(self) -> bool:
@@ -88,7 +89,17 @@ class Paging:
         return int(room // self.block_bytes) // each if each and self.block_bytes else 0
 
     def tokens(self, room: float, length: int) -> int:
-        """Return the cache's capacity in tokens, as the engine logs it: concurrency x length."""
+        """Return the cache's capacity in tokens, as the engine logs it: concurrency x length.
+
+        An `even` one divides the blocks among the groups of layers, and counts each at the tokens of the smallest.
+        """
+        if self.even and len(self.specs) > 1:
+            smallest = min((s.block for s in self.specs if not s.constant), default=0)
+            return int(room // self.block_bytes) // sum(self.stacks) * smallest * self.ranks if self.block_bytes else 0
+        return self.whole_tokens(room, length)
+
+    def whole_tokens(self, room: float, length: int) -> int:
+        """Return the tokens of all requests of a length that fit, the last one's in part."""
         each = self.blocks(length)
         return int(int(room // self.block_bytes) / each * length) if each and self.block_bytes else 0
 
@@ -113,6 +124,7 @@ def paging(
     ranks: int = 1,
     hybrid: bool = True,
     drafted: int = 0,
+    even: bool = False,
 ) -> Paging:
     """Return how an engine pages this layout on one GPU of a tensor-parallel group.
 
@@ -157,6 +169,7 @@ def paging(
         compacts=compacts,
         state_pages=state_pages,
         ranks=ranks,
+        even=even,
     )
 
 

@@ -17,6 +17,7 @@ ENGINE_UNITS = {
     "reserve": "B by part",
     "runtime": "B by tp",
     "stage_runtime": "B",
+    "plain_runtime": "B",
     "activation_base": "B",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",

@@ -114,7 +114,10 @@ def capacity(m: Memory, b: Budget) -> str:
     kept = (
         " A stock engine frees no block of tokens that heads evict by themselves: a sequence keeps the blocks of all."
     )
-    return f"The KV cache holds {b.kv_tokens:,} tokens: {sequences} of {show_tokens(m.ask.context)}.{kept * unfreed}"
+    engine = b.deployment.engine
+    logged = f" ({engine.title} {engine.version} logs {b.kv_tokens:,})" if b.kv_tokens != b.whole_tokens else ""
+    held = f"The KV cache holds {b.whole_tokens:,} tokens{logged}: {sequences} of {show_tokens(m.ask.context)}."
+    return f"{held}{kept * unfreed}"
 
 
 def layers(m: Memory) -> list[Layers]:

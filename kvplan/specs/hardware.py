@@ -7,6 +7,9 @@ from kvplan.specs.fields import about, described
 from kvplan.specs.launch import LaunchOptions
 from kvplan.specs.source import Source
 
+#: generations whose NVLink has no multicast
+BEFORE_SHARP = ("volta", "turing", "ampere", "ada")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gpu:
@@ -38,6 +41,15 @@ class Gpu:
     def wide(self) -> float:
         """Matrix rate for 16-bit operands. [FLOP/s]"""
         return self.bf16 or self.fp16
+
+    @property
+    def multicast(self) -> bool:
+        """Whether its link carries one message to several GPUs at once (NVLink SHARP); other makers' are taken to.
+
+        Engines set buffers aside for it.
+        """
+        before = self.link_kind == "NVLink" and self.architecture in BEFORE_SHARP
+        return not (self.link_kind == "PCIe" or before)
 
     @property
     def bridged(self) -> float:
@@ -113,6 +125,11 @@ class Engine:
     keeps_workspaces: bool = False  #: whether buffers of experts and image embeddings stay allocated
     runtime: dict[int, float]  #: GPUs working together -> memory outside the allocator (context, NCCL) on each [B]
     stage_runtime: float | None = None  #: the same on a pipeline stage of one GPU; None: as without stages [B]
+    plain_runtime: float | None = None  #: the same of several GPUs whose link has no multicast; None: as of others [B]
+    encoder_models: tuple[str, ...] = ()  #: parts of the model types whose vision tower the profiling run fills
+    encoder_patches: int = 0  #: patches of the largest image they take, which it is filled with
+    encoder_live: float = 0.0  #: elements that live for a patch, over the tower's width
+    capacity: str = "requests"  #: what the tokens it logs are of: requests that fit, or blocks shared out (even)
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
     expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
     rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
@@ -178,10 +195,12 @@ class Engine:
         kept = max(kept, r.least) if gpu.visible_memory > r.large else kept
         return max(round(1 - kept / gpu.visible_memory, 3), 0.0)
 
-    def runtime_bytes(self, gpus: int, pipeline: int = 1) -> float:
+    def runtime_bytes(self, gpus: int, pipeline: int = 1, gpu: Gpu | None = None) -> float:
         """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]"""
         if gpus <= 1 and pipeline > 1 and self.stage_runtime is not None:
             return self.stage_runtime
+        if gpus > 1 and gpu is not None and not gpu.multicast and self.plain_runtime is not None:
+            return self.plain_runtime
         return self.runtime[max(n for n in self.runtime if n <= max(gpus, 1))]
 
 

@@ -37,7 +37,7 @@ from kvplan.measuring.benchmarks.fields import (
 from kvplan.measuring.benchmarks.guidellm import read_guidellm
 from kvplan.measuring.benchmarks.inference_perf import read_inference_perf
 from kvplan.measuring.benchmarks.inferencex import read_inferencex
-from kvplan.measuring.benchmarks.llama_cpp import read_llama_bench
+from kvplan.measuring.benchmarks.llama_cpp import read_llama_bench, read_llama_table
 from kvplan.measuring.benchmarks.llmd import read_llmd
 from kvplan.measuring.benchmarks.llmperf import read_llmperf
 from kvplan.measuring.benchmarks.sglang import read_sglang
@@ -109,6 +109,7 @@ FORMATS: tuple[tuple[Callable[[Document], bool], Reader], ...] = (
     (lambda d: isinstance(d.get("performance"), dict) and isinstance(d.get("world_info"), dict), read_trtllm),
     (lambda d: "mean_ttft" in d and "conc" in d, read_inferencex),
     (lambda d: {"n_prompt", "n_gen", "avg_ns"} <= set(d), read_llama_bench),
+    (lambda d: {"model", "test", "t/s"} <= set(d), read_llama_table),
     (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("metrics"), dict), read_llmd),
     (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("results"), dict), read_llmd),
     (lambda d: isinstance(d.get("server_info"), dict) and "completed" in d, read_sglang),

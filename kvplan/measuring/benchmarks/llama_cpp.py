@@ -1,14 +1,14 @@
-"""Results of llama-bench (llama.cpp): JSON, JSON lines or CSV."""
+"""Results of llama-bench (llama.cpp): JSON, JSON lines, CSV, or the table that it prints."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kvplan.architectures.formats import GGUF
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmarks.fields import MS, Row, fill_text, positive, whole
 from kvplan.measuring.benchmarks.stacks import fill_cache
-from kvplan.units import parse
+from kvplan.units import MILLION, TERA, parse
 
 #: a test's own time is in nanoseconds [s]
 NS = parse("1 ns", "s")
@@ -20,6 +20,34 @@ ENDING = re.compile(
 FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "MXFP4": "mxfp4"}
 #: a format in llama-bench's words: 'Q4_K - Medium', 'IQ4_XS - 4.25 bpw', 'MXFP4 MoE'
 KIND = re.compile(r"(?:^| )((?:I?Q|TQ)\d\w*|BF16|F16|F32|MXFP4)(?: - (Small|Medium|Large))?(?= |$)")
+
+#: a test in the words of a printed table: 'pp512', 'tg128 @ d4096', 'pp512+tg128'
+TEST = re.compile(r"(?:pp(\d+))?\+?(?:tg(\d+))?(?: @ d(\d+))?")
+#: columns of a printed table by their names in the other formats
+COLUMNS = {
+    "model": "model_type", "ngl": "n_gpu_layers", "ncmoe": "n_cpu_moe", "nkvo": "no_kv_offload", "sm": "split_mode",
+    "mg": "main_gpu",
+}  # fmt: skip
+#: what the table counts weights in
+COUNTS = {"T": TERA, "B": 1e9, "M": MILLION}
+
+
+def read_llama_table(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
+    """A line of the table that llama-bench prints: a test, and its tokens per second."""
+    test, rate = TEST.fullmatch(document["test"]), document["t/s"].partition("±")[0].strip()
+    if test is None or not any(test.groups()[:2]):
+        raise SpecError(
+            f"{origin}: test: expected one such as pp512, tg128 or tg128 @ d4096, got {shown(document['test'])}"
+        )
+    prompt, output, depth = (int(part or 0) for part in test.groups())
+    seconds = (prompt + output) / positive(_number(rate), f"{origin}: t/s")
+    stated = {new: document[old] for old, new in COLUMNS.items() if old in document}
+    size, (count, _, unit) = document.get("size"), str(document.get("params", "")).partition(" ")
+    stated["model_size"] = parse(size, "B", f"{origin}: size") if size else None
+    weights = _number(count)
+    stated["model_n_params"] = weights * COUNTS[unit] if isinstance(weights, float) and unit in COUNTS else None
+    tests = {"n_prompt": prompt, "n_gen": output, "n_depth": depth, "avg_ns": seconds / NS}
+    yield from read_llama_bench({**document, **stated, **tests}, origin)
 
 
 def read_llama_bench(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
