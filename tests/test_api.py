@@ -383,8 +383,9 @@ def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.Monkey
     assert sum(line.startswith(f"  kvplan {command} ") or line == f"  kvplan {command}" for line in lines) >= 2
 
 
-#: another tool's flags, where files say which run they are of
+#: another tool's flags, where files say which run they are of, and another command's that writes a missing file
 OTHERS = {
+    "catalog/saved": ("--save",),
     "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
     "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
     "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),

@@ -243,7 +243,9 @@ FREE = {
 
 
 #: options that say nothing without another, or contradict what every command is asked with here: wrong use at once
-PAIRED = {("list", "--for"), ("list", "--workload"), ("load", "--workload"), ("load", "--confidence")}
+PAIRED = {
+    ("list", "--for"), ("list", "--workload"), ("load", "--workload"), ("load", "--confidence"), ("load", "--e2e"),
+}  # fmt: skip
 
 
 def typed_values() -> list[tuple[str, str]]:

@@ -248,7 +248,7 @@ def test_a_schema_is_printed_as_it_is(run) -> None:
     assert json.loads(run("schema", "--answer", "estimate").out) == document_schema("estimate")
     assert run("schema", "studies").out == run("schema", "study").out
     assert "no kind of file named 'wrokload'; did you mean 'workload'?" in run("schema", "wrokload").err
-    assert "kind, answer: ask for one schema" in run("schema", "gpu", "--answer", "estimate").err
+    assert "KIND, --answer: ask for one schema" in run("schema", "gpu", "--answer", "estimate").err
 
 
 def test_a_schema_as_a_table_has_a_row_for_every_field(run) -> None:
