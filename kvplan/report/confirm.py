@@ -58,8 +58,8 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
     missing = "" if best.replicas is not None else " No number of replicas is as sure."
     surge, _ = demand.waits_at
     busier = (
-        f" Requests come in bursts, at {surge:g} times the rate of that hour as in its busiest minute, with pauses between "
-        "them; the plan is made for that rate all the time."
+        f" Requests come in bursts, at {surge:g} times the rate of that hour as in its busiest minute, with pauses "
+        "between them; the plan is made for that rate all the time."
     ) * (surge > 1)
     return Text(
         f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
