@@ -209,7 +209,8 @@ def serving(stub: Stub, port: int = 0) -> Iterator[str]:
         left = asyncio.all_tasks(loop)
         for each in left:
             each.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:  # a connection whose client is gone may not end, and is left then
+            loop.run_until_complete(asyncio.wait(left, timeout=5))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -54,6 +54,8 @@ def measured(argv: list[str], stub: Stub) -> tuple[dict[str, Any], int]:
         begun, tries = len(stub.late), tries + 1
         result = measure(argv)
         late = fmean(stub.late[begun:])
+    if late >= LATE:
+        pytest.skip(f"other work has the cores: steps of the stub end {1e3 * late:.1f} ms late on average")
     return result, tries
 
 
