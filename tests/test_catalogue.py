@@ -77,7 +77,8 @@ def on_meta(config: dict[str, Any]) -> int:
 @pytest.mark.parametrize("name", FILES)
 def test_file_reads(name: str) -> None:
     entry = load(name)
-    assert set(entry) - {"derived", "longer", "releases", "uploads"} == {"name", "title", "aliases", "source", "config"}
+    optional = {"derived", "longer", "releases", "unseen", "uploads"}
+    assert set(entry) - optional == {"name", "title", "aliases", "source", "config"}
     assert entry["name"] == name
     assert all(isinstance(alias, str) for alias in entry["aliases"])
     assert {"kind", "ref", "date"} <= set(entry["source"])

@@ -44,7 +44,11 @@ def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[
     if drafts is not None:
         fill_text(row, "spec_decode", "none" if str(drafts).lower() in ("none", "off", "") else str(drafts))
     for name in ("ttft", "tpot"):
-        row[f"{name}_ms"] = mean_time(document.get(f"mean_{name}"), f"{origin}: mean_{name}", name) / MS
+        mean, median = document.get(f"mean_{name}"), document.get(f"median_{name}")
+        stated = "median" if mean is None and median is not None else "mean"
+        row[f"{name}_ms"] = mean_time(median if stated == "median" else mean, f"{origin}: {stated}_{name}", name) / MS
+        if name == "ttft" and stated == "median":  # a closed loop's median TPOT is its mean within a few per cent
+            row["ttft_meaning"] = stated
         for p in PERCENTILES:
             key = f"median_{name}" if p == 50 else f"p{p}_{name}"
             fill_percentile(row, name, p, document.get(key), f"{origin}: {key}", 1 / MS)
