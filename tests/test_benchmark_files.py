@@ -717,6 +717,12 @@ def test_inferencex_states_nominal_lengths_and_the_server() -> None:
     assert "GPUs of their own" in refused(inferencex(disagg=True))
 
 
+def test_points_of_vllms_own_nightly_runs_name_the_device() -> None:
+    point = {k: v for k, v in inferencex(device="mi300x", disagg="false", is_multinode="false").items() if k != "hw"}
+    assert read_result(point, "point.json", {})[0]["gpu"] == "mi300x"
+    assert "GPUs of their own" in refused(point | {"disagg": "true"})
+
+
 def test_inferencex_points_of_medians_alone_are_compared_as_medians() -> None:
     """Points compared across accelerators state medians and P99 only."""
     medians = {k: v for k, v in inferencex().items() if not k.startswith("mean_")}

@@ -23,7 +23,7 @@ LENGTHS = "uniform 0.8-1"
 
 def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
     """InferenceX: flat, a closed loop, times in s, nominal lengths, the server's parallelism beside them."""
-    if document.get("disagg") is True or document.get("is_multinode") is True:
+    if any(str(document.get(key)).lower() == "true" for key in ("disagg", "is_multinode")):
         raise SpecError(
             f"{origin}: disagg: prefill and decode ran on GPUs of their own; give a point of one server that does both"
         )
@@ -34,7 +34,7 @@ def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[
     row["concurrency"] = count(document.get("conc"), f"{origin}: conc")
     fill_text(row, "model", document.get("model"))
     fill_text(row, "precision", document.get("precision"))
-    framework, runner = document.get("framework"), document.get("hw")
+    framework, runner = document.get("framework"), document.get("hw", document.get("device"))  # vLLM's own points
     named, release = release_of(document.get("image"))
     fill_text(row, "engine", engine_of(framework) or framework or named)
     fill_text(row, "engine_version", release if named == row.get("engine") else None)
