@@ -148,10 +148,9 @@ def longcat(c: Config) -> Body:
     hidden, count = c.size("hidden_size"), c.size("num_layers")
     mixers, weights = latent(c)
     idle, inner = c.size("zero_expert_num", 0, low=0), c.size("expert_ffn_hidden_size")
-    experts = moe(c, hidden, inner, idle=idle)
-    if idle:  # the class allocates the zero experts' first projection too
-        idle_weight = Weight(name="mlp.experts.idle", shape=(2 * inner, hidden), split="expert", copies=idle, used=0.0)
-        experts += (idle_weight,)
+    experts = moe(
+        c, hidden, inner, idle=idle
+    )  # transformers allocates a projection of idle ones, checkpoints have none
     dense = mlp(hidden, c.size("ffn_hidden_size"), prefix="mlps")
     twice = tuple(Weight(name=w.name, shape=(2, *w.shape), split=w.split, matmul=w.matmul) for w in weights + dense)
     return decoder(c, ["latent"] * count, lambda _: (mixers * 2, twice), ["moe"] * count, lambda _: experts, norms=4)

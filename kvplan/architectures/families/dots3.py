@@ -87,8 +87,10 @@ def windowed_sizes(c: Config, index: int) -> dict[str, int]:
     if stated is None:
         d = {name: c.size(f"swa_{name}", value) for name, value in WINDOWED.items()}
         return d | {"qk_rope_head_dim": c.size("swa_qk_rope_head_dim", d["head_dim"] - d["qk_nope_head_dim"])}
-    own = stated.get(str(index), {}) if isinstance(stated, dict) else None
-    if not isinstance(own, dict):
+    own = {}
+    if isinstance(stated, dict):  # transformers pads the numbers of layers, as in '02'
+        own = next((v for k, v in stated.items() if str(k).isdecimal() and int(k) == index), {})
+    if not isinstance(stated, dict) or not isinstance(own, dict):
         raise SpecError(f"{c.place}: per_layer_config must map layers to objects, got {shown(stated)}")
     at = f"per_layer_config.{index}"
     return {
