@@ -954,6 +954,22 @@ def test_a_release_says_whether_its_own_config_was_read(name: str, seen: bool) -
     assert ("as its own config.json says" in note) is seen and ("was not seen" in note) is not seen
 
 
+@pytest.mark.parametrize(
+    ("name", "billions", "cached"),  # of bytes a token, beyond all windows
+    [
+        ("meta-models/Muse-Glimmer-30B", 27.85, 13 * 2 * 2 * 128 * 2),
+        ("meta-models/Muse-Spark-Open-816B-A42B", 819.99, 16 * 2 * 16 * 64 * 2),
+        ("allenai/Molmo2-8B", 8.19, 36 * 2 * 8 * 128 * 2),
+        ("dots-studio/dots3-note-prev", 279.55, 13 * (512 + 64 + 128) * 2),
+        ("meituan-longcat/LongCat-Flash-Chat-FP8", 560.66, 28 * 2 * 576 * 2),
+    ],
+)
+def test_models_of_late_2026_have_the_cache_of_their_layers(name: str, billions: float, cached: int) -> None:
+    model = catalog.model(name)
+    assert model.parameters / 1e9 == pytest.approx(billions, abs=0.006)
+    assert kv_layout(model, 16).growth(30_000) == cached
+
+
 def test_sizes_read_from_public_copies_of_configs() -> None:
     """Laguna XS.2 reads 131,072 tokens (32 times 4,096), of which each fourth layer keeps all; Hy3 drafts."""
     laguna = catalog.model("poolside/Laguna-XS.2")
