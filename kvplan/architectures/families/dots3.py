@@ -87,7 +87,7 @@ def windowed_sizes(c: Config, index: int) -> dict[str, int]:
     if stated is None:
         d = {name: c.size(f"swa_{name}", value) for name, value in WINDOWED.items()}
         return d | {"qk_rope_head_dim": c.size("swa_qk_rope_head_dim", d["head_dim"] - d["qk_nope_head_dim"])}
-    own = {}
+    own: object = {}
     if isinstance(stated, dict):  # transformers pads the numbers of layers, as in '02'
         own = next((v for k, v in stated.items() if str(k).isdecimal() and int(k) == index), {})
     if not isinstance(stated, dict) or not isinstance(own, dict):
