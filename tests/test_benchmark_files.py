@@ -717,6 +717,22 @@ def test_inferencex_states_nominal_lengths_and_the_server() -> None:
     assert "GPUs of their own" in refused(inferencex(disagg=True))
 
 
+def test_points_of_vllms_own_nightly_runs_name_the_device() -> None:
+    point = {k: v for k, v in inferencex(device="mi300x", disagg="false", is_multinode="false").items() if k != "hw"}
+    assert read_result(point, "point.json", {})[0]["gpu"] == "mi300x"
+    assert "GPUs of their own" in refused(point | {"disagg": "true"})
+
+
+def test_inferencex_points_of_medians_alone_are_compared_as_medians() -> None:
+    """Points compared across accelerators state medians and P99 only."""
+    medians = {k: v for k, v in inferencex().items() if not k.startswith("mean_")}
+    (row,) = read_result(medians, "agg.json", {})
+    assert (row["ttft_ms"], row["ttft_meaning"], row["ttft_p50_ms"]) == (180.0, "median", 180.0)
+    assert row["tpot_ms"] == row["tpot_p50_ms"]
+    assert "ttft_meaning" not in read_result(inferencex(), "agg.json", {})[0]
+    assert "mean_tpot" in refused({k: v for k, v in medians.items() if k != "median_tpot"})
+
+
 PRINTED = """ggml_cuda_init: found 1 CUDA devices:
   Device 0: NVIDIA GeForce RTX 4090, compute capability 8.9, VMM: yes
 | model                  |       size |     params | backend | ngl |           test |               t/s |

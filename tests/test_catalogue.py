@@ -28,7 +28,10 @@ TEXT_ALONE = {"gemma3n-e4b": "its vision tower needs timm"}
 #: files of a type that transformers configures and builds only as a part of another model
 PARTS = {"step-3.5-flash"}
 #: files whose towers are not counted, which a note says
-TOWERLESS = {"exaone4.5-33b", "voxtral-mini-3b"}
+TOWERLESS = {
+    "exaone4.5-33b", "voxtral-mini-3b", "muse-glimmer-30b", "muse-spark-816b", "molmo2-8b", "dots3-note",
+    "glm-5.3-flash", "hy4-770b", "inkling-2-mini",
+}  # fmt: skip
 
 
 @cache
@@ -71,13 +74,17 @@ def on_meta(config: dict[str, Any]) -> int:
     )
     auto = next(a for a in autos if type(loaded) in a._model_mapping)
     with torch.device("meta"):
-        return sum(p.numel() for p in auto.from_config(loaded).parameters())
+        count = sum(p.numel() for p in auto.from_config(loaded).parameters())
+    if loaded.model_type == "longcat_flash":  # see test_transformers: experts that do nothing, in no file
+        count -= loaded.num_layers * loaded.zero_expert_num * 2 * loaded.expert_ffn_hidden_size * loaded.hidden_size
+    return count
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_file_reads(name: str) -> None:
     entry = load(name)
-    assert set(entry) - {"derived", "longer", "releases", "uploads"} == {"name", "title", "aliases", "source", "config"}
+    optional = {"derived", "longer", "releases", "unseen", "uploads"}
+    assert set(entry) - optional == {"name", "title", "aliases", "source", "config"}
     assert entry["name"] == name
     assert all(isinstance(alias, str) for alias in entry["aliases"])
     assert {"kind", "ref", "date"} <= set(entry["source"])

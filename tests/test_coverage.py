@@ -940,11 +940,59 @@ def test_a_release_is_read_with_what_its_own_file_changes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("mistralai/Ministral-3-14B-Instruct-2512", False),
+        ("mistralai/Mistral-Small-4-119B-2603", False),
+        ("mistralai/Mistral-Large-3-675B-Instruct-2512", False),
+        ("poolside/Laguna-XS-2.1", False),
+        ("moonshotai/Kimi-K2-Thinking", True),
+    ],
+)
+def test_a_release_says_whether_its_own_config_was_read(name: str, seen: bool) -> None:
+    note = catalog.model(name).notes[0]
+    assert ("as its own config.json says" in note) is seen and ("was not seen" in note) is not seen
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "cached"),  # of bytes a token, beyond all windows
+    [
+        ("meta-models/Muse-Glimmer-30B", 27.85, 13 * 2 * 2 * 128 * 2),
+        ("meta-models/Muse-Spark-Open-816B-A42B", 819.99, 16 * 2 * 16 * 64 * 2),
+        ("allenai/Molmo2-8B", 8.19, 36 * 2 * 8 * 128 * 2),
+        ("dots-studio/dots3-note-prev", 279.55, 13 * (512 + 64 + 128) * 2),
+        ("meituan-longcat/LongCat-Flash-Chat-FP8", 560.66, 28 * 2 * 576 * 2),
+    ],
+)
+def test_models_of_late_2026_have_the_cache_of_their_layers(name: str, billions: float, cached: int) -> None:
+    model = catalog.model(name)
+    assert model.parameters / 1e9 == pytest.approx(billions, abs=0.006)
+    assert kv_layout(model, 16).growth(30_000) == cached
+
+
+def test_sizes_read_from_public_copies_of_configs() -> None:
+    """Laguna XS.2 reads 131,072 tokens (32 times 4,096), of which each fourth layer keeps all; Hy3 drafts."""
+    laguna = catalog.model("poolside/Laguna-XS.2")
+    assert (laguna.max_context, per_token(laguna)) == (131_072, 10 * 2 * 8 * 128 * 2)
+    assert kv_layout(laguna, 16).per_layer(4096)[0][1] != kv_layout(laguna, 16).per_layer(4096)[1][1]
+    assert catalog.model("poolside/Laguna-XS-2.1").max_context == 262_144
+    assert "1 multi-token-prediction layer not counted" in catalog.model("tencent/Hy3").notes
+
+
+def test_an_upload_that_keeps_the_mtp_layer_is_the_whole_model() -> None:
+    assert catalog.model("sakamakismile/Qwen3.8-27B-MTP-NVFP4").name == "qwen3.5-27b"
+    assert catalog.model("unsloth/Qwen3.6-27B-MTP-GGUF:Q4_K_M").name == "qwen3.5-27b"
+    with pytest.raises(UnknownName, match="'mtp' in its name"):
+        catalog.model("acme/Qwen3.6-27B-MTP")
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("Qwen/Qwen3-VL-14B-Instruct", "'vl' in its name says another shape than qwen3-14b"),
         ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name says another shape than qwen3-8b"),
         ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name"),
+        ("meta-llama/Llama-3.1-8B-Instruct-evals", "'evals' in its name says another shape than llama3.1-8b"),
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q2_K_XL", "UD_Q2_K_XL is no width of GGUF whose bits kvplan knows"),

@@ -30,9 +30,30 @@ def test_at_least_45_models_and_the_named_gpus() -> None:
     assert len(catalog.names("models")) >= 45
     wanted = (
         "a100-40gb-sxm a100-80gb-sxm h100-sxm h100-pcie h100-nvl h200 b200 gb200 l4 l40s a10g rtx-4090 t4 mi300x "
-        "mi325x rtx-3060 rtx-4060-ti-16gb rtx-5060-ti-16gb rx-7900-xtx"
+        "mi325x rtx-3060 rtx-4060-ti-16gb rtx-5060-ti-16gb rx-7900-xtx rtx-2080-ti rtx-4070 rtx-4070-ti "
+        "rtx-4070-ti-super rtx-4080-super rtx-5070 titan-rtx p40 rtx-a4000 rtx-a4500 rtx-4500-ada rtx-5000-ada "
+        "rtx-pro-4000 rtx-pro-6000-max-q r9700 rx-9070-xt gaudi2 ryzen-ai-max-395 jetson-agx-orin"
     )
     assert set(wanted.split()) <= set(catalog.names("gpus"))
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "memory", "bandwidth"),
+    [  # as their makers sell them
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", "rtx-4070-ti-super", 16e9, 672e9),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000-max-q", 96e9, 1792e9),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000", 96e9, 1792e9),
+        ("NVIDIA RTX A4500", "rtx-a4500", 20e9, 640e9),
+        ("Tesla P40", "p40", 24e9, 347.1e9),
+        ("strix-halo", "ryzen-ai-max-395", 128e9, 256e9),
+        ("orin", "jetson-agx-orin", 64e9, 204.8e9),
+    ],
+)
+def test_gpus_under_the_names_that_drivers_and_people_use(
+    word: str, name: str, memory: float, bandwidth: float
+) -> None:
+    gpu = catalog.gpu(word)
+    assert (gpu.name, gpu.memory, gpu.bandwidth) == (name, memory, bandwidth)
 
 
 @pytest.mark.parametrize("kind", ["models", "gpus"])

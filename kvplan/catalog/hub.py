@@ -59,7 +59,7 @@ _TUNING = re.compile(
 _OTHER = re.compile(
     r"^(?:eagle\d?|medusa|draft|drafter|dflash|speculator|assistant|mtp|lora|qlora|adapter|peft|reward|rm|reranker|"
     r"embedding|embed|pruned|prune|minitron|reap|vl|vision|visual|omni|audio|asr|tts|ocr|merge|frankenmerge|moe|clip|"
-    r"guard|classifier|prm|diffusion|mla|mhc|swiftkv|m2kv|cla|yoco|\d+x\d*|x\d+|\d+b|(?!1m)\d+m|\d+v|a\d+b|\d+e|expand\w*|upscaled?|nas)$"
+    r"guard|classifier|prm|evals?|dataset|diffusion|mla|mhc|swiftkv|m2kv|cla|yoco|\d+x\d*|x\d+|\d+b|(?!1m)\d+m|\d+v|a\d+b|\d+e|expand\w*|upscaled?|nas)$"
 )
 
 
@@ -77,6 +77,7 @@ def upload(word: str) -> Upload | None:
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
     name, form, cached, left = _peeled(word)
+    name = _whole(name, form)
     if _MIXED.search(plain(word)):
         raise SpecError(
             f"{shown(word)}: the name says weights of several widths, so their size cannot be read from it; give its "
@@ -109,6 +110,14 @@ def upload(word: str) -> Upload | None:
             return Upload(base, form, cached, True, name, remark)
     held, known = _held(whole)
     return Upload(held, form, cached, True, known, remark, _context(whole)) if held else None
+
+
+def _whole(name: str, form: WeightFormat | None) -> str:
+    """Return a name without the MTP of a quantised upload that keeps the model's MTP layer beside it."""
+    gguf = name.endswith("-gguf")
+    if form is None and not gguf:
+        return name
+    return re.sub(r"-mtp(?=-gguf$|$)", "", name)
 
 
 def _context(name: str) -> int | None:

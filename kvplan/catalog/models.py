@@ -148,16 +148,21 @@ def _model_named(name: str, as_family: str | None = None, word: str = "") -> Mod
         return _model_file(raw, name, location, None, as_family)
     config = {**mapping(raw.get("config"), f"{location}: config"), **changes}
     spec = _model_file({**raw, "config": config}, name, location, None, as_family)
-    note = f"{shown(release)} is read as {name} with {', '.join(_told(changes))}, as its own config.json says"
+    seen = release not in (raw.get("unseen") or {})
+    why = "as its own config.json says" if seen else "as is published of it; its own config.json was not seen"
+    note = f"{shown(release)} is read as {name} with {', '.join(_told(changes))}, {why}"
     return replace(spec, notes=(note, *spec.notes))
 
 
 def _release(raw: Document, name: str, word: str, location: str) -> tuple[str, Document]:
-    """Return the release of a shelf model that a word names, and the config fields that differ in it; ('', {})."""
-    stated = raw.get("releases") or {}
-    for release, changes in mapping(stated, f"{location}: releases").items():
-        if _same(word, str(release), name):
-            return str(release), mapping(changes, f"{location}: releases: {release}")
+    """Return the release of a shelf model that a word names, and the config fields that differ in it; ('', {}).
+
+    Releases under `unseen` state what is published of one whose config.json was not read.
+    """
+    for kind in ("releases", "unseen"):
+        for release, changes in mapping(raw.get(kind) or {}, f"{location}: {kind}").items():
+            if _same(word, str(release), name):
+                return str(release), mapping(changes, f"{location}: {kind}: {release}")
     for upload, changes in mapping(raw.get("uploads") or {}, f"{location}: uploads").items():
         if word.strip().lower() == upload.lower():
             return upload, mapping(changes, f"{location}: uploads: {upload}")

@@ -55,12 +55,13 @@ def model() -> Shape:
     """Return the schema of a model."""
     config = {"type": "object", "description": "fields of the checkpoint's config.json", "minProperties": 1}
     changes = by_name({"type": ["object", "null"]}, "release: the fields that its own config.json changes")
+    unseen = by_name({"type": ["object", "null"]}, "release: the fields that differ, its own config.json not read")
     longer = text("how a longer context is reached")
     derived = listed(text(), "models made from it, of its shape: fine-tunes, distills, later releases")
     uploads = by_name({"type": ["object", "null"]}, "quantised upload: the fields that its own config.json changes")
     parts = {
-        **NAMED, **ALIASES, "derived": derived, "releases": changes, "uploads": uploads, "longer": longer,
-        "source": source(), "config": config,
+        **NAMED, **ALIASES, "derived": derived, "releases": changes, "unseen": unseen, "uploads": uploads,
+        "longer": longer, "source": source(), "config": config,
     }  # fmt: skip
     return {**fields(parts, ("config",)), "additionalProperties": True}
 

@@ -30,7 +30,7 @@ def _groups(mixer: Mixer, bits: float, dtype: float, hugging: bool) -> tuple[Gro
     if isinstance(mixer, Attention):
         return (_attention(mixer, bits, hugging),)
     if isinstance(mixer, Latent):
-        return _latent(mixer, bits)
+        return _latent(mixer, bits, hugging)
     if isinstance(mixer, Cross):
         return (_cross(mixer, bits),)
     if isinstance(mixer, Compressed):
@@ -63,7 +63,7 @@ def _attention(a: Attention, bits: float, hugging: bool) -> Group:
     return replace(group, keep=Keep(window=window, chunk=a.chunked), rope=a.rope)
 
 
-def _latent(m: Latent, bits: float) -> tuple[Group, ...]:
+def _latent(m: Latent, bits: float, hugging: bool) -> tuple[Group, ...]:
     """MLA in its absorbed form: every query head meets the same vector (DeepSeek-V2, arXiv 2405.04434)."""
     main = Group(
         kind="latent",
@@ -81,7 +81,7 @@ def _latent(m: Latent, bits: float) -> tuple[Group, ...]:
         main = Group(kind="shared", layers=(), query_heads=m.heads, reads=m.index_top or None)
     if not m.index_dim:
         return (main,)
-    return main, _indexer(m, bits)
+    return main, _indexer(m, 32.0 if hugging and m.index_single else bits)
 
 
 def _indexer(m: Latent | Compressed, bits: float) -> Group:

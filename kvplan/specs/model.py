@@ -57,6 +57,7 @@ class Latent:
     index_dim: int = 0  #: elements of the indexer's key, 0 without an indexer
     index_heads: int = 0  #: query heads of the indexer
     index_top: int = 0  #: tokens that the indexer lets attention read [token]
+    index_single: bool = False  #: whether transformers caches the indexer's keys in 32 bits, whatever the dtype
     stored: bool = True  #: False for a layer that reads an earlier layer's latent
 
     kind = "latent"

@@ -1,6 +1,7 @@
 """DeepSeek and others with multi-head latent attention (MLA)."""
 
 from collections.abc import Hashable
+from dataclasses import replace
 
 from kvplan.architectures.attention import gqa, latent
 from kvplan.architectures.config import Config
@@ -10,6 +11,9 @@ from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear,
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Weight
+
+#: what is counted of Unlimited-OCR's cache
+KEPT = "all tokens are counted; beyond its image and prompt the model keeps a window of sliding_window tokens only"
 
 
 @family("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "mistral4", "sarvam_mla", "axk1")
@@ -40,24 +44,27 @@ def deepseek(c: Config) -> Body:
     )
 
 
-@family("deepseek")
+@family("deepseek", "unlimited_ocr_text")
 def ordinary(c: Config) -> Body:
     """Read DeepSeek MoE, or V2 without latents (use_mla false, as in DeepSeek-OCR and DeepSeek-VL2's small ones).
 
-    The null and zero sizes of latents that stand beside it mean nothing.
+    The null and zero sizes of latents that stand beside it mean nothing. Unlimited-OCR keeps the image, the prompt and
+    a window of its answer: here as if it kept all.
     """
     hidden, inner = c.size("hidden_size"), c.size("moe_intermediate_size")
-    a = gqa(c, dim=hidden // c.size("num_attention_heads"))
-    return sparse(
+    a, ocr = gqa(c, dim=hidden // c.size("num_attention_heads")), c.model_type == "unlimited_ocr_text"
+    listed = not ocr or c.get("mlp_layer_types", None) is not None or c.stated("first_k_dense_replace")
+    body = sparse(
         c,
         ["full"] * layer_count(c),
         lambda _: a,
-        first_dense(c),
+        first_dense(c) if listed else lambda i: i > 0,
         moe(c, hidden, inner, shared=inner * (c.optional("n_shared_experts") or 0)),
         dense=c.size("intermediate_size"),
         qkv_bias=c.flag("attention_bias"),
         o_bias=c.flag("attention_bias"),
     )
+    return replace(body, notes=(*body.notes, KEPT)) if ocr else body
 
 
 def indexers(c: Config) -> list[str]:
@@ -141,10 +148,9 @@ def longcat(c: Config) -> Body:
     hidden, count = c.size("hidden_size"), c.size("num_layers")
     mixers, weights = latent(c)
     idle, inner = c.size("zero_expert_num", 0, low=0), c.size("expert_ffn_hidden_size")
-    experts = moe(c, hidden, inner, idle=idle)
-    if idle:  # the class allocates the zero experts' first projection too
-        idle_weight = Weight(name="mlp.experts.idle", shape=(2 * inner, hidden), split="expert", copies=idle, used=0.0)
-        experts += (idle_weight,)
+    experts = moe(
+        c, hidden, inner, idle=idle
+    )  # transformers allocates a projection of idle ones, checkpoints have none
     dense = mlp(hidden, c.size("ffn_hidden_size"), prefix="mlps")
     twice = tuple(Weight(name=w.name, shape=(2, *w.shape), split=w.split, matmul=w.matmul) for w in weights + dense)
     return decoder(c, ["latent"] * count, lambda _: (mixers * 2, twice), ["moe"] * count, lambda _: experts, norms=4)

@@ -107,7 +107,7 @@ FORMATS: tuple[tuple[Callable[[Document], bool], Reader], ...] = (
     (lambda d: isinstance(d.get("successes"), dict) and isinstance(d.get("load_summary"), dict), read_inference_perf),
     (lambda d: "results_ttft_s_mean" in d or "results_num_completed_requests" in d, read_llmperf),
     (lambda d: isinstance(d.get("performance"), dict) and isinstance(d.get("world_info"), dict), read_trtllm),
-    (lambda d: "mean_ttft" in d and "conc" in d, read_inferencex),
+    (lambda d: "conc" in d and not d.keys().isdisjoint(("mean_ttft", "median_ttft")), read_inferencex),
     (lambda d: {"n_prompt", "n_gen", "avg_ns"} <= set(d), read_llama_bench),
     (lambda d: {"model", "test", "t/s"} <= set(d), read_llama_table),
     (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("metrics"), dict), read_llmd),

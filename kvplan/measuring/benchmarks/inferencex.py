@@ -23,7 +23,7 @@ LENGTHS = "uniform 0.8-1"
 
 def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
     """InferenceX: flat, a closed loop, times in s, nominal lengths, the server's parallelism beside them."""
-    if document.get("disagg") is True or document.get("is_multinode") is True:
+    if any(str(document.get(key)).lower() == "true" for key in ("disagg", "is_multinode")):
         raise SpecError(
             f"{origin}: disagg: prefill and decode ran on GPUs of their own; give a point of one server that does both"
         )
@@ -34,7 +34,7 @@ def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[
     row["concurrency"] = count(document.get("conc"), f"{origin}: conc")
     fill_text(row, "model", document.get("model"))
     fill_text(row, "precision", document.get("precision"))
-    framework, runner = document.get("framework"), document.get("hw")
+    framework, runner = document.get("framework"), document.get("hw", document.get("device"))  # vLLM's own points
     named, release = release_of(document.get("image"))
     fill_text(row, "engine", engine_of(framework) or framework or named)
     fill_text(row, "engine_version", release if named == row.get("engine") else None)
@@ -44,7 +44,11 @@ def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[
     if drafts is not None:
         fill_text(row, "spec_decode", "none" if str(drafts).lower() in ("none", "off", "") else str(drafts))
     for name in ("ttft", "tpot"):
-        row[f"{name}_ms"] = mean_time(document.get(f"mean_{name}"), f"{origin}: mean_{name}", name) / MS
+        mean, median = document.get(f"mean_{name}"), document.get(f"median_{name}")
+        stated = "median" if mean is None and median is not None else "mean"
+        row[f"{name}_ms"] = mean_time(median if stated == "median" else mean, f"{origin}: {stated}_{name}", name) / MS
+        if name == "ttft" and stated == "median":  # a closed loop's median TPOT is its mean within a few per cent
+            row["ttft_meaning"] = stated
         for p in PERCENTILES:
             key = f"median_{name}" if p == 50 else f"p{p}_{name}"
             fill_percentile(row, name, p, document.get(key), f"{origin}: {key}", 1 / MS)
