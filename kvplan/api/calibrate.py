@@ -193,7 +193,8 @@ def calibrate(
         window=values.seconds(window, "window"),
         told=values.given(values.called, told, "told"),
     )
-    given, versions = values.settings(settings), values.several(speculative, "speculative")
+    given = values.settings(settings)
+    versions = values.several(speculative, "speculative")
     scratch = values.flag(from_scratch, "from_scratch")
     if not question.words and not live.address:
         raise WrongUse("rows: name at least one file of measured rows, or the metrics of a server")
@@ -258,7 +259,8 @@ def from_samples(question: FitQuestion) -> Profiled:
     q = question
     if q.output is None or len(q.words) > 1 or q.kind or q.gpu or q.title or q.ref or q.on:
         raise SpecError("samples of `kvplan profile` are fitted alone: one file, its output and at most a name")
-    begun, source = time.monotonic(), q.source()
+    begun = time.monotonic()
+    source = q.source()
     origin = {"kind": source.kind, "ref": source.ref, "date": source.date}
     heading = {"name": q.profile, "title": "Samples of `kvplan profile`", "source": origin, "tier": q.tier}
     document = recalibrated(q.words[0], q.output, heading)
@@ -276,7 +278,9 @@ def calibrate_servers(
     from kvplan.measuring.serving.fit import FitOptions, check, fit
     from kvplan.measuring.serving.profiles import document
 
-    tables, engine, shipped = live.tables(given), catalog.fitted_engine(), catalog.serving_profile()
+    tables = live.tables(given)
+    engine = catalog.fitted_engine()
+    shipped = catalog.serving_profile()
     rows, left = server_rows(question, tables, given, speculative)
     options = FitOptions(from_scratch=scratch, kernels=of_kernels() if scratch else {}, progress=question.progress)
     if question.output is None:
@@ -310,7 +314,8 @@ def server_rows(
         raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
     rows = [r for r in rows if r.ttft or r.tpot]
     if question.gpu is not None:
-        wanted, held = catalog.gpu(question.gpu).name, sorted({r.gpu.name for r in rows})
+        wanted = catalog.gpu(question.gpu).name
+        held = sorted({r.gpu.name for r in rows})
         rows = [r for r in rows if r.gpu.name == wanted]
         if not rows:
             raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
@@ -324,7 +329,8 @@ def heading_of(
     """Return what a profile of servers says of itself, with the shipped profile that its fit stands on, if any."""
     from kvplan.measuring.serving.profiles import ProfileHeading
 
-    pairs, source = sorted({f"{r.gpu.name} {r.engine}" for r in rows}), question.source(live.address)
+    pairs = sorted({f"{r.gpu.name} {r.engine}" for r in rows})
+    source = question.source(live.address)
     if shipped is not None:
         source = replace(source, ref=f"{source.ref}, on top of {shipped.source.ref}")
     title = question.title or f"Servers: {', '.join(pairs)}"

@@ -52,7 +52,8 @@ def capacity(
         >>> found.plan.gpus <= 8
         True
     """
-    spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    spec = catalog.model(values.word(model, "model"))
+    day = values.day(on)
     wanted = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     asked = demanded(values.word(workload, "workload"), spec, None)
     limits = Limits(
@@ -74,7 +75,8 @@ def capacity(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
         engine=word, profile=values.word(profile, "profile"),
     )  # fmt: skip
-    about, seen = (spec, asked.task, context, catalog.quality_table()), asked.question_seen
+    about = (spec, asked.task, context, catalog.quality_table())
+    seen = asked.question_seen
     losses = {some: loss_of(some, *about, seen=seen, answer=int(asked.output.mean)) for some in (name, USUAL)}
     book = Book(demand, losses, formats.losses)
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)

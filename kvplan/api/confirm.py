@@ -40,7 +40,8 @@ def unconfirmed(answer: Recommendation) -> str:
     """Return why an answer with a plan is not simulated, '' where it is."""
     if answer.plan is None or not too_few(answer):
         return ""
-    w, at = answer.demand.workload, f"P{answer.demand.limits.percentile * 100:g}"
+    w = answer.demand.workload
+    at = f"P{answer.demand.limits.percentile * 100:g}"
     return (
         f"the plan was not simulated: {at} needs {needed(answer):,} requests, and the longest simulation, "
         f"{LONGEST / DAY:.0f} days, has about {lasting_rate(w) * LONGEST:,.0f} of {w.name}"

@@ -72,18 +72,17 @@ def estimate(
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in report.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
-    spec, day, rent = (
-        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")),
-        values.day(on),
-        values.price(price),
-    )
+    spec = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
+    day = values.day(on)
+    rent = values.price(price)
     length = values.tokens(context, "context")
     answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
     usual = usual_limits(query)
     limits = Limits(ttft=values.limit(ttft, usual.ttft, "ttft"), tpot=values.limit(tpot, usual.tpot, "tpot"))
     names = values.technique_names(techniques, spelling.compared())
-    named, listed = bool(values.several(gpus, "gpus")), price_list(price, prices)
+    named = bool(values.several(gpus, "gpus"))
+    listed = price_list(price, prices)
     serving = values.engine(engine, "engine", ENGINES)
     chosen = gpus_of(gpus) if named or rent else able(gpus_with_a_price(day, listed), serving)
     one_price(rent, chosen, named)

@@ -68,7 +68,8 @@ def export(
         else values.count(gpus_per_node, "gpus_per_node", 1, values.MOST_GPUS)
     )
     needs = replace(needs, gpus_per_node=nodes)
-    wanted, form = needs.engine if target == K8S else target, form_of(target, as_form, needs)
+    wanted = needs.engine if target == K8S else target
+    form = form_of(target, as_form, needs)
     if image is not None and form == COMMAND:
         raise WrongUse("image: is of a container, and a plain command has none; add as_form=compose, or leave it out")
     exported = served(wanted, needs, PORT if port is None else port, image)

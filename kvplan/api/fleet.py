@@ -53,7 +53,8 @@ def fleet(
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
     """
-    request, day = catalog.fleet(values.word(file, "file")), values.day(on)
+    request = catalog.fleet(values.word(file, "file"))
+    day = values.day(on)
     jobs = [replace(job, workload=read_by(job.model, job.workload, catalog.all_models)) for job in request.jobs]
     at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
     long = values.flag(allow_long_context, "allow_long_context")
@@ -64,7 +65,8 @@ def fleet(
         model_notes = (*context_warnings(job.model, longest), *job.model.notes, *unstated(job.workload))
         warnings |= {f"for {job.name}: {line}": None for line in model_notes}
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
-    listed, owned = price_list(None, prices), values.given(values.word, own, "own")
+    listed = price_list(None, prices)
+    owned = values.given(values.word, own, "own")
     names = values.technique_names(techniques, spelling.searched())
     stands = values.given(values.count, spares, "spares", 0, MOST_SPARES)
     forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
@@ -112,7 +114,8 @@ def demanded(
     limits = replace(
         bounds, ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality
     )  # fmt: skip
-    context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
+    context = int(job.workload.context(slo.percentile))
+    table = catalog.quality_table()
     every = tuple(dict.fromkeys((*names, *spelling.searched())))
     qualities = {
         name: quality(

@@ -76,7 +76,8 @@ def load(
 def endpoint(call: Mapping[str, Any]) -> Server:
     """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
     at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
-    spec, day = catalog.model(values.word(call["model"], "model")), values.day(call["on"])
+    spec = catalog.model(values.word(call["model"], "model"))
+    day = values.day(call["on"])
     prompt, output = values.tokens(call["isl"], "isl"), values.tokens(call["osl"], "osl")
     long = values.flag(call["allow_long_context"], "allow_long_context")
     check_context(spec, prompt + output, long, "isl, osl")

@@ -94,7 +94,9 @@ def market_of(
     term: str, profile: str,
 ) -> Market:  # fmt: skip
     """Return the GPUs named, or all of them, at the caller's price, owned, or at the day's offers."""
-    named, mine, owned = bool(values.several(gpus, "gpus")), values.price(price), values.given(values.word, own, "own")
+    named = bool(values.several(gpus, "gpus"))
+    mine = values.price(price)
+    owned = values.given(values.word, own, "own")
     known = gpus_of(gpus)
     if mine and owned:
         raise WrongUse("price, own: give one of them; the price of an owned server stands in the file of own=")

@@ -86,7 +86,8 @@ def recommend(
         ('fp8', 'h100-sxm')
     """
     again = dict(locals())
-    hears, axes = values.given(values.called, progress, "progress"), axes_of(vary, again)
+    hears = values.given(values.called, progress, "progress")
+    axes = axes_of(vary, again)
     question, market, engines, day = understood(again)
     answer = best_of(
         [market.answered(question, word, progress=part(hears, i, len(engines))) for i, word in enumerate(engines)]
@@ -115,7 +116,8 @@ def understood(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ..
 
     Raises KvplanError for names and values that cannot be understood.
     """
-    spec, day = catalog.model(values.word(call["model"], "model")), values.day(call["on"])
+    spec = catalog.model(values.word(call["model"], "model"))
+    day = values.day(call["on"])
     engines = engines_of(call["engine"])
     traffic = demanded(
         spoken_of(call["workload"], call["isl"], call["osl"], day), spec,

@@ -115,9 +115,11 @@ def simulate(
         >>> kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=4, duration="3min").outcome.replicas
         1
     """
-    told, find_replicas = values.given(values.called, told, "told"), values.flag(find_replicas, "find_replicas")
+    told = values.given(values.called, told, "told")
+    find_replicas = values.flag(find_replicas, "find_replicas")
     begun = perf_counter()
-    spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    spec = catalog.model(values.word(model, "model"))
+    day = values.day(on)
     device = catalog.gpu(values.word(gpu, "gpu"))
     stream = requests_of(
         trace, workload, spec, queries_per_day=queries_per_day, rate=rate, duration=duration, scale=scale, speed=speed,
@@ -287,7 +289,8 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
 
 def cautions(o: Replayed) -> list[str]:
     """Return what to know of a simulation before its figures are used."""
-    s, said = o.asked.server, []
+    s = o.asked.server
+    said = []
     said += [
         f"replica {f.replica} does not fail: the last request leaves {show_time(o.end - o.asked.warm)} after the "
         f"start, before {show_time(f.at - o.asked.warm)}"

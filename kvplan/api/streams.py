@@ -84,7 +84,8 @@ def traced(word: str, more: float, faster: float, seed: int) -> RequestStream:
 
 def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream:
     """Return a workload's requests: its busiest hour, or a day from midnight on; an offline one's mean rate."""
-    a, seconds = w.arrivals, HOUR if duration is None else duration
+    a = w.arrivals
+    seconds = HOUR if duration is None else duration
     if seconds > LONGEST:
         raise SpecError(f"duration: at most {LONGEST / HOUR:g}h, got {show_time(seconds)}")
     if seconds <= HOUR or w.offline:

@@ -47,7 +47,8 @@ def techniques(
         >>> [(r.row.technique, round(r.quality.drop, 2)) for r in table.rows[1:]]
         [('h2o:20%', 0.67), ('kvzip:25%', 0.0)]
     """
-    spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    spec = catalog.model(values.word(model, "model"))
+    day = values.day(on)
     asked = demanded(values.word(workload, "workload"), spec, None)
     names = values.technique_names(techniques, usual())
     place = site(

@@ -74,7 +74,8 @@ def watch(
     All but the server is checked before the first look, also whether `output` can be written. Raises KvplanError for an
     address that does not answer, a page of another kind, and a window in which too few requests ended.
     """
-    length, given = values.seconds(window, "window"), said(values.settings(settings))
+    length = values.seconds(window, "window")
+    given = said(values.settings(settings))
     named = values.several(profiles, "profiles")
     profile = profile_of(named)
     if output is not None:
@@ -85,7 +86,9 @@ def watch(
         if count is not None:
             raise WrongUse("count, prometheus: a range has as many windows as it holds; leave count out")
         labels = values.settings(select, "select")
-        place, begin, end = endpoint(prometheus), values.instant(since, "since"), values.instant(until, "until")
+        place = endpoint(prometheus)
+        begin = values.instant(since, "since")
+        end = values.instant(until, "until")
         if since is None or end - begin < length:
             raise SpecError("since, until: name a range of at least one window, as in since=now-2h")
         return ranged(place, labels, begin, end, length, given, profile.name, named, told or silent)
@@ -93,7 +96,8 @@ def watch(
         raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
     place = address(values.word(url, "url"))
     gauges = (every() if is_here(place) else []) if meters is None else meters
-    waits, tell = wait or (lambda s: time.sleep(s)), told or silent
+    waits = wait or (lambda s: time.sleep(s))
+    tell = told or silent
     return windows(place, length, count, given, profile.name, named, waits, gauges, tell)
 
 
@@ -113,15 +117,20 @@ def windows(
     told: Callable[[str], None],
 ) -> Iterator[Watched]:
     """Yield window after window of a live server."""
-    done, before, read = 0, scrape(place), [m.read() for m in meters]
+    done = 0
+    before = scrape(place)
+    read = [m.read() for m in meters]
     while count is None or done < count:
         wait(length)
-        after, now = scrape(place), [m.read() for m in meters]
+        after = scrape(place)
+        now = [m.read() for m in meters]
         o = observed(before, after)
         if o.restarted:
             told(ANEW)
         yield beside(o, given, profile, named, spent=None if o.restarted else spent(o, read, now))
-        before, read, done = after, now, done + 1
+        before = after
+        read = now
+        done += 1
 
 
 def ranged(
@@ -140,7 +149,9 @@ def ranged(
     Raises SpecError where it kept none that says anything.
     """
     left: list[str] = []
-    count, why, kept = 0, "", history(place, samples_of(), labels, begin, end, length)
+    count = 0
+    why = ""
+    kept = history(place, samples_of(), labels, begin, end, length)
     if not kept:
         raise SpecError(f"prometheus: {place}: {nothing(labels, labelled(place, gauges_of(), begin, end))}")
     if len(kept) > 1:

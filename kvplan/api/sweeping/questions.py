@@ -222,7 +222,8 @@ def monthly(answer: Any) -> float | None:
 
 def ratio_to_api(answer: Any) -> float | None:
     """Return the plan's cost over that of the cheapest API: above 1 the API wins."""
-    plan, api = monthly(answer), of_term("API", "per_month")(answer)
+    plan = monthly(answer)
+    api = of_term("API", "per_month")(answer)
     return plan / api if plan is not None and api else None
 
 
