@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import kvplan
 from kvplan import catalog
-from kvplan.api.speculating import drafted
+from kvplan.api.speculating import draftings_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
@@ -106,7 +106,7 @@ def asked(
 def drafting(word: str, workload: str, model: str, **more) -> Demand:
     """Return a demand that may be met with speculative decoding as well."""
     demand = asked(workload, model, **more)
-    return replace(demand, drafting=drafted(word, demand.model))
+    return replace(demand, drafting=draftings_of(word, demand.model))
 
 
 def losses(demand: Demand, names):
@@ -1443,18 +1443,18 @@ def test_a_technique_that_no_gpu_runs_is_the_reason_not_the_memory(run) -> None:
 
 
 def test_a_simulation_that_contradicts_a_plan_is_told_first() -> None:
-    from kvplan.api.recommend import APART, contradicted
+    from kvplan.api.recommend import ODDS_MARGIN, contradictions
 
     plan = SimpleNamespace(slo_probability=0.92)
-    told = list(contradicted([SimpleNamespace(odds=0.06, plan=plan, replicas=14)]))
+    told = list(contradictions([SimpleNamespace(odds=0.06, plan=plan, replicas=14)]))
     assert told == [
         "a simulation of the busiest hour keeps the limits with 6 % probability, not 92 %: "
         "it takes 14 replicas to be as sure as was asked"
     ]
     none = SimpleNamespace(odds=0.0, plan=plan, replicas=None)
-    assert "takes no number of replicas" in next(contradicted([none]))
-    assert list(contradicted([SimpleNamespace(odds=0.92 - 0.9 * APART, plan=plan, replicas=8)])) == []
-    assert list(contradicted([])) == []
+    assert "takes no number of replicas" in next(contradictions([none]))
+    assert list(contradictions([SimpleNamespace(odds=0.92 - 0.9 * ODDS_MARGIN, plan=plan, replicas=8)])) == []
+    assert list(contradictions([])) == []
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ def test_a_point_that_fails_is_kept_with_its_reason_and_spoils_no_other(place: P
         return loaded(server, concurrency=concurrency, **call)
 
     loaded = kvplan.api.sweeping.questions.loaded
-    monkeypatch.setattr(kvplan.api.sweeping.questions, "loaded", broken)
+    monkeypatch.setattr(kvplan.api.sweeping.questions, "under_load", broken)
     study = LOADS.replace("[1, 8, 64]", "[1, 8, 64, 2000000]")
     swept = kvplan.sweep(write(study), "results", workers=1)
     assert swept.summary.statuses == {"answered": 8, "failed": 4, "refused": 4}

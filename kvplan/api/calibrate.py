@@ -215,7 +215,7 @@ def calibrate(
     return calibrate_kernels(question)
 
 
-def gathered(words: Sequence[str], kind: str | None, gpu: str | None) -> list[KernelRow]:
+def rows_of(words: Sequence[str], kind: str | None, gpu: str | None) -> list[KernelRow]:
     """Return the rows of all files, those of one GPU when it is named."""
     rows = [row for word in words for row in load(word, kind, measured=True)[3]]
     if gpu is None:
@@ -232,7 +232,7 @@ def calibrate_kernels(question: FitQuestion) -> FittedKernels | CheckedKernels:
     from kvplan.measuring.kernels.fit import document, fit
     from kvplan.measuring.kernels.holdout import checks
 
-    rows = gathered(question.words, question.kind, question.gpu)
+    rows = rows_of(question.words, question.kind, question.gpu)
     if question.output is None:
         return CheckedKernels(checks=list(checks(rows, catalog.gpu, question.progress)))
     made = list(fit(rows, catalog.gpu, question.progress))
@@ -319,7 +319,7 @@ def server_rows(
         rows = [r for r in rows if r.gpu.name == wanted]
         if not rows:
             raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
-    rows = [replace(r, speculation_gain=0.0) if ran_fast(r, speculative) else r for r in rows]
+    rows = [replace(r, speculation_gain=0.0) if ran_speculation(r, speculative) else r for r in rows]
     return rows, left
 
 
@@ -337,7 +337,7 @@ def heading_of(
     return ProfileHeading(name=question.profile, title=title, tier=question.tier, source=source)
 
 
-def ran_fast(row: "ServerRow", speculative: Sequence[str]) -> bool:
+def ran_speculation(row: "ServerRow", speculative: Sequence[str]) -> bool:
     """Return whether a row is of a version the user names as one that ran speculative decoding."""
     return row.speculation_gain is None and any(f"{row.engine} {row.version}".startswith(name) for name in speculative)
 

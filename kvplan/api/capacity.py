@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import MOST_SPARES, demand_of, demanded, percentile_of, unstated
+from kvplan.api.demands import MOST_SPARES, arrival_notes, demand_of, percentile_of, workload_at
 from kvplan.api.forms import formats_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.kv import spelling
@@ -55,7 +55,7 @@ def capacity(
     spec = catalog.model(values.word(model, "model"))
     day = values.day(on)
     wanted = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
-    asked = demanded(values.word(workload, "workload"), spec, None)
+    asked = workload_at(values.word(workload, "workload"), spec, None)
     limits = Limits(
         ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
         tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
@@ -83,7 +83,7 @@ def capacity(
     find = surest if confidence is None else most
     question = replace(demand, engine=catalog.engine(word)), book, place
     answer = find(*question, [name], count, list(formats.left))
-    warnings = (*context_warnings(spec, context), *spec.notes, *unstated(asked))
+    warnings = (*context_warnings(spec, context), *spec.notes, *arrival_notes(asked))
     warnings += (*old_price(place, day), *no_bf16(place.gpu, spec))
     if name == spelling.BASELINE and answer.plan and spelling.served_by(USUAL, question[0].engine, question[0].base):
         packed = most(*question, [USUAL], count)

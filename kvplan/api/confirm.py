@@ -6,9 +6,9 @@ from math import ceil
 from typing import Any
 
 from kvplan import catalog
-from kvplan.api.simulate import tiered
+from kvplan.api.simulate import tier_names
 from kvplan.api.sites import site
-from kvplan.api.streams import LONGEST, at_peak, lasting_rate
+from kvplan.api.streams import LONGEST, at_peak, peak_or_mean_rate
 from kvplan.planning.confirm import Confirmation, confirm
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
@@ -23,9 +23,9 @@ ENOUGH, SHORTEST = 20_000, 10 * MINUTE
 BEYOND = 200
 
 
-def confirmed(answer: Recommendation, day: str, profile: str, **paid: Any) -> tuple[Confirmation, ...]:
+def confirmations(answer: Recommendation, day: str, profile: str, **paid: Any) -> tuple[Confirmation, ...]:
     """Return what simulations say of the best plan and the runner-up; nothing where there is no plan, or too little
-    comes to it (`unconfirmed`); `paid` are the terms of GPUs that `site` takes."""
+    comes to it (`why_not_simulated`); `paid` are the terms of GPUs that `site` takes."""
     if answer.plan is None or too_few(answer):
         return ()
     return tuple(each(answer, plan, day, profile, **paid) for plan in rivals(answer.plan, answer.alternatives))
@@ -36,7 +36,7 @@ def too_few(answer: Recommendation) -> bool:
     return duration(answer) > LONGEST
 
 
-def unconfirmed(answer: Recommendation) -> str:
+def why_not_simulated(answer: Recommendation) -> str:
     """Return why an answer with a plan is not simulated, '' where it is."""
     if answer.plan is None or not too_few(answer):
         return ""
@@ -44,7 +44,7 @@ def unconfirmed(answer: Recommendation) -> str:
     at = f"P{answer.demand.limits.percentile * 100:g}"
     return (
         f"the plan was not simulated: {at} needs {needed(answer):,} requests, and the longest simulation, "
-        f"{LONGEST / DAY:.0f} days, has about {lasting_rate(w) * LONGEST:,.0f} of {w.name}"
+        f"{LONGEST / DAY:.0f} days, has about {peak_or_mean_rate(w) * LONGEST:,.0f} of {w.name}"
     )
 
 
@@ -55,7 +55,7 @@ def needed(answer: Recommendation) -> int:
 
 def duration(answer: Recommendation) -> float:
     """Return how long to simulate: the busiest hour, enough of it, or until it has the `needed` requests. [s]"""
-    rate = lasting_rate(answer.demand.workload)
+    rate = peak_or_mean_rate(answer.demand.workload)
     enough = min(max(ENOUGH / rate, SHORTEST), HOUR)
     return max(enough, MINUTE * ceil(needed(answer) / rate / MINUTE))
 
@@ -89,6 +89,6 @@ def asked_of(
     x = stream.extent
     return Asked(
         server=holding(one, x), extent=x, source=stream.source, limits=demand.limits, title=stream.title,
-        warm=stream.warm, until=stream.until, prefix_cache=demand.prefix_cache, tiers=tiered(None, one),
+        warm=stream.warm, until=stream.until, prefix_cache=demand.prefix_cache, tiers=tier_names(None, one),
         router="prefix-aware" if x.chain and demand.prefix_cache else "least-loaded",
     )  # fmt: skip

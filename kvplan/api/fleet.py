@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import MOST_SPARES, demand_of, unstated
+from kvplan.api.demands import MOST_SPARES, arrival_notes, demand_of
 from kvplan.api.forms import formats_of
 from kvplan.api.places import no_price
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
@@ -62,7 +62,7 @@ def fleet(
     for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
         check_context(job.model, longest, long, f"{request.name}: {job.name}")
-        model_notes = (*context_warnings(job.model, longest), *job.model.notes, *unstated(job.workload))
+        model_notes = (*context_warnings(job.model, longest), *job.model.notes, *arrival_notes(job.workload))
         warnings |= {f"for {job.name}: {line}": None for line in model_notes}
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     listed = price_list(None, prices)
@@ -76,10 +76,10 @@ def fleet(
     )
     tasks = []
     for job in jobs:
-        sites = [stocked(s, job.model, offered, day, servers, listed, owned) for s in request.stocks]
+        sites = [site_of(s, job.model, offered, day, servers, listed, owned) for s in request.stocks]
         for home in sites:
             warnings |= dict.fromkeys((*old_price(home, day), *no_bf16(home.gpu, job.model)))
-        tasks.append(demanded(job, names, sites, limits, forms, stands))
+        tasks.append(fleet_workload(job, names, sites, limits, forms, stands))
     stock = {s.gpu.name: s.count for s in request.stocks}
     answer = (surest if confidence is None else plan)(tasks, stock, request.buckets, seconds=at_most)
     for u in answer.uses:
@@ -88,7 +88,7 @@ def fleet(
     return replace(answer, warnings=tuple(warnings))
 
 
-def stocked(
+def site_of(
     stock: Stock, model: ModelSpec, term: str, day: str, profile: str, listed: tuple[Price, ...] = (),
     owned: str | None = None,
 ) -> Site:  # fmt: skip
@@ -106,7 +106,7 @@ def stocked(
     return place
 
 
-def demanded(
+def fleet_workload(
     job: Job, names: tuple[str, ...], sites: list[Site], bounds: Limits, forms: tuple[str, ...], spares: int | None
 ) -> FleetWorkload:
     """Return one workload of the file with the techniques and weight formats its limits allow."""

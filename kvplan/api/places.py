@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kvplan import catalog
-from kvplan.api.sites import able, gpus_of, site
+from kvplan.api.sites import gpus_of, site, supported_gpus
 from kvplan.errors import SpecError, meant, shown
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Gpu, Price
@@ -18,7 +18,7 @@ def others(
 
     `listed` are the user's own prices, and `owned` is the file of what owning takes, as for the GPUs asked about.
     """
-    rest = (gpu for name, gpu in able(gpus_of(()), engine).items() if name not in named)
+    rest = (gpu for name, gpu in supported_gpus(gpus_of(()), engine).items() if name not in named)
     places = (
         site(gpu, model, day, listed=listed, term=term, owned=owned, power=True, engine=engine, profile=profile)
         for gpu in rest

@@ -6,7 +6,7 @@ from functools import partial
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import demanded
+from kvplan.api.demands import workload_at
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.catalog.traces import arrivals
 from kvplan.errors import SpecError
@@ -49,7 +49,7 @@ def techniques(
     """
     spec = catalog.model(values.word(model, "model"))
     day = values.day(on)
-    asked = demanded(values.word(workload, "workload"), spec, None)
+    asked = workload_at(values.word(workload, "workload"), spec, None)
     names = values.technique_names(techniques, usual())
     place = site(
         catalog.gpu(values.word(gpu, "gpu")),
@@ -64,14 +64,14 @@ def techniques(
     files = values.several(quality, "quality")
     tables = [checked(catalog.quality_file(word)) for word in files]
     losses = partial(
-        lost, spec=spec, task=asked.task, context=int(asked.context(asked.slo.percentile)), tables=tables,
+        loss_on_tasks, spec=spec, task=asked.task, context=int(asked.context(asked.slo.percentile)), tables=tables,
         seen=asked.question_seen, answer=int(asked.output.mean),
     )  # fmt: skip
-    chains = None if trace is None else reused(values.word(trace, "trace"))
+    chains = None if trace is None else shared_blocks(values.word(trace, "trace"))
     return replace(weigh(spec, asked, place, names, losses, day, chains), warnings=unheard(files, tables, spec))
 
 
-def reused(word: str) -> list[tuple[tuple[int, int], ...]]:
+def shared_blocks(word: str) -> list[tuple[tuple[int, int], ...]]:
     """Return the shared blocks of a trace's requests; SpecError where it names none."""
     chains = [one.chain for one in arrivals(word)]
     if not any(chains):
@@ -85,7 +85,7 @@ def usual() -> tuple[str, ...]:
     return (spelling.BASELINE, *dict.fromkeys(name for name in examples if name.partition(":")[0] in TECHNIQUES))
 
 
-def lost(
+def loss_on_tasks(
     technique: str,
     *,
     spec: ModelSpec,
