@@ -7,7 +7,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.errors import SpecError, WrongUse
 from kvplan.planning.demand import Demand
-from kvplan.planning.site import Limits
+from kvplan.planning.site import CONFIDENCE, Limits
 from kvplan.planning.suitability import read_by
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
@@ -65,6 +65,16 @@ def workload_at(word: str | Workload, model: ModelSpec, per_day: float | None, l
             "rate, queries_per_day: give one of them; requests without a workload have no volume of their own"
         )
     return replace(demand, arrivals=replace(demand.arrivals, queries_per_day=volume))
+
+
+def confidence_of(value: float | str | None) -> float:
+    """Return how sure the latency limits must be kept: a probability, the usual one where none is given."""
+    return CONFIDENCE if value is None else values.bounded_share(value, "confidence", 0.05, 0.99)
+
+
+def spares_of(value: int | None, workload: Workload) -> int:
+    """Return the spare replicas of a pool: the number given, else one, and none of an offline workload."""
+    return int(not workload.offline) if value is None else values.count(value, "spares", 0, MOST_SPARES)
 
 
 def percentile_of(value: float | str | None, workload: Workload) -> float:

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import MOST_SPARES, arrival_notes, demand_of
+from kvplan.api.demands import MOST_SPARES, arrival_notes, confidence_of, demand_of, spares_of
 from kvplan.api.forms import formats_of
+from kvplan.api.losses import losses_of
 from kvplan.api.places import no_price
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
@@ -16,9 +17,8 @@ from kvplan.planning.fleet.options import FleetWorkload, task
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, surest
 from kvplan.planning.plan import Book
 from kvplan.planning.planned import trust
-from kvplan.planning.site import CONFIDENCE, Limits, Site
+from kvplan.planning.site import Limits, Site
 from kvplan.planning.suitability import check_context, read_by
-from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
 from kvplan.specs.hardware import Price
 from kvplan.specs.model import ModelSpec
@@ -71,7 +71,7 @@ def fleet(
     stands = values.given(values.count, spares, "spares", 0, MOST_SPARES)
     forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     limits = Limits(
-        confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        confidence=confidence_of(confidence),
         any_technique=values.flag(any_technique, "any_technique"),
     )
     tasks = []
@@ -115,24 +115,11 @@ def fleet_workload(
         bounds, ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality
     )  # fmt: skip
     context = int(job.workload.context(slo.percentile))
-    table = catalog.quality_table()
-    every = tuple(dict.fromkeys((*names, *spelling.searched())))
-    qualities = {
-        name: quality(
-            name,
-            job.model,
-            job.workload.task,
-            context,
-            table,
-            seen=job.workload.question_seen,
-            answer=int(job.workload.output.mean),
-        )
-        for name in every
-    }
+    losses = losses_of((*names, *spelling.searched()), job.model, job.workload, context)
     formats = formats_of(job.model, job.workload.task, context, forms)
     demand = demand_of(
         job.model, job.workload, limits, forms=formats.searched, native=not forms,
-        spares=int(not job.workload.offline) if spares is None else spares,
+        spares=spares_of(spares, job.workload),
     )  # fmt: skip
-    book = Book(demand, qualities, formats.losses)
-    return task(job.name, demand, names, book, sites, formats=tuple(formats.left), others=every)
+    book = Book(demand, losses, formats.losses)
+    return task(job.name, demand, names, book, sites, formats=tuple(formats.left), others=tuple(losses))
