@@ -259,9 +259,9 @@ def test_a_point_that_fails_is_kept_with_its_reason_and_spoils_no_other(place: P
     def broken(server: Any, concurrency: int, **call: Any) -> Any:
         if concurrency == 8:
             raise ZeroDivisionError("by zero")
-        return loaded(server, concurrency=concurrency, **call)
+        return under_load(server, concurrency=concurrency, **call)
 
-    loaded = kvplan.api.sweeping.questions.loaded
+    under_load = kvplan.api.sweeping.questions.under_load
     monkeypatch.setattr(kvplan.api.sweeping.questions, "under_load", broken)
     study = LOADS.replace("[1, 8, 64]", "[1, 8, 64, 2000000]")
     swept = kvplan.sweep(write(study), "results", workers=1)

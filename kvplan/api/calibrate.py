@@ -122,7 +122,7 @@ class LiveServer:
 
     def tables(self, settings: Mapping[str, str]) -> "list[RowFile]":
         """Return the server's windows as a table of rows; no table where there is no server."""
-        from kvplan.api.watch import looked, watch
+        from kvplan.api.watch import rows_seen, watch
 
         if not self.address:
             return []
@@ -130,7 +130,7 @@ class LiveServer:
             self.metrics, window=self.window, settings=settings, count=None if self.prometheus else 1,
             prometheus=self.prometheus, since=self.since, until=self.until, select=self.select, told=self.told,
         )  # fmt: skip
-        return [looked(list(seen), self.address)]
+        return [rows_seen(list(seen), self.address)]
 
 
 #: what a calibration can return: samples of `kvplan profile` are fitted as it fits them
