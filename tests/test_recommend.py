@@ -38,12 +38,12 @@ from kvplan.planning.fitting import LONGEST
 from kvplan.planning.grid import LOADS
 from kvplan.planning.hosting import PARTS, bill_of, cached_by, seconds_by_part, staircase_of, volumes_of
 from kvplan.planning.outcome import search_all
-from kvplan.planning.plan import TIE, Book, loads_of, rank
+from kvplan.planning.plan import TIE, Book, Plan, rank, row_of
 from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
-from kvplan.planning.search import candidates, search
+from kvplan.planning.search import GPUS, Candidates, candidates, search
 from kvplan.planning.sensitivity import LENGTH_RANGE, LOAD_RANGE, CostRange
 from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Limits, Site
@@ -1067,6 +1067,15 @@ def test_no_table_of_the_first_screens_goes_on_in_a_second_one_at_80_columns(run
     said = run(*ASK, "--gpu", "h100", "-t", "baseline").out
     assert "The same load under other terms" in said and "semianalysis-3yr-rental, one" in said
     assert "(continued)" not in said
+
+
+def loads_of(one: Candidates, plan: Plan) -> tuple[tuple[int, float], ...]:
+    """Return (requests in flight, seconds each takes) where a plan's replica keeps the latency limits."""
+    i = row_of(one, plan)
+    keeps = one.fits[i].copy()
+    for name, met in one.meets.items():
+        keeps &= met[i] | (name == GPUS)
+    return tuple((int(n), float(s)) for n, s, ok in zip(one.requests[i], one.served.cycle[i], keeps, strict=True) if ok)
 
 
 def test_a_growing_fleet_serves_what_its_plan_says() -> None:

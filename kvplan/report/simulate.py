@@ -171,13 +171,6 @@ def tried(s: Simulated) -> Table | None:
     return grid("Replicas tried", ("replicas", "room below the nearest limit"), rows)
 
 
-def room(o: Replayed) -> str:
-    """Return how far a simulation's times are below their limits."""
-    if o.refused:
-        return "broken: requests are sent away"
-    return show_percent(o.margin) if o.margin >= 0 else f"broken by {show_percent(-o.margin)}"
-
-
 def charts(o: Replayed) -> Iterator[Chart]:
     """Yield charts over time: waits, load, memory, and replicas where they come and go."""
     at = tuple(100 * x for x in SHARES_SHOWN)
