@@ -184,8 +184,8 @@ def limits_said(e: Estimate) -> str:
     why = ""
     if e.usual:
         why = (
-            f", the usual ones: {show_time(PATIENCE)} and a second for every {READ:,} prompt tokens; 20 tokens a "
-            "second, about four times as fast as people read"
+            f" (the defaults: TTFT {show_time(PATIENCE)} plus 1 s for every {READ:,} prompt tokens; TPOT 20 tokens a "
+            "second, about four times as fast as people read)"
         )
     return f"Limits: {limits}{why}. Give others, as in ttft=5s or tpot=30ms."
 
