@@ -209,7 +209,7 @@ def legend(s: Simulated) -> Iterator[str]:
     yield f"Percentiles are exact within {show_percent(RELATIVE, 1)}: they are counted in buckets."
     yield "ITL: time between two tokens of a request; waiting: to its first admission to memory."
     error = "exactly" if o.steps.error < 1e-6 else f"within {show_percent(o.steps.error, 1)}"
-    yield f"Step times are interpolated linearly in the context; they match the calibrated step time {error}."
+    yield f"Step times are interpolated linearly over batch sizes and contexts, and match the calibrated ones {error}."
     leaps = f"{o.engine_steps:,} engine steps were simulated in {o.events:,} events: equal steps are taken together"
     yield f"{leaps}. Routing: {o.asked.router}."
     c = o.rules
