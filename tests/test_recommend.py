@@ -28,7 +28,7 @@ from kvplan.perf.operators import forward
 from kvplan.perf.prompts import halfway, longer_prompt, mixture, prompt_passes, prompt_steps, slim, slots_shared
 from kvplan.perf.queueing import open_loop, serve_open
 from kvplan.perf.serving import Load, serve
-from kvplan.perf.step_time import device_time, hosting, overlapped, step_time
+from kvplan.perf.step_time import device_time, host_time, overlapped, step_time
 from kvplan.perf.token_times import first_token, token_time
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.configurations import MOST_CACHED
@@ -170,7 +170,7 @@ class Replica:
             forward(d.model, self.layout, weights(d.model, self.form), self.parallel, base=d.base, decode=batch,
                     length=length), c, batch,
         )  # fmt: skip
-        passes = used.drafted * overlapped(device_time(ahead, c), hosting(ahead, c))
+        passes = used.drafted * overlapped(device_time(ahead, c), host_time(ahead, c))
         without = gain(endpoint, batch, c)
         return without / (1 + without * passes / (used.accepted * plain))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.perf.operators import Operator
-from kvplan.perf.step_time import device_time, hosting
+from kvplan.perf.step_time import device_time, host_time
 from kvplan.specs.calibration import Calibration
 
 Array = Any
@@ -65,7 +65,7 @@ class SharedOperators:
 
     def host(self, c: Calibration) -> Any:
         """Return how long the host takes to launch them. [s]"""
-        return self.spread(hosting(self.operators, c))
+        return self.spread(host_time(self.operators, c))
 
 
 def alike_rows(
