@@ -85,7 +85,8 @@ def screen() -> Screen:
         width = get_terminal_size().columns
         colour = not (bare or environ.get("NO_COLOR") or environ.get("TERM") == "dumb")
     else:
-        columns, colour = environ.get("COLUMNS", ""), False
+        columns = environ.get("COLUMNS", "")
+        colour = False
         width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
         width = width if width >= NARROWEST else USUAL
     return Screen(width, colour, command=context.info_name or "", asked=typed(context), plain=bare)

@@ -140,7 +140,8 @@ def often(times: float) -> str:
 
 def worst(o: Replayed) -> str:
     """Return the worst minute, and what was different in it."""
-    b, many = o.worst, [x for x in o.bins if x.came]
+    b = o.worst
+    many = [x for x in o.bins if x.came]
     if b is None or len(many) < 2:
         return ""
     usual = sum(x.came for x in many) / len(o.bins)

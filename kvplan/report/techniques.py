@@ -165,7 +165,8 @@ def images(t: TechniqueSurvey) -> str:
 
 def advice(t: TechniqueSurvey) -> Iterator[str]:
     """Yield what the table speaks for, a sentence a point."""
-    choice, engine = choose(t.rows[1:]), t.engine.title
+    choice = choose(t.rows[1:])
+    engine = t.engine.title
     if choice.good:
         first, *others = choice.good
         besides = f" {joined(others)} would do as well." if others else ""
