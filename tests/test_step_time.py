@@ -11,7 +11,6 @@ from kvplan import catalog
 from kvplan.api.sites import site
 from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout
-from kvplan.perf.arrays import FEW, FIELDS, stack
 from kvplan.perf.operators import (
     CACHE,
     ELEMENTS,
@@ -24,6 +23,7 @@ from kvplan.perf.operators import (
     attended_at,
     attention,
 )
+from kvplan.perf.stacks import FEW, FIELDS, stack
 from kvplan.perf.step_time import bound, device_time, host_time, operator_time, overhead, overlapped, reach, step_time
 from kvplan.specs.calibration import ALL, CACHE4, CACHE8, COUNTS, KERNELS, Calibration, Range
 from kvplan.specs.serving_profile import Identity, calibration
