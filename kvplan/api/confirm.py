@@ -28,7 +28,9 @@ def confirmations(answer: Recommendation, day: str, profile: str, **paid: Any) -
     comes to it (`why_not_simulated`); `paid` are the terms of GPUs that `site` takes."""
     if answer.plan is None or too_few(answer):
         return ()
-    return tuple(each(answer, plan, day, profile, **paid) for plan in rivals(answer.plan, answer.alternatives))
+    return tuple(
+        simulated_plan(answer, plan, day, profile, **paid) for plan in rivals(answer.plan, answer.alternatives)
+    )
 
 
 def too_few(answer: Recommendation) -> bool:
@@ -43,21 +45,21 @@ def why_not_simulated(answer: Recommendation) -> str:
     w = answer.demand.workload
     at = f"P{answer.demand.limits.percentile * 100:g}"
     return (
-        f"the plan was not simulated: {at} needs {needed(answer):,} requests, and the longest simulation, "
+        f"the plan was not simulated: {at} needs {requests_needed(answer):,} requests, and the longest simulation, "
         f"{LONGEST / DAY:.0f} days, has about {peak_or_mean_rate(w) * LONGEST:,.0f} of {w.name}"
     )
 
 
-def needed(answer: Recommendation) -> int:
+def requests_needed(answer: Recommendation) -> int:
     """Return the requests of which BEYOND are slower than those of the limits' percentile."""
     return round(BEYOND / (1 - answer.demand.limits.percentile))
 
 
 def duration(answer: Recommendation) -> float:
-    """Return how long to simulate: the busiest hour, enough of it, or until it has the `needed` requests. [s]"""
+    """Return how long to simulate: the busiest hour, enough of it, or until it has the `requests_needed`. [s]"""
     rate = peak_or_mean_rate(answer.demand.workload)
     enough = min(max(ENOUGH / rate, SHORTEST), HOUR)
-    return max(enough, MINUTE * ceil(needed(answer) / rate / MINUTE))
+    return max(enough, MINUTE * ceil(requests_needed(answer) / rate / MINUTE))
 
 
 def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
@@ -67,12 +69,12 @@ def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
     return [best, *islice(apart, 1)]
 
 
-def each(answer: Recommendation, plan: Plan, day: str, profile: str, **paid: Any) -> Confirmation:
+def simulated_plan(answer: Recommendation, plan: Plan, day: str, profile: str, **paid: Any) -> Confirmation:
     """Return what a simulation at the rate of its busiest hour says of a plan."""
-    return confirm(answer.demand, plan, asked_of(answer, plan, day, profile, **paid))
+    return confirm(answer.demand, plan, simulation_of(answer, plan, day, profile, **paid))
 
 
-def asked_of(
+def simulation_of(
     answer: Recommendation, plan: Plan, day: str, profile: str, seed: int = 0, **paid: Any
 ) -> Asked:  # fmt: skip
     """Return the simulation of a plan at its busiest hour's rate, under a router that knows the replicas."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.places import others, split
+from kvplan.api.places import priced_sites, unasked_sites
 from kvplan.api.questions import Question
 from kvplan.api.sites import (
     check_one_gpu,
@@ -60,14 +60,14 @@ class Market:
             for gpu in self.gpus.values() if gpu.name not in barred
         }  # fmt: skip
         ranked = places if self.named else priced_for_comparison(places)
-        priced, unpriced = split(ranked, question.objective, self.named, self.owned, self.term, self.day)
+        priced, unpriced = priced_sites(ranked, question.objective, self.named, self.owned, self.term, self.day)
         return priced, {**barred, **unpriced}
 
     def elsewhere(self, question: Question, engine: str) -> tuple[Site, ...]:
         """Return the GPUs to name where none of those asked about will do."""
         if not self.named or self.price:
             return ()
-        return others(
+        return unasked_sites(
             question.demand.model, self.gpus, self.day, self.term, self.profile, engine, self.listed, self.owned
         )
 

@@ -10,7 +10,7 @@ from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
 
 
-def others(
+def unasked_sites(
     model: ModelSpec, named: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str,
     listed: tuple[Price, ...] = (), owned: str | None = None,
 ) -> tuple[Site, ...]:  # fmt: skip
@@ -26,7 +26,7 @@ def others(
     return tuple(place for place in places if place.cost is not None and place.rated)
 
 
-def split(
+def priced_sites(
     places: Mapping[str, Site], objective: str, named: bool, owned: str | None, term: str, day: str
 ) -> tuple[list[Site], dict[str, str]]:
     """Return the GPUs to plan with, and why the others are left out: no price of them is known."""
