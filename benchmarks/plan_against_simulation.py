@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from kvplan import recommend
 from kvplan.api import values
-from kvplan.api.confirm import asked_of
+from kvplan.api.confirm import simulation_of
 from kvplan.api.sites import PUBLISHED
 from kvplan.api.streams import of_workload
 from kvplan.planning.confirm import ROUTER
@@ -46,7 +46,7 @@ def replayed(answer, router: str) -> tuple[float, float]:
     rate = w.arrivals.peak_rate
     flat = replace(w, arrivals=replace(w.arrivals, queries_per_day=rate * SECONDS, hours=(1.0,) * 24))
     stream = of_workload(flat, HOUR * max(round(REQUESTS / rate / HOUR), 1), seed=0)
-    asked = asked_of(answer, plan, values.day(DAY), PUBLISHED)
+    asked = simulation_of(answer, plan, values.day(DAY), PUBLISHED)
     asked = replace(asked, source=stream.source, extent=stream.extent, warm=stream.warm, until=stream.until,
                     router=router or asked.router)  # fmt: skip
     o = simulate(asked, max(plan.replicas - answer.demand.spares, 1))

@@ -40,7 +40,8 @@ ONLY = {
     "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
-        "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
+        "measuring/", "perf/arrays", "perf/stacks", "planning/search", "planning/grid", "planning/crowd",
+        "planning/drafting",
         "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/planned", "planning/demand",
         "planning/certainty", "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/",
         "planning/sizing", "planning/volumes", "perf/simulate/",

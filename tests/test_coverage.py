@@ -12,8 +12,8 @@ from kvplan import catalog
 from kvplan.api.memory import memory
 from kvplan.architectures import FAMILIES
 from kvplan.architectures.assumed import PLAIN_ERROR
-from kvplan.architectures.quantization import tensor_bits
 from kvplan.architectures.reader import read_model
+from kvplan.architectures.tensor_formats import tensor_bits
 from kvplan.catalog.models import class_defaults
 from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError, SpecError, UnknownName

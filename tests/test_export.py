@@ -13,7 +13,7 @@ from engine_options import FORMATS, OPTIONS
 
 import kvplan
 from kvplan import catalog
-from kvplan.api.export import export, starts
+from kvplan.api.export import export, startable_engines
 from kvplan.catalog.handed import handed_over
 from kvplan.errors import KvplanError, SpecError, UnknownName, WrongUse
 from kvplan.planning.exporting import LoadPlan, client, clipped, forms, tools
@@ -517,7 +517,7 @@ def test_what_is_saved_is_what_is_read(saved: Path) -> None:
 
 def test_one_file_adds_a_form_or_a_tool(chat) -> None:
     assert forms() == ["command", "compose", "kserve", "kubernetes", "leaderworkerset"]
-    assert tools() == ["aiperf", "guidellm"] and starts() == ["sglang", "trtllm", "vllm"]
+    assert tools() == ["aiperf", "guidellm"] and startable_engines() == ["sglang", "trtllm", "vllm"]
     with pytest.raises(UnknownName, match="guidellm"):
         client("guidelm", LoadPlan(promise=chat.promise, url="http://x", requests=1))
     with pytest.raises(WrongUse):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import kvplan
 from kvplan import catalog
-from kvplan.api.speculating import drafted
+from kvplan.api.speculating import draftings_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
@@ -28,7 +28,7 @@ from kvplan.perf.operators import forward
 from kvplan.perf.prompts import halfway, longer_prompt, mixture, prompt_passes, prompt_steps, slim, slots_shared
 from kvplan.perf.queueing import open_loop, serve_open
 from kvplan.perf.serving import Load, serve
-from kvplan.perf.step_time import device_time, hosting, overlapped, step_time
+from kvplan.perf.step_time import device_time, host_time, overlapped, step_time
 from kvplan.perf.token_times import first_token, token_time
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.configurations import MOST_CACHED
@@ -38,12 +38,12 @@ from kvplan.planning.fitting import LONGEST
 from kvplan.planning.grid import LOADS
 from kvplan.planning.hosting import PARTS, bill_of, cached_by, seconds_by_part, staircase_of, volumes_of
 from kvplan.planning.outcome import search_all
-from kvplan.planning.plan import TIE, Book, loads_of, rank
+from kvplan.planning.plan import TIE, Book, Plan, rank, row_of
 from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
-from kvplan.planning.search import candidates, search
+from kvplan.planning.search import GPUS, Candidates, candidates, search
 from kvplan.planning.sensitivity import LENGTH_RANGE, LOAD_RANGE, CostRange
 from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Limits, Site
@@ -106,7 +106,7 @@ def asked(
 def drafting(word: str, workload: str, model: str, **more) -> Demand:
     """Return a demand that may be met with speculative decoding as well."""
     demand = asked(workload, model, **more)
-    return replace(demand, drafting=drafted(word, demand.model))
+    return replace(demand, drafting=draftings_of(word, demand.model))
 
 
 def losses(demand: Demand, names):
@@ -170,7 +170,7 @@ class Replica:
             forward(d.model, self.layout, weights(d.model, self.form), self.parallel, base=d.base, decode=batch,
                     length=length), c, batch,
         )  # fmt: skip
-        passes = used.drafted * overlapped(device_time(ahead, c), hosting(ahead, c))
+        passes = used.drafted * overlapped(device_time(ahead, c), host_time(ahead, c))
         without = gain(endpoint, batch, c)
         return without / (1 + without * passes / (used.accepted * plain))
 
@@ -1069,6 +1069,15 @@ def test_no_table_of_the_first_screens_goes_on_in_a_second_one_at_80_columns(run
     assert "(continued)" not in said
 
 
+def loads_of(one: Candidates, plan: Plan) -> tuple[tuple[int, float], ...]:
+    """Return (requests in flight, seconds each takes) where a plan's replica keeps the latency limits."""
+    i = row_of(one, plan)
+    keeps = one.fits[i].copy()
+    for name, met in one.meets.items():
+        keeps &= met[i] | (name == GPUS)
+    return tuple((int(n), float(s)) for n, s, ok in zip(one.requests[i], one.served.cycle[i], keeps, strict=True) if ok)
+
+
 def test_a_growing_fleet_serves_what_its_plan_says() -> None:
     demand = asked()
     here = site("b200")
@@ -1443,18 +1452,18 @@ def test_a_technique_that_no_gpu_runs_is_the_reason_not_the_memory(run) -> None:
 
 
 def test_a_simulation_that_contradicts_a_plan_is_told_first() -> None:
-    from kvplan.api.recommend import APART, contradicted
+    from kvplan.api.recommend import ODDS_MARGIN, contradictions
 
     plan = SimpleNamespace(slo_probability=0.92)
-    told = list(contradicted([SimpleNamespace(odds=0.06, plan=plan, replicas=14)]))
+    told = list(contradictions([SimpleNamespace(odds=0.06, plan=plan, replicas=14)]))
     assert told == [
         "a simulation of the busiest hour keeps the limits with 6 % probability, not 92 %: "
         "it takes 14 replicas to be as sure as was asked"
     ]
     none = SimpleNamespace(odds=0.0, plan=plan, replicas=None)
-    assert "takes no number of replicas" in next(contradicted([none]))
-    assert list(contradicted([SimpleNamespace(odds=0.92 - 0.9 * APART, plan=plan, replicas=8)])) == []
-    assert list(contradicted([])) == []
+    assert "takes no number of replicas" in next(contradictions([none]))
+    assert list(contradictions([SimpleNamespace(odds=0.92 - 0.9 * ODDS_MARGIN, plan=plan, replicas=8)])) == []
+    assert list(contradictions([])) == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from test_load import made
 import kvplan
 from kvplan import catalog
 from kvplan.api import confirm
-from kvplan.api.demands import alike
+from kvplan.api.demands import uniform_workload
 from kvplan.api.streams import at_peak
 from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.errors import Incompatible, KvplanError, SpecError
@@ -43,7 +43,7 @@ def asked(s, rate: float, requests: int, warm: float = 600.0, **more) -> Asked:
     course = steady([rate], max(60.0 * round(requests / rate / 60), 60.0), warm)
 
     def source():
-        return drawn(alike(s.prompt, int(s.output), ON), course, gaps=POISSON, seed=1)
+        return drawn(uniform_workload(s.prompt, int(s.output), ON), course, gaps=POISSON, seed=1)
 
     return Asked(
         server=s, extent=extent(source()), source=source, limits=more.pop("limits", Limits(percentile=0.95)), title="",
@@ -349,15 +349,15 @@ def test_a_plan_is_simulated_until_200_requests_are_beyond_its_percentile(
 ) -> None:
     answer = planned_for(a_day, percentile)
     assert confirm.duration(answer) == pytest.approx(seconds)
-    assert not confirm.too_few(answer) and confirm.unconfirmed(answer) == ""
+    assert not confirm.too_few(answer) and confirm.why_not_simulated(answer) == ""
 
 
 def test_a_plan_to_which_too_little_comes_is_not_simulated(run) -> None:
     """At P95 4,000 requests take 31 days of 130 a day: 129 are too few."""
     assert confirm.too_few(planned_for(129, 0.95)) and not confirm.too_few(planned_for(130, 0.95))
     why = "P95 needs 4,000 requests, and the longest simulation, 31 days, has about 31 of chat"
-    assert confirm.unconfirmed(planned_for(1, 0.95)) == f"the plan was not simulated: {why}"
-    assert confirm.unconfirmed(SimpleNamespace(plan=None)) == ""
+    assert confirm.why_not_simulated(planned_for(1, 0.95)) == f"the plan was not simulated: {why}"
+    assert confirm.why_not_simulated(SimpleNamespace(plan=None)) == ""
     asked = ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "--queries-per-day", "1", "--on", ON)
     told = run(*asked, "--simulate", "--json")
     assert told.code == 0 and told.json["recommended"]["gpu"] == "h100-sxm" and told.json["simulated"] == []

@@ -8,7 +8,7 @@ from test_recommend import asked
 import kvplan
 from kvplan import catalog
 from kvplan.api.memory import drafting
-from kvplan.api.speculating import drafted
+from kvplan.api.speculating import draftings_of
 from kvplan.catalog.drafts import draft_file
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.replica import weights
@@ -68,15 +68,15 @@ def test_a_wrong_row_of_drafts_is_one_line(row: str, says: str, tmp_path) -> Non
 
 def test_next_token_layers_draft_one_each_and_heads_several_numbers_of_tokens() -> None:
     deepseek, llama = catalog.model("deepseek-v3"), catalog.model("llama3.1-8b")
-    assert [d.drafted for d in drafted("mtp", deepseek)] == [1]
-    assert [d.drafted for d in drafted("eagle3", llama)] == [1, 2, 3, 5]
-    assert [(d.drafted, d.accepted) for d in drafted("eagle3:4=2.4", llama)] == [(4, 2.4)]
-    assert [d.drafted for d in drafted("eagle3=2.4", llama)] == [2]  # as `load --speculative 2.4` has it
+    assert [d.drafted for d in draftings_of("mtp", deepseek)] == [1]
+    assert [d.drafted for d in draftings_of("eagle3", llama)] == [1, 2, 3, 5]
+    assert [(d.drafted, d.accepted) for d in draftings_of("eagle3:4=2.4", llama)] == [(4, 2.4)]
+    assert [d.drafted for d in draftings_of("eagle3=2.4", llama)] == [2]  # as `load --speculative 2.4` has it
     with pytest.raises(Incompatible, match="no next-token layers"):
-        drafted("mtp", llama)
+        draftings_of("mtp", llama)
     for word in ("eagle3:0", "eagle3:3=0.5", "eagle3:3=", "eagle3:1=2.5"):
         with pytest.raises(SpecError, match="speculative: "):
-            drafted(word, llama)
+            draftings_of(word, llama)
 
 
 @pytest.mark.parametrize("kind", ["eagle3", "llama3.1-8b"])

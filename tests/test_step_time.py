@@ -11,7 +11,6 @@ from kvplan import catalog
 from kvplan.api.sites import site
 from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout
-from kvplan.perf.arrays import FEW, FIELDS, stack
 from kvplan.perf.operators import (
     CACHE,
     ELEMENTS,
@@ -24,7 +23,8 @@ from kvplan.perf.operators import (
     attended_at,
     attention,
 )
-from kvplan.perf.step_time import bound, device_time, hosting, operator_time, overhead, overlapped, reach, step_time
+from kvplan.perf.stacks import FEW, FIELDS, stack
+from kvplan.perf.step_time import bound, device_time, host_time, operator_time, overhead, overlapped, reach, step_time
 from kvplan.specs.calibration import ALL, CACHE4, CACHE8, COUNTS, KERNELS, Calibration, Range
 from kvplan.specs.serving_profile import Identity, calibration
 
@@ -149,7 +149,7 @@ def test_without_cuda_graphs_the_host_launches_kernel_by_kernel() -> None:
     sent = Operator(name="all-reduce", limit=NETWORK, messages=160.0, message=0.0)
     for work, expected in ((4e9, 4e-3), (160e9, 40e-3)):
         found, c = [product(work, 0.0), sent], replace(BARE, launch=10e-6)
-        assert hosting(found, c) == pytest.approx(10e-6 * (80 * KERNELS["mlp"] + 160))
+        assert host_time(found, c) == pytest.approx(10e-6 * (80 * KERNELS["mlp"] + 160))
         assert step_time(found, c, 1.0) == pytest.approx(expected, rel=0.01)
         assert step_time(found, BARE, 1.0) == pytest.approx(work / 4e12)
 

@@ -259,10 +259,10 @@ def test_a_point_that_fails_is_kept_with_its_reason_and_spoils_no_other(place: P
     def broken(server: Any, concurrency: int, **call: Any) -> Any:
         if concurrency == 8:
             raise ZeroDivisionError("by zero")
-        return loaded(server, concurrency=concurrency, **call)
+        return under_load(server, concurrency=concurrency, **call)
 
-    loaded = kvplan.api.sweeping.questions.loaded
-    monkeypatch.setattr(kvplan.api.sweeping.questions, "loaded", broken)
+    under_load = kvplan.api.sweeping.questions.under_load
+    monkeypatch.setattr(kvplan.api.sweeping.questions, "under_load", broken)
     study = LOADS.replace("[1, 8, 64]", "[1, 8, 64, 2000000]")
     swept = kvplan.sweep(write(study), "results", workers=1)
     assert swept.summary.statuses == {"answered": 8, "failed": 4, "refused": 4}

@@ -122,7 +122,7 @@ class LiveServer:
 
     def tables(self, settings: Mapping[str, str]) -> "list[RowFile]":
         """Return the server's windows as a table of rows; no table where there is no server."""
-        from kvplan.api.watch import looked, watch
+        from kvplan.api.watch import rows_seen, watch
 
         if not self.address:
             return []
@@ -130,7 +130,7 @@ class LiveServer:
             self.metrics, window=self.window, settings=settings, count=None if self.prometheus else 1,
             prometheus=self.prometheus, since=self.since, until=self.until, select=self.select, told=self.told,
         )  # fmt: skip
-        return [looked(list(seen), self.address)]
+        return [rows_seen(list(seen), self.address)]
 
 
 #: what a calibration can return: samples of `kvplan profile` are fitted as it fits them
@@ -193,7 +193,8 @@ def calibrate(
         window=values.seconds(window, "window"),
         told=values.given(values.called, told, "told"),
     )
-    given, versions = values.settings(settings), values.several(speculative, "speculative")
+    given = values.settings(settings)
+    versions = values.several(speculative, "speculative")
     scratch = values.flag(from_scratch, "from_scratch")
     if not question.words and not live.address:
         raise WrongUse("rows: name at least one file of measured rows, or the metrics of a server")
@@ -214,7 +215,7 @@ def calibrate(
     return calibrate_kernels(question)
 
 
-def gathered(words: Sequence[str], kind: str | None, gpu: str | None) -> list[KernelRow]:
+def rows_of(words: Sequence[str], kind: str | None, gpu: str | None) -> list[KernelRow]:
     """Return the rows of all files, those of one GPU when it is named."""
     rows = [row for word in words for row in load(word, kind, measured=True)[3]]
     if gpu is None:
@@ -231,7 +232,7 @@ def calibrate_kernels(question: FitQuestion) -> FittedKernels | CheckedKernels:
     from kvplan.measuring.kernels.fit import document, fit
     from kvplan.measuring.kernels.holdout import checks
 
-    rows = gathered(question.words, question.kind, question.gpu)
+    rows = rows_of(question.words, question.kind, question.gpu)
     if question.output is None:
         return CheckedKernels(checks=list(checks(rows, catalog.gpu, question.progress)))
     made = list(fit(rows, catalog.gpu, question.progress))
@@ -258,7 +259,8 @@ def from_samples(question: FitQuestion) -> Profiled:
     q = question
     if q.output is None or len(q.words) > 1 or q.kind or q.gpu or q.title or q.ref or q.on:
         raise SpecError("samples of `kvplan profile` are fitted alone: one file, its output and at most a name")
-    begun, source = time.monotonic(), q.source()
+    begun = time.monotonic()
+    source = q.source()
     origin = {"kind": source.kind, "ref": source.ref, "date": source.date}
     heading = {"name": q.profile, "title": "Samples of `kvplan profile`", "source": origin, "tier": q.tier}
     document = recalibrated(q.words[0], q.output, heading)
@@ -276,7 +278,9 @@ def calibrate_servers(
     from kvplan.measuring.serving.fit import FitOptions, check, fit
     from kvplan.measuring.serving.profiles import document
 
-    tables, engine, shipped = live.tables(given), catalog.fitted_engine(), catalog.serving_profile()
+    tables = live.tables(given)
+    engine = catalog.fitted_engine()
+    shipped = catalog.serving_profile()
     rows, left = server_rows(question, tables, given, speculative)
     options = FitOptions(from_scratch=scratch, kernels=of_kernels() if scratch else {}, progress=question.progress)
     if question.output is None:
@@ -310,11 +314,12 @@ def server_rows(
         raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
     rows = [r for r in rows if r.ttft or r.tpot]
     if question.gpu is not None:
-        wanted, held = catalog.gpu(question.gpu).name, sorted({r.gpu.name for r in rows})
+        wanted = catalog.gpu(question.gpu).name
+        held = sorted({r.gpu.name for r in rows})
         rows = [r for r in rows if r.gpu.name == wanted]
         if not rows:
             raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
-    rows = [replace(r, speculation_gain=0.0) if ran_fast(r, speculative) else r for r in rows]
+    rows = [replace(r, speculation_gain=0.0) if ran_speculation(r, speculative) else r for r in rows]
     return rows, left
 
 
@@ -324,14 +329,15 @@ def heading_of(
     """Return what a profile of servers says of itself, with the shipped profile that its fit stands on, if any."""
     from kvplan.measuring.serving.profiles import ProfileHeading
 
-    pairs, source = sorted({f"{r.gpu.name} {r.engine}" for r in rows}), question.source(live.address)
+    pairs = sorted({f"{r.gpu.name} {r.engine}" for r in rows})
+    source = question.source(live.address)
     if shipped is not None:
         source = replace(source, ref=f"{source.ref}, on top of {shipped.source.ref}")
     title = question.title or f"Servers: {', '.join(pairs)}"
     return ProfileHeading(name=question.profile, title=title, tier=question.tier, source=source)
 
 
-def ran_fast(row: "ServerRow", speculative: Sequence[str]) -> bool:
+def ran_speculation(row: "ServerRow", speculative: Sequence[str]) -> bool:
     """Return whether a row is of a version the user names as one that ran speculative decoding."""
     return row.speculation_gain is None and any(f"{row.engine} {row.version}".startswith(name) for name in speculative)
 

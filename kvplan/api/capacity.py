@@ -5,17 +5,17 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import MOST_SPARES, demand_of, demanded, percentile_of, unstated
+from kvplan.api.demands import arrival_notes, demand_of, spares_of, workload_at
 from kvplan.api.forms import formats_of
+from kvplan.api.losses import losses_of
+from kvplan.api.questions import limits_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.kv import spelling
 from kvplan.planning.capacity import Capacity, surest
 from kvplan.planning.capacity import capacity as most
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.plan import Book
-from kvplan.planning.site import CONFIDENCE, Limits
 from kvplan.planning.suitability import check_context
-from kvplan.quality.loss import quality as loss_of
 
 #: the technique that most servers have, and how much more it must serve to be worth a word
 USUAL, MUCH = "fp8", 1.05
@@ -52,36 +52,30 @@ def capacity(
         >>> found.plan.gpus <= 8
         True
     """
-    spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    spec = catalog.model(values.word(model, "model"))
+    day = values.day(on)
     wanted = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
-    asked = demanded(values.word(workload, "workload"), spec, None)
-    limits = Limits(
-        ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
-        tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
-        e2e=values.limit(e2e, asked.slo.e2e, "e2e"),
-        percentile=percentile_of(percentile, asked),
-        confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
+    asked = workload_at(values.word(workload, "workload"), spec, None)
+    limits = limits_of(
+        asked, ttft=ttft, tpot=tpot, e2e=e2e, percentile=percentile, quality=None, gpus=None, confidence=confidence,
         any_technique=True,
-    )
+    )  # fmt: skip
     context = int(asked.context(limits.percentile))
     check_context(spec, context, values.flag(allow_long_context, "allow_long_context"), "workload")
     (name,) = values.technique_names(values.word(technique, "technique"), ())
     formats = formats_of(spec, asked.task, context, wanted)
-    stands = int(not asked.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES)
-    demand = demand_of(spec, asked, limits, forms=formats.searched, native=not wanted, spares=stands)
+    demand = demand_of(spec, asked, limits, forms=formats.searched, native=not wanted, spares=spares_of(spares, asked))
     word = values.engine(engine, "engine", ENGINES)
     place = site(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
         engine=word, profile=values.word(profile, "profile"),
     )  # fmt: skip
-    about, seen = (spec, asked.task, context, catalog.quality_table()), asked.question_seen
-    losses = {some: loss_of(some, *about, seen=seen, answer=int(asked.output.mean)) for some in (name, USUAL)}
-    book = Book(demand, losses, formats.losses)
+    book = Book(demand, losses_of((name, USUAL), spec, asked, context), formats.losses)
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)
     find = surest if confidence is None else most
     question = replace(demand, engine=catalog.engine(word)), book, place
     answer = find(*question, [name], count, list(formats.left))
-    warnings = (*context_warnings(spec, context), *spec.notes, *unstated(asked))
+    warnings = (*context_warnings(spec, context), *spec.notes, *arrival_notes(asked))
     warnings += (*old_price(place, day), *no_bf16(place.gpu, spec))
     if name == spelling.BASELINE and answer.plan and spelling.served_by(USUAL, question[0].engine, question[0].base):
         packed = most(*question, [USUAL], count)

@@ -37,7 +37,7 @@ def compare(
         >>> comparison.changed, comparison.question
         (True, ())
     """
-    limits = {} if fail_above is None else rises(fail_above)
+    limits = {} if fail_above is None else gates_of(fail_above)
     values.day(on)
     if after is not None and on is not None:
         raise WrongUse("on: is for asking again; give one plan, or two plans without a day")
@@ -50,7 +50,7 @@ def compare(
     return compared(side(before, names[0]), side(after, names[1]), limits)
 
 
-def rises(given: str | float | Iterable[str | float], name: str = "fail_above") -> Mapping[str, float]:
+def gates_of(given: str | float | Iterable[str | float], name: str = "fail_above") -> Mapping[str, float]:
     """Return by how much each cost may rise (query, month -> a share): '5%' of both, 'month=5%' of one, or several."""
     several = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else given
     limits: dict[str, float] = {}

@@ -131,7 +131,8 @@ def _layers(learned: Any) -> tuple[LayerHeld, ...]:
 
     rows = []
     for place, pair in sorted(learned.latents.items()):
-        shape, (keys, held_values) = shape_of(pair), learned.held[place]
+        shape = shape_of(pair)
+        keys, held_values = learned.held[place]
         rows.append(
             LayerHeld(
                 layer=place, groups=shape.groups, key_rank=shape.key_rank, value_rank=shape.value_rank, keys=keys,

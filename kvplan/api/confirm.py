@@ -6,9 +6,9 @@ from math import ceil
 from typing import Any
 
 from kvplan import catalog
-from kvplan.api.simulate import tiered
+from kvplan.api.simulate import tier_names
 from kvplan.api.sites import site
-from kvplan.api.streams import LONGEST, at_peak, lasting_rate
+from kvplan.api.streams import LONGEST, at_peak, peak_or_mean_rate
 from kvplan.planning.confirm import Confirmation, confirm
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
@@ -23,12 +23,14 @@ ENOUGH, SHORTEST = 20_000, 10 * MINUTE
 BEYOND = 200
 
 
-def confirmed(answer: Recommendation, day: str, profile: str, **paid: Any) -> tuple[Confirmation, ...]:
+def confirmations(answer: Recommendation, day: str, profile: str, **paid: Any) -> tuple[Confirmation, ...]:
     """Return what simulations say of the best plan and the runner-up; nothing where there is no plan, or too little
-    comes to it (`unconfirmed`); `paid` are the terms of GPUs that `site` takes."""
+    comes to it (`why_not_simulated`); `paid` are the terms of GPUs that `site` takes."""
     if answer.plan is None or too_few(answer):
         return ()
-    return tuple(each(answer, plan, day, profile, **paid) for plan in rivals(answer.plan, answer.alternatives))
+    return tuple(
+        simulated_plan(answer, plan, day, profile, **paid) for plan in rivals(answer.plan, answer.alternatives)
+    )
 
 
 def too_few(answer: Recommendation) -> bool:
@@ -36,27 +38,28 @@ def too_few(answer: Recommendation) -> bool:
     return duration(answer) > LONGEST
 
 
-def unconfirmed(answer: Recommendation) -> str:
+def why_not_simulated(answer: Recommendation) -> str:
     """Return why an answer with a plan is not simulated, '' where it is."""
     if answer.plan is None or not too_few(answer):
         return ""
-    w, at = answer.demand.workload, f"P{answer.demand.limits.percentile * 100:g}"
+    w = answer.demand.workload
+    at = f"P{answer.demand.limits.percentile * 100:g}"
     return (
-        f"the plan was not simulated: {at} needs {needed(answer):,} requests, and the longest simulation, "
-        f"{LONGEST / DAY:.0f} days, has about {lasting_rate(w) * LONGEST:,.0f} of {w.name}"
+        f"the plan was not simulated: {at} needs {requests_needed(answer):,} requests, and the longest simulation, "
+        f"{LONGEST / DAY:.0f} days, has about {peak_or_mean_rate(w) * LONGEST:,.0f} of {w.name}"
     )
 
 
-def needed(answer: Recommendation) -> int:
+def requests_needed(answer: Recommendation) -> int:
     """Return the requests of which BEYOND are slower than those of the limits' percentile."""
     return round(BEYOND / (1 - answer.demand.limits.percentile))
 
 
 def duration(answer: Recommendation) -> float:
-    """Return how long to simulate: the busiest hour, enough of it, or until it has the `needed` requests. [s]"""
-    rate = lasting_rate(answer.demand.workload)
+    """Return how long to simulate: the busiest hour, enough of it, or until it has the `requests_needed`. [s]"""
+    rate = peak_or_mean_rate(answer.demand.workload)
     enough = min(max(ENOUGH / rate, SHORTEST), HOUR)
-    return max(enough, MINUTE * ceil(needed(answer) / rate / MINUTE))
+    return max(enough, MINUTE * ceil(requests_needed(answer) / rate / MINUTE))
 
 
 def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
@@ -66,12 +69,12 @@ def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
     return [best, *islice(apart, 1)]
 
 
-def each(answer: Recommendation, plan: Plan, day: str, profile: str, **paid: Any) -> Confirmation:
+def simulated_plan(answer: Recommendation, plan: Plan, day: str, profile: str, **paid: Any) -> Confirmation:
     """Return what a simulation at the rate of its busiest hour says of a plan."""
-    return confirm(answer.demand, plan, asked_of(answer, plan, day, profile, **paid))
+    return confirm(answer.demand, plan, simulation_of(answer, plan, day, profile, **paid))
 
 
-def asked_of(
+def simulation_of(
     answer: Recommendation, plan: Plan, day: str, profile: str, seed: int = 0, **paid: Any
 ) -> Asked:  # fmt: skip
     """Return the simulation of a plan at its busiest hour's rate, under a router that knows the replicas."""
@@ -88,6 +91,6 @@ def asked_of(
     x = stream.extent
     return Asked(
         server=holding(one, x), extent=x, source=stream.source, limits=demand.limits, title=stream.title,
-        warm=stream.warm, until=stream.until, prefix_cache=demand.prefix_cache, tiers=tiered(None, one),
+        warm=stream.warm, until=stream.until, prefix_cache=demand.prefix_cache, tiers=tier_names(None, one),
         router="prefix-aware" if x.chain and demand.prefix_cache else "least-loaded",
     )  # fmt: skip

@@ -7,7 +7,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.errors import SpecError, WrongUse
 from kvplan.planning.demand import Demand
-from kvplan.planning.site import Limits
+from kvplan.planning.site import CONFIDENCE, Limits
 from kvplan.planning.suitability import read_by
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
@@ -19,7 +19,7 @@ LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
 MOST_SPARES = 64
 
 
-def spoken_of(workload: str | None, isl: int | str | None, osl: int | str | None, day: str) -> str | Workload:
+def workload_named(workload: str | None, isl: int | str | None, osl: int | str | None, day: str) -> str | Workload:
     """Return the name of a workload, or one of requests that are all alike."""
     read, written = values.optional_tokens(isl, "isl"), values.optional_tokens(osl, "osl")
     if read is None and written is None:
@@ -28,10 +28,10 @@ def spoken_of(workload: str | None, isl: int | str | None, osl: int | str | None
         return values.word(workload, "workload")
     if workload is not None or read is None or written is None:
         raise WrongUse("workload, isl, osl: give either a workload, or both isl and osl")
-    return alike(read, written, day)
+    return uniform_workload(read, written, day)
 
 
-def alike(isl: int, osl: int, day: str) -> Workload:
+def uniform_workload(isl: int, osl: int, day: str) -> Workload:
     """Return a workload of equal requests that come at random and at one rate all day; its volume is not known."""
     source = Source(
         kind="assumption", ref="requests as asked for, Poisson arrivals, one rate all day", date="2026-11-28"
@@ -50,13 +50,13 @@ def alike(isl: int, osl: int, day: str) -> Workload:
     )
 
 
-def unstated(workload: Workload) -> list[str]:
+def arrival_notes(workload: Workload) -> list[str]:
     """Return what is assumed of a load whose file does not say when its requests come; nothing of an offline one."""
     flat = "hours" in workload.defaults and not workload.offline
     return ["no hours given: the load is taken as flat over the day; its file may have 24 weights, as hours"] * flat
 
 
-def demanded(word: str | Workload, model: ModelSpec, per_day: float | None, load: float = 1.0) -> Workload:
+def workload_at(word: str | Workload, model: ModelSpec, per_day: float | None, load: float = 1.0) -> Workload:
     """Return a workload at the volume asked for, times `load`, its images read as the model reads them."""
     demand = read_by(model, catalog.workload(word) if isinstance(word, str) else word, catalog.all_models)
     volume = load * (demand.arrivals.queries_per_day if per_day is None else per_day)
@@ -65,6 +65,16 @@ def demanded(word: str | Workload, model: ModelSpec, per_day: float | None, load
             "rate, queries_per_day: give one of them; requests without a workload have no volume of their own"
         )
     return replace(demand, arrivals=replace(demand.arrivals, queries_per_day=volume))
+
+
+def confidence_of(value: float | str | None) -> float:
+    """Return how sure the latency limits must be kept: a probability, the usual one where none is given."""
+    return CONFIDENCE if value is None else values.bounded_share(value, "confidence", 0.05, 0.99)
+
+
+def spares_of(value: int | None, workload: Workload) -> int:
+    """Return the spare replicas of a pool: the number given, else one, and none of an offline workload."""
+    return int(not workload.offline) if value is None else values.count(value, "spares", 0, MOST_SPARES)
 
 
 def percentile_of(value: float | str | None, workload: Workload) -> float:

@@ -10,13 +10,13 @@ from kvplan.api.running import running, spread
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,
-    able,
-    compared,
+    check_one_gpu,
     gpus_of,
     gpus_with_a_price,
-    one_price,
     price_list,
+    priced_for_comparison,
     site,
+    supported_gpus,
     word_of,
 )
 from kvplan.kv import spelling
@@ -28,9 +28,9 @@ from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
 
 #: the task family whose loss is shown where no workload tells it
-UNTOLD = "qa-single"
+USUAL_TASK = "qa-single"
 #: tokens generated per query when the user does not say
-OUTPUT = 512
+USUAL_OUTPUT = 512
 
 
 def estimate(
@@ -72,21 +72,20 @@ def estimate(
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in report.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
-    spec, day, rent = (
-        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")),
-        values.day(on),
-        values.price(price),
-    )
+    spec = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
+    day = values.day(on)
+    rent = values.price(price)
     length = values.tokens(context, "context")
-    answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
+    answer = values.optional_tokens(output, "output") or min(USUAL_OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
     usual = usual_limits(query)
     limits = Limits(ttft=values.limit(ttft, usual.ttft, "ttft"), tpot=values.limit(tpot, usual.tpot, "tpot"))
     names = values.technique_names(techniques, spelling.compared())
-    named, listed = bool(values.several(gpus, "gpus")), price_list(price, prices)
+    named = bool(values.several(gpus, "gpus"))
+    listed = price_list(price, prices)
     serving = values.engine(engine, "engine", ENGINES)
-    chosen = gpus_of(gpus) if named or rent else able(gpus_with_a_price(day, listed), serving)
-    one_price(rent, chosen, named)
+    chosen = gpus_of(gpus) if named or rent else supported_gpus(gpus_with_a_price(day, listed), serving)
+    check_one_gpu(rent, chosen, named)
     options = running(dcp, kv_cache_memory_bytes, cpu_offload, without)
     sites = [
         site(
@@ -98,8 +97,8 @@ def estimate(
         for gpu in chosen.values()
     ]  # fmt: skip
     if not named:
-        sites = list(compared({place.gpu.name: place for place in sites}).values())
-    losses = partial(expected, model=spec, context=length)
+        sites = list(priced_for_comparison({place.gpu.name: place for place in sites}).values())
+    losses = partial(expected_loss, model=spec, context=length)
     return survey(spec, query, sites, names, limits, today=day, named=named, losses=losses)
 
 
@@ -119,6 +118,6 @@ def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]
     return [answer if c == asked else estimate(**{**fixed, "context": c}) for c in sorted({*contexts, asked})]
 
 
-def expected(technique: str, model: ModelSpec, context: int) -> Quality:
+def expected_loss(technique: str, model: ModelSpec, context: int) -> Quality:
     """Return what a technique loses where nothing is known of the workload: in questions that come later."""
-    return loss_of(technique, model, UNTOLD, context, catalog.quality_table(), seen=False)
+    return loss_of(technique, model, USUAL_TASK, context, catalog.quality_table(), seen=False)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 COMMENT = "Measured by `kvplan evaluate`: scores under compression of the model's own cache; docs/compress.md."
 #: what is measured unless asked otherwise
-TASKS, TECHNIQUES = ("needle", "multihop"), ("h2o:20%", "mhc:4x", "fp8", "int4")
+TASKS = ("needle", "multihop")
+TECHNIQUES = ("h2o:20%", "mhc:4x", "fp8", "int4")
 #: task -> the planner's family of tasks it speaks for; the others are distances, which no plan is made of
 FAMILIES = {"needle": "retrieval", "multihop": "qa-multi", "copy": "summarisation"}
 #: whether the question is known before the cache is compressed
@@ -76,7 +77,8 @@ def evaluate(
         >>> kvplan.evaluate("recall", "h2o:50%", samples=2, questions=2).outcome.memories[0].technique
         'baseline'
     """
-    progress, output = values.called(progress, "progress"), values.given(values.word, output, "output")
+    progress = values.called(progress, "progress")
+    output = values.given(values.word, output, "output")
     evaluation, models = _room()
     from kvplan.compress.tasks import TASKS as KNOWN
 
@@ -225,7 +227,8 @@ def _unwritten(outcome: "Findings") -> str:
 def _row(score: "TaskScore", spec: ModelSpec, asked: "EvaluationPlan") -> dict[str, Any]:
     from kvplan.catalog.scores import ROW
 
-    low, high = score.value.low / score.baseline, score.value.high / score.baseline
+    low = score.value.low / score.baseline
+    high = score.value.high / score.baseline
     row = {
         "technique": score.technique,
         "task": FAMILIES[score.task],

@@ -48,17 +48,17 @@ def export(
     not known, and for a form that cannot hold a replica.
     """
     values.given(known_form, as_form)
-    needs, promise, edited = given(plan)
-    own = values.given(a_name, checkpoint, "checkpoint")
+    needs, promise, edited = needs_and_promise(plan)
+    own = values.given(checkpoint_name, checkpoint, "checkpoint")
     if own:
         needs, promise = replace(needs, model=own), replace(promise, model=own)
     if target in tools():
         refuse(target, as_form=as_form, port=port, image=image, gpus_per_node=gpus_per_node)
         count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
         steps = values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1
-        where = values.given(an_address, url) or URL
+        where = values.given(server_address, url) or URL
         made = client(target, LoadPlan(promise=promise, url=where, requests=count, loads=steps))
-        return noting(edited, replace(made, notes=(*made.notes, *nowhere(own))))
+        return with_note(edited, replace(made, notes=(*made.notes, *missing_notes(own))))
     if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
         raise UnknownName("target", target, targets(), location="target")
     refuse(target, url=url, requests=requests, loads=loads)
@@ -68,31 +68,32 @@ def export(
         else values.count(gpus_per_node, "gpus_per_node", 1, values.MOST_GPUS)
     )
     needs = replace(needs, gpus_per_node=nodes)
-    wanted, form = needs.engine if target == K8S else target, form_of(target, as_form, needs)
+    wanted = needs.engine if target == K8S else target
+    form = form_of(target, as_form, needs)
     if image is not None and form == COMMAND:
         raise WrongUse("image: is of a container, and a plain command has none; add as_form=compose, or leave it out")
-    exported = served(wanted, needs, PORT if port is None else port, image)
-    exported = as_it_is(exported) if own else replace(exported, notes=(*exported.notes, *base(needs.model)))
-    exported = replace(exported, notes=(*exported.notes, *nowhere(own)))
-    return noting(edited, server(form, exported))
+    exported = server_plan(wanted, needs, PORT if port is None else port, image)
+    exported = with_own_weights(exported) if own else exported
+    about = missing_notes(own) if own else base_model_notes(needs.model)
+    return with_note(edited, server(form, replace(exported, notes=(*exported.notes, *about))))
 
 
 def targets() -> list[str]:
     """Return what a plan can be exported for: engines, k8s for the plan's own, and tools that measure."""
-    return [*starts(), K8S, *tools()]
+    return [*startable_engines(), K8S, *tools()]
 
 
-def starts() -> list[str]:
+def startable_engines() -> list[str]:
     """Return the engines whose options are known."""
     return [name for name in catalog.names("engines") if catalog.engine(name).launch is not None]
 
 
-def noting(edited: str, exported: Exported) -> Exported:
+def with_note(edited: str, exported: Exported) -> Exported:
     """Return what was exported with a note of what was edited in the plan."""
     return replace(exported, notes=(*exported.notes, edited)) if edited else exported
 
 
-def given(plan: "str | Recommendation") -> tuple[Needs, Promise, str]:
+def needs_and_promise(plan: "str | Recommendation") -> tuple[Needs, Promise, str]:
     """Return what a plan asks of a server, the load it promises, and what was edited in it.
 
     Raises SpecError for an answer without a plan.
@@ -104,7 +105,7 @@ def given(plan: "str | Recommendation") -> tuple[Needs, Promise, str]:
     return plan.needs, plan.promise, ""
 
 
-def a_name(value: object, name: str) -> str:
+def checkpoint_name(value: object, name: str) -> str:
     """Return a name that can stand in a command: no option, nothing unprintable."""
     word = values.word(value, name).strip()
     if not word or word.startswith("-") or not word.isprintable() or len(word) > LONGEST:
@@ -112,7 +113,7 @@ def a_name(value: object, name: str) -> str:
     return word
 
 
-def an_address(url: str) -> str:
+def server_address(url: str) -> str:
     """Return the address of a server; raise SpecError for what is none."""
     word = values.word(url, "url").strip()
     if catalog.located(word) is None:
@@ -120,20 +121,20 @@ def an_address(url: str) -> str:
     return word
 
 
-def nowhere(checkpoint: str | None) -> tuple[str, ...]:
+def missing_notes(checkpoint: str | None) -> tuple[str, ...]:
     """Return what to know where the checkpoint is a path at which this machine has nothing."""
     if checkpoint is None or not catalog.lost(checkpoint):
         return ()
     return (f"checkpoint: there is no {checkpoint} on this machine; the server must find it where it runs",)
 
 
-def as_it_is(plan: ServerPlan) -> ServerPlan:
+def with_own_weights(plan: ServerPlan) -> ServerPlan:
     """Return a server of the caller's own checkpoint, whose weights are as they are where no option makes them so."""
     form = plan.needs.weights
     return plan if form in plan.known.weights else replace(plan, needs=replace(plan.needs, weights=None))
 
 
-def base(checkpoint: str) -> tuple[str, ...]:
+def base_model_notes(checkpoint: str) -> tuple[str, ...]:
     """Return what to know where the checkpoint is a base model, nothing for any other."""
     other = catalog.tuned(checkpoint)
     if not other and not checkpoint.lower().endswith(BASE):
@@ -165,11 +166,13 @@ def known_form(form: str) -> str:
     return form
 
 
-def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
+def server_plan(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
     """Return what a server of an engine is exported from; raise SpecError for one whose options are not known."""
     engine = catalog.described(word)
     if engine.launch is None:
-        raise SpecError(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
+        raise SpecError(
+            f"target: kvplan knows no options of {engine.title}; write one of {', '.join(startable_engines())}"
+        )
     if why := engine.bars(catalog.gpu(needs.gpu)):
         raise Incompatible(f"target: {why}, and the plan is on {needs.gpu}; export it for {needs.engine}")
     own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)
@@ -178,11 +181,11 @@ def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
         engine=engine.name, title=engine.title, release=engine.release, known=usable(engine.launch, engine, told),
         needs=told,
         port=values.count(port, "port", 1, 65535), image=image or engine.launch.images.get(needs.vendor, ""),
-        notes=() if own else (moved(engine, needs),),
+        notes=() if own else (other_engine_note(engine, needs),),
     )  # fmt: skip
 
 
-def moved(engine: Engine, needs: Needs) -> str:
+def other_engine_note(engine: Engine, needs: Needs) -> str:
     """Return what is not known of a plan on another engine or release."""
     return (
         f"the plan was made for {needs.engine}@{needs.release}: whether it fits under {engine.title} {engine.release}, "

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import MOST_SPARES, demand_of, unstated
+from kvplan.api.demands import MOST_SPARES, arrival_notes, confidence_of, demand_of, spares_of
 from kvplan.api.forms import formats_of
+from kvplan.api.losses import losses_of
 from kvplan.api.places import no_price
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
@@ -16,9 +17,8 @@ from kvplan.planning.fleet.options import FleetWorkload, task
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, surest
 from kvplan.planning.plan import Book
 from kvplan.planning.planned import trust
-from kvplan.planning.site import CONFIDENCE, Limits, Site
+from kvplan.planning.site import Limits, Site
 from kvplan.planning.suitability import check_context, read_by
-from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
 from kvplan.specs.hardware import Price
 from kvplan.specs.model import ModelSpec
@@ -53,7 +53,8 @@ def fleet(
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
     """
-    request, day = catalog.fleet(values.word(file, "file")), values.day(on)
+    request = catalog.fleet(values.word(file, "file"))
+    day = values.day(on)
     jobs = [replace(job, workload=read_by(job.model, job.workload, catalog.all_models)) for job in request.jobs]
     at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
     long = values.flag(allow_long_context, "allow_long_context")
@@ -61,23 +62,24 @@ def fleet(
     for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
         check_context(job.model, longest, long, f"{request.name}: {job.name}")
-        model_notes = (*context_warnings(job.model, longest), *job.model.notes, *unstated(job.workload))
+        model_notes = (*context_warnings(job.model, longest), *job.model.notes, *arrival_notes(job.workload))
         warnings |= {f"for {job.name}: {line}": None for line in model_notes}
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
-    listed, owned = price_list(None, prices), values.given(values.word, own, "own")
+    listed = price_list(None, prices)
+    owned = values.given(values.word, own, "own")
     names = values.technique_names(techniques, spelling.searched())
     stands = values.given(values.count, spares, "spares", 0, MOST_SPARES)
     forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     limits = Limits(
-        confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        confidence=confidence_of(confidence),
         any_technique=values.flag(any_technique, "any_technique"),
     )
     tasks = []
     for job in jobs:
-        sites = [stocked(s, job.model, offered, day, servers, listed, owned) for s in request.stocks]
+        sites = [site_of(s, job.model, offered, day, servers, listed, owned) for s in request.stocks]
         for home in sites:
             warnings |= dict.fromkeys((*old_price(home, day), *no_bf16(home.gpu, job.model)))
-        tasks.append(demanded(job, names, sites, limits, forms, stands))
+        tasks.append(fleet_workload(job, names, sites, limits, forms, stands))
     stock = {s.gpu.name: s.count for s in request.stocks}
     answer = (surest if confidence is None else plan)(tasks, stock, request.buckets, seconds=at_most)
     for u in answer.uses:
@@ -86,7 +88,7 @@ def fleet(
     return replace(answer, warnings=tuple(warnings))
 
 
-def stocked(
+def site_of(
     stock: Stock, model: ModelSpec, term: str, day: str, profile: str, listed: tuple[Price, ...] = (),
     owned: str | None = None,
 ) -> Site:  # fmt: skip
@@ -104,7 +106,7 @@ def stocked(
     return place
 
 
-def demanded(
+def fleet_workload(
     job: Job, names: tuple[str, ...], sites: list[Site], bounds: Limits, forms: tuple[str, ...], spares: int | None
 ) -> FleetWorkload:
     """Return one workload of the file with the techniques and weight formats its limits allow."""
@@ -112,24 +114,12 @@ def demanded(
     limits = replace(
         bounds, ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality
     )  # fmt: skip
-    context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
-    every = tuple(dict.fromkeys((*names, *spelling.searched())))
-    qualities = {
-        name: quality(
-            name,
-            job.model,
-            job.workload.task,
-            context,
-            table,
-            seen=job.workload.question_seen,
-            answer=int(job.workload.output.mean),
-        )
-        for name in every
-    }
+    context = int(job.workload.context(slo.percentile))
+    losses = losses_of((*names, *spelling.searched()), job.model, job.workload, context)
     formats = formats_of(job.model, job.workload.task, context, forms)
     demand = demand_of(
         job.model, job.workload, limits, forms=formats.searched, native=not forms,
-        spares=int(not job.workload.offline) if spares is None else spares,
+        spares=spares_of(spares, job.workload),
     )  # fmt: skip
-    book = Book(demand, qualities, formats.losses)
-    return task(job.name, demand, names, book, sites, formats=tuple(formats.left), others=every)
+    book = Book(demand, losses, formats.losses)
+    return task(job.name, demand, names, book, sites, formats=tuple(formats.left), others=tuple(losses))

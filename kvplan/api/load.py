@@ -67,8 +67,8 @@ def load(
         16
     """
     call = dict(locals())
-    apart(concurrency, rate, burstiness)
-    return loaded(
+    check_one_loop(concurrency, rate, burstiness)
+    return under_load(
         endpoint(call), concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
     )
 
@@ -76,7 +76,8 @@ def load(
 def endpoint(call: Mapping[str, Any]) -> Server:
     """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
     at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
-    spec, day = catalog.model(values.word(call["model"], "model")), values.day(call["on"])
+    spec = catalog.model(values.word(call["model"], "model"))
+    day = values.day(call["on"])
     prompt, output = values.tokens(call["isl"], "isl"), values.tokens(call["osl"], "osl")
     long = values.flag(call["allow_long_context"], "allow_long_context")
     check_context(spec, prompt + output, long, "isl, osl")
@@ -89,7 +90,7 @@ def endpoint(call: Mapping[str, Any]) -> Server:
         weights=values.given(values.weight_format, call["weights"]),
         utilization=values.utilization(call["utilization"], "utilization"), running=options,
     )  # fmt: skip
-    drafts = speculated(call["speculative"], call["draft_share"], call["draft_tokens"])
+    drafts = speculation_of(call["speculative"], call["draft_share"], call["draft_tokens"])
     return server(
         spec, place, technique=values.word(call["technique"], "technique"), prompt=prompt, output=output,
         hit=values.share(call["prefix_hit"], "prefix_hit"), speculation=drafts,
@@ -97,7 +98,7 @@ def endpoint(call: Mapping[str, Any]) -> Server:
     )  # fmt: skip
 
 
-def loaded(
+def under_load(
     served: Server,
     *,
     concurrency: int | None = None,
@@ -108,7 +109,7 @@ def loaded(
     on: str | None = None,
 ) -> Survey:
     """Return a server under the load that `load` was asked for."""
-    apart(concurrency, rate, burstiness)
+    check_one_loop(concurrency, rate, burstiness)
     arrivals = values.given(values.number, burstiness, "burstiness", 0.0, 100.0)
     limits = Limits(ttft=values.limit(ttft, None, "ttft"), tpot=values.limit(tpot, None, "tpot"))
     return survey(
@@ -118,7 +119,7 @@ def loaded(
     )  # fmt: skip
 
 
-def apart(concurrency: int | None, rate: float | str | None, burstiness: float | str | None) -> None:
+def check_one_loop(concurrency: int | None, rate: float | str | None, burstiness: float | str | None) -> None:
     """Refuse a load that is both a closed and an open loop."""
     if concurrency is not None and rate is not None:
         raise WrongUse("concurrency, rate: give one of them, not both")
@@ -126,7 +127,7 @@ def apart(concurrency: int | None, rate: float | str | None, burstiness: float |
         raise WrongUse("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
 
 
-def speculated(accepted: float | str | None, draft: float | str | None, drafted: int | None) -> Speculation | None:
+def speculation_of(accepted: float | str | None, draft: float | str | None, drafted: int | None) -> Speculation | None:
     """Return the speculative decoding that was asked for, None for none."""
     most = values.given(values.number, accepted, "speculative", 1.0, 65.0)
     slowed = values.given(values.share, draft, "draft_share")

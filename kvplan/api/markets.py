@@ -6,9 +6,17 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.places import others, split
+from kvplan.api.places import priced_sites, unasked_sites
 from kvplan.api.questions import Question
-from kvplan.api.sites import able, compared, gpus_of, one_price, price_list, site, unable
+from kvplan.api.sites import (
+    check_one_gpu,
+    gpus_of,
+    no_supported_gpu,
+    price_list,
+    priced_for_comparison,
+    site,
+    supported_gpus,
+)
 from kvplan.errors import WrongUse
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, ranked, recommend
@@ -37,9 +45,9 @@ class Market:
 
     def served_by(self, engines: Sequence[str]) -> tuple[str, ...]:
         """Return the engines that run on some of the GPUs; raise Incompatible where none does."""
-        if kept := tuple(word for word in engines if able(self.gpus, word)):
+        if kept := tuple(word for word in engines if supported_gpus(self.gpus, word)):
             return kept
-        raise unable(self.gpus, engines[0])
+        raise no_supported_gpu(self.gpus, engines[0])
 
     def sites(self, question: Question, engine: str) -> tuple[list[Site], dict[str, str]]:
         """Return the GPUs to plan with, and why the others are left out."""
@@ -51,15 +59,15 @@ class Market:
             )
             for gpu in self.gpus.values() if gpu.name not in barred
         }  # fmt: skip
-        ranked = places if self.named else compared(places)
-        priced, unpriced = split(ranked, question.objective, self.named, self.owned, self.term, self.day)
+        ranked = places if self.named else priced_for_comparison(places)
+        priced, unpriced = priced_sites(ranked, question.objective, self.named, self.owned, self.term, self.day)
         return priced, {**barred, **unpriced}
 
     def elsewhere(self, question: Question, engine: str) -> tuple[Site, ...]:
         """Return the GPUs to name where none of those asked about will do."""
         if not self.named or self.price:
             return ()
-        return others(
+        return unasked_sites(
             question.demand.model, self.gpus, self.day, self.term, self.profile, engine, self.listed, self.owned
         )
 
@@ -94,11 +102,13 @@ def market_of(
     term: str, profile: str,
 ) -> Market:  # fmt: skip
     """Return the GPUs named, or all of them, at the caller's price, owned, or at the day's offers."""
-    named, mine, owned = bool(values.several(gpus, "gpus")), values.price(price), values.given(values.word, own, "own")
+    named = bool(values.several(gpus, "gpus"))
+    mine = values.price(price)
+    owned = values.given(values.word, own, "own")
     known = gpus_of(gpus)
     if mine and owned:
         raise WrongUse("price, own: give one of them; the price of an owned server stands in the file of own=")
-    one_price(mine, known, named)
+    check_one_gpu(mine, known, named)
     return Market(
         gpus=known, named=named, price=mine, listed=price_list(price, prices), owned=owned,
         term=values.word(term, "term"), profile=values.word(profile, "profile"), day=day,

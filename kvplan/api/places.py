@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 from kvplan import catalog
-from kvplan.api.sites import able, gpus_of, site
+from kvplan.api.sites import gpus_of, site, supported_gpus
 from kvplan.errors import SpecError, meant, shown
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
 
 
-def others(
+def unasked_sites(
     model: ModelSpec, named: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str,
     listed: tuple[Price, ...] = (), owned: str | None = None,
 ) -> tuple[Site, ...]:  # fmt: skip
@@ -18,7 +18,7 @@ def others(
 
     `listed` are the user's own prices, and `owned` is the file of what owning takes, as for the GPUs asked about.
     """
-    rest = (gpu for name, gpu in able(gpus_of(()), engine).items() if name not in named)
+    rest = (gpu for name, gpu in supported_gpus(gpus_of(()), engine).items() if name not in named)
     places = (
         site(gpu, model, day, listed=listed, term=term, owned=owned, power=True, engine=engine, profile=profile)
         for gpu in rest
@@ -26,7 +26,7 @@ def others(
     return tuple(place for place in places if place.cost is not None and place.rated)
 
 
-def split(
+def priced_sites(
     places: Mapping[str, Site], objective: str, named: bool, owned: str | None, term: str, day: str
 ) -> tuple[list[Site], dict[str, str]]:
     """Return the GPUs to plan with, and why the others are left out: no price of them is known."""

@@ -60,7 +60,8 @@ def predict(
         >>> kvplan.predict("gemm.csv", "predicted.csv").rows
         30
     """
-    given, named = values.settings(settings), values.several(profiles, "profiles")
+    given = values.settings(settings)
+    named = values.several(profiles, "profiles")
     rows, output = values.word(rows, "rows"), values.word(output, "output")
     kind = values.given(values.one_of, kind, "kind", ROWS)
     if holds_servers(rows, kind):
@@ -72,10 +73,13 @@ def predict(
 def predict_kernels(word: str, output: str, kind: str | None, profiles: Sequence[str]) -> Predicted:
     """Predict rows of kernels; what they rest on is the tier of their profile."""
     distinct([word], output)
-    oracle, tiers, tally = predictor(profiles), Counter[str](), Counter[str]()
+    oracle = predictor(profiles)
+    tiers = Counter[str]()
+    tally = Counter[str]()
     each = blocks(word, kind, False, BLOCK)
     first = next(each)
-    row_kind, kept = first[0], [name for name in first[1] if name not in PREDICTED]
+    row_kind = first[0]
+    kept = [name for name in first[1] if name not in PREDICTED]
 
     def predicted() -> Iterator[dict[str, object]]:
         for _, _, raw, parsed in chain([first], each):
@@ -104,7 +108,8 @@ def predict_servers(
     from kvplan.measuring.serving.predict import PredictedRow, predict
 
     distinct([word], output)
-    profile, engine = profile_of(profiles), catalog.fitted_engine()
+    profile = profile_of(profiles)
+    engine = catalog.fitted_engine()
     bases, tally = Counter[str](), Counter[str]()
     each = tables(word, kind, given, False, BLOCK)
     first = next(each)

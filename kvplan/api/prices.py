@@ -58,9 +58,12 @@ def prices(
     `files` are price files of the user's own, which win. Raises KvplanError for a name that has no price and for a file
     that cannot be understood.
     """
-    day, named, sellers = values.day(on), values.several(gpus, "gpus"), values.several(providers, "providers")
+    day = values.day(on)
+    named = values.several(gpus, "gpus")
+    sellers = values.several(providers, "providers")
     rentals, mine = values.several(terms, "terms"), values.several(files, "files")
-    own, apis = values.given(values.word, own, "own"), values.flag(apis, "apis")
+    own = values.given(values.word, own, "own")
+    apis = values.flag(apis, "apis")
     if own:
         if apis or sellers or rentals or mine:
             raise WrongUse("own: shows servers, which only names of GPUs narrow; leave the others out")

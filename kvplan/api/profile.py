@@ -23,8 +23,10 @@ COMMENT = "Measured by `kvplan profile`: coefficients, errors on shapes left out
 MOST_RESERVED = 1 / 3
 #: time for all of it, unless asked otherwise, and the shortest in which anything can be measured [s]
 BUDGET, LEAST = 120.0, 2.0
-#: devices that can be measured, and more processes than reduce together
-DEVICES, MOST_PROCESSES = ("cuda", "cpu"), 64
+#: devices that can be measured
+DEVICES = ("cuda", "cpu")
+#: more processes than reduce together
+MOST_PROCESSES = 64
 #: told the share that is done and what is going on
 Progress = Callable[[float, str], None]
 
@@ -83,7 +85,8 @@ def profile(
         >>> kvplan.profile("cpu", budget="60s", output="mine.yaml").output  # doctest: +SKIP
         'mine.yaml'
     """
-    begun, length = time.monotonic(), seconds(budget)
+    begun = time.monotonic()
+    length = seconds(budget)
     values.given(values.one_of, device, "device", DEVICES)
     values.given(values.word, output, "output")
     values.given(values.word, rows, "rows")

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import MOST_SPARES, demand_of, percentile_of
+from kvplan.api.demands import confidence_of, demand_of, percentile_of, spares_of
 from kvplan.api.forms import Formats, formats_of
+from kvplan.api.losses import losses_of
 from kvplan.api.sites import ENGINES
 from kvplan.kv import spelling
 from kvplan.planning.demand import Demand
-from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits
+from kvplan.planning.site import OBJECTIVES, Limits
 from kvplan.planning.speculation import Drafting, not_started
 from kvplan.quality.loss import checked
-from kvplan.quality.loss import quality as loss_of
 from kvplan.quality.results import Quality
 from kvplan.quality.weights import unheard
 from kvplan.specs.model import ModelSpec
@@ -68,7 +67,7 @@ def limits_of(
         percentile=percentile_of(percentile, traffic),
         quality=values.loss(quality, "max_quality_drop"),
         gpus=values.given(values.count, gpus, "max_gpus", 1, values.MOST_REQUESTS),
-        confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        confidence=confidence_of(confidence),
         any_technique=values.flag(any_technique, "any_technique"),
     )
 
@@ -88,13 +87,11 @@ def question_of(
     demand = demand_of(
         model, traffic, limits, forms=formats.searched, native=not forms,
         headroom=values.share(headroom, "headroom", MOST_HEADROOM),
-        spares=int(not traffic.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES),
+        spares=spares_of(spares, traffic),
         prefix_cache=values.flag(prefix_cache, "prefix_cache"),
     )  # fmt: skip
-    about: tuple[Any, ...] = (model, traffic.task, context, catalog.quality_table(), *tables)
-    known: dict[str, Any] = {"seen": traffic.question_seen, "answer": int(traffic.output.mean)}
     return Question(
         demand=replace(demand, drafting=drafting), techniques=names, formats=formats,
-        losses={name: loss_of(name, *about, **known) for name in dict.fromkeys((*names, *spelling.searched()))},
+        losses=losses_of((*names, *spelling.searched()), model, traffic, context, tables),
         objective=values.one_of(objective, "objective", OBJECTIVES), warnings=unheard(files, tables, model),
     )  # fmt: skip

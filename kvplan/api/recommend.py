@@ -6,14 +6,14 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.confirm import confirmed, unconfirmed
-from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, demanded, spoken_of, unstated
+from kvplan.api.confirm import confirmations, why_not_simulated
+from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, workload_at, workload_named
 from kvplan.api.markets import Market, market_of
 from kvplan.api.questions import Question, engines_of, limits_of, question_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
-from kvplan.api.speculating import drafted
+from kvplan.api.speculating import draftings_of
 from kvplan.api.tenure import terms_of
-from kvplan.api.vary import axes_of, varied
+from kvplan.api.vary import axes_of, with_changes
 from kvplan.errors import KvplanError
 from kvplan.kv.budget import graph_warnings
 from kvplan.planning.confirm import Confirmation
@@ -85,40 +85,50 @@ def recommend(
         >>> best.plan.technique, best.plan.gpu
         ('fp8', 'h100-sxm')
     """
-    again = dict(locals())
-    hears, axes = values.given(values.called, progress, "progress"), axes_of(vary, again)
-    question, market, engines, day = understood(again)
+    call = dict(locals())
+    listener = values.given(values.called, progress, "progress")
+    axes = axes_of(vary, call)
+    question, market, engines, day = read_call(call)
     answer = best_of(
-        [market.answered(question, word, progress=part(hears, i, len(engines))) for i, word in enumerate(engines)]
+        [
+            market.answered(question, word, progress=part_of_progress(listener, i, len(engines)))
+            for i, word in enumerate(engines)
+        ]
     )
     if answer.plan is None and confidence is None and (odds := surest(answer.remedies)):
-        answer = less_sure(answer, [market.answered(question, word, odds) for word in engines])
+        answer = at_lower_confidence(answer, [market.answered(question, word, odds) for word in engines])
     if answer.plan is None and not answer.remedies:
-        answer = smaller(answer, again)
+        answer = with_smaller_model(answer, call)
     simulates = values.flag(simulate, "simulate")
-    simulated = confirmed(answer, day, market.profile, **market.paid) if simulates else ()
-    untold = unconfirmed(answer) if simulates else ""
+    simulated = confirmations(answer, day, market.profile, **market.paid) if simulates else ()
+    not_simulated = why_not_simulated(answer) if simulates else ""
     return replace(
         answer,
-        warnings=(*([untold] if untold else ()), *contradicted(simulated), *warned(answer, question, day)),
+        warnings=(
+            *([not_simulated] if not_simulated else ()),
+            *contradictions(simulated),
+            *warnings_of(answer, question, day),
+        ),
         terms=terms_of(answer, market.listed, market.owned or catalog.DEFAULT, market.profile, day),
         named=len(market.gpus) if market.named else 0,
         confirmed=simulated,
         variations=tuple(
-            Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
+            Variation(changed=tuple(changed.items()), answer=recommend(**with_changes(call, changed)))
+            for changed in axes
         ),
     )
 
 
-def understood(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...], str]:
+def read_call(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...], str]:
     """Return what the values of a call ask: the question, GPUs and prices, engines, and the day of the prices.
 
     Raises KvplanError for names and values that cannot be understood.
     """
-    spec, day = catalog.model(values.word(call["model"], "model")), values.day(call["on"])
+    spec = catalog.model(values.word(call["model"], "model"))
+    day = values.day(call["on"])
     engines = engines_of(call["engine"])
-    traffic = demanded(
-        spoken_of(call["workload"], call["isl"], call["osl"], day), spec,
+    traffic = workload_at(
+        workload_named(call["workload"], call["isl"], call["osl"], day), spec,
         values.per_day(call["queries_per_day"], call["rate"]),
         values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD),
     )  # fmt: skip
@@ -130,32 +140,36 @@ def understood(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ..
     check_context(spec, int(traffic.context(limits.percentile)), longer, "workload")
     searched = ("techniques", "weights", "quality", "objective", "headroom", "spares", "prefix_cache")
     question = question_of(
-        spec, traffic, limits, drafting=drafted(call["speculative"], spec), **{name: call[name] for name in searched}
+        spec,
+        traffic,
+        limits,
+        drafting=draftings_of(call["speculative"], spec),
+        **{name: call[name] for name in searched},
     )
     offered = {name: call[name] for name in ("price", "prices", "own", "term", "profile")}
     market = market_of(call["gpus"], day, **offered)
     return question, market, market.served_by(engines), day
 
 
-def part(progress: Progress | None, done: int, of: int) -> Progress | None:
+def part_of_progress(progress: Progress | None, done: int, of: int) -> Progress | None:
     """Return the progress of one of several parts of the work, as progress of the whole."""
     return progress and (lambda share, text: progress((done + share) / of, text))
 
 
-def less_sure(answer: Recommendation, again: Sequence[Recommendation]) -> Recommendation:
+def at_lower_confidence(answer: Recommendation, again: Sequence[Recommendation]) -> Recommendation:
     """Return the best of the answers that keep the limits less surely than was sought."""
     others = tuple(remedy for remedy in answer.remedies if "confidence" not in remedy.parameters)
     return replace(best_of(again), remedies=others, sought=answer.demand.limits.confidence)
 
 
-def smaller(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
+def with_smaller_model(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
     """Return an answer without a plan or a remedy with what would do for a smaller model of the series."""
     model = answer.demand.model
     series = f"{model.name.split('-')[0]}-"
     lighter = [catalog.model(name) for name in catalog.names("models") if name.startswith(series)]
     for spec in sorted((m for m in lighter if m.parameters < model.parameters), key=lambda m: -m.parameters):
         try:
-            other = recommend(**varied(call, {"model": spec.name}))
+            other = recommend(**with_changes(call, {"model": spec.name}))
         except KvplanError:  # it cannot be asked: its context is too short
             continue
         if other.plan is not None:
@@ -171,8 +185,8 @@ def smaller(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
     return answer
 
 
-#: difference in odds that is no longer one of rounding and luck
-APART = 0.1
+#: difference in the probability of keeping the limits that is more than rounding and luck
+ODDS_MARGIN = 0.1
 #: factors of the load that a page may ask about
 LOADS = (0.5, 1.0, 2.0, 4.0)
 
@@ -187,16 +201,16 @@ def at_loads(call: Mapping[str, Any], answer: Recommendation) -> list[tuple[floa
     usual = dict(recommend.__kwdefaults__ or {})
     gpu = word_of(answer.plan.gpu, call.get("gpus") or ())
     load = values.number(call.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
-    asked = [understood(varied({**usual, **call, "gpus": [gpu]}, {"load": load * factor})) for factor in LOADS]
+    asked = [read_call(with_changes({**usual, **call, "gpus": [gpu]}, {"load": load * factor})) for factor in LOADS]
     _, market, engines, _ = asked[0]
     engine = next(word for word in engines if word.partition("@")[0] == answer.plan.engine)
     plans = market.ranked([question for question, *_ in asked], engine, answer.demand.limits.confidence)
     return list(zip(LOADS, plans, strict=True))
 
 
-def contradicted(rows: Sequence[Confirmation]) -> Iterator[str]:
+def contradictions(rows: Sequence[Confirmation]) -> Iterator[str]:
     """Yield what a simulation says against the plan's odds, nothing where it confirms them."""
-    if rows and rows[0].odds < rows[0].plan.slo_probability - APART:
+    if rows and rows[0].odds < rows[0].plan.slo_probability - ODDS_MARGIN:
         best = rows[0]
         odds = f"{show_odds(best.odds)} probability, not {show_odds(best.plan.slo_probability)}"
         many = "no number of replicas" if best.replicas is None else f"{best.replicas} replicas"
@@ -205,13 +219,13 @@ def contradicted(rows: Sequence[Confirmation]) -> Iterator[str]:
         )
 
 
-def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
+def warnings_of(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
     """Return what the reader must know first: a context beyond the model's, scores of others, an old price ..."""
     model = question.demand.model
     counted = r.plan is not None and r.plan.drafting is not None and r.plan.drafting.draft.kind == "mtp"
     notes = [note for note in model.notes if not (counted and "multi-token" in note)]
     stated = (*context_warnings(model, question.context), *question.warnings, *notes)
-    warnings = [*stated, *unstated(r.demand.workload)]
+    warnings = [*stated, *arrival_notes(r.demand.workload)]
     if r.site is not None:
         warnings += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
         if r.plan is not None:

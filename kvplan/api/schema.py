@@ -22,12 +22,14 @@ def schema(kind: str | None = None, *, answer: str | None = None) -> Schema:
     """Return the schema of a kind of file, or of a command's document; raise SpecError, UnknownName."""
     if kind is not None and answer is not None:
         raise SpecError("kind, answer: ask for one schema at a time")
-    files, answers = tuple((name, title) for name, (_, title, _) in schemas.KINDS.items()), schemas.documents()
+    files = tuple((name, title) for name, (_, title, _) in schemas.KINDS.items())
+    answers = schemas.documents()
     shape: dict[str, Any] = {}
     if kind is not None:
         if (known := singular(kind)) not in schemas.KINDS:
             raise no_kind(kind, answers)
-        kind, shape = known, schemas.schema(known, asked())
+        kind = known
+        shape = schemas.schema(known, asked())
     if answer is not None:
         if answer not in answers:
             raise UnknownName("command with a document", answer, answers, f"known: {', '.join(answers)}")

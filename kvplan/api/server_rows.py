@@ -96,7 +96,8 @@ def remembered(read: Callable[[str], Spec]) -> Callable[[str], Spec]:
 def usable(tables: Sequence[RowFile]) -> tuple[list[ServerRow], list[str]]:
     """Return the rows of files that can be compared with measurements, and why others cannot; raise if none can."""
     engine = catalog.fitted_engine()
-    rows, reasons = [], []
+    rows = []
+    reasons = []
     for table in tables:
         for row in table.rows:
             pair = with_load(row, engine)

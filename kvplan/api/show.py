@@ -94,7 +94,8 @@ def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, r
     Of profiles of kernels, `kernels` names the one kind to show and `rows` a file to check against the first. Raises
     KvplanError for a name or a file that cannot be understood.
     """
-    kind, several = values.word(kind, "kind").removesuffix("s"), values.several(names, "names")
+    kind = values.word(kind, "kind").removesuffix("s")
+    several = values.several(names, "names")
     if not several:
         raise SpecError(f"names: name the {kind} to show")
     kernels, rows = (

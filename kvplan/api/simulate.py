@@ -6,7 +6,7 @@ from time import perf_counter
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.load import speculated
+from kvplan.api.load import speculation_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
 from kvplan.catalog.compiled import compiled_folder, is_kept
@@ -115,9 +115,11 @@ def simulate(
         >>> kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=4, duration="3min").outcome.replicas
         1
     """
-    told, find_replicas = values.given(values.called, told, "told"), values.flag(find_replicas, "find_replicas")
+    told = values.given(values.called, told, "told")
+    find_replicas = values.flag(find_replicas, "find_replicas")
     begun = perf_counter()
-    spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    spec = catalog.model(values.word(model, "model"))
+    day = values.day(on)
     device = catalog.gpu(values.word(gpu, "gpu"))
     stream = requests_of(
         trace, workload, spec, queries_per_day=queries_per_day, rate=rate, duration=duration, scale=scale, speed=speed,
@@ -135,11 +137,11 @@ def simulate(
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
     )  # fmt: skip
-    fleet = sized(replicas, find_replicas, disaggregated, autoscale, fail)
+    fleet = fleet_size(replicas, find_replicas, disaggregated, autoscale, fail)
     endpoint = server(
         spec, place, technique=values.word(technique, "technique"), prompt=max(round(x.prompt), 1),
-        output=max(x.output, 1.0), speculation=speculated(speculative, draft_share, draft_tokens), split=fleet.split,
-        percentile=limits.percentile,
+        output=max(x.output, 1.0), percentile=limits.percentile, split=fleet.split,
+        speculation=speculation_of(speculative, draft_share, draft_tokens),
     )  # fmt: skip
     endpoint = holding(endpoint, x)
     usual = "prefix-aware" if x.chain and prefix_cache and not fleet.split else "least-loaded"
@@ -149,7 +151,7 @@ def simulate(
         server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
         warm=warm, until=FOREVER if closed else stream.until,
         router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
-        prefix_cache=values.flag(prefix_cache, "prefix_cache"), tiers=tiered(tiers, endpoint),
+        prefix_cache=values.flag(prefix_cache, "prefix_cache"), tiers=tier_names(tiers, endpoint),
         concurrency=closed or 0, autoscale=fleet.scaled,
         failures=tuple(replace(f, at=f.at + warm) for f in fleet.failures), told=told,
         progress=values.given(values.called, progress, "progress"),
@@ -158,14 +160,14 @@ def simulate(
     compiled.keep(folder, is_kept(folder))
     search = fewest(asked) if find_replicas else None
     burst = through_burst(asked, search) if search else None
-    outcome = replayed(asked, search, fleet, values.given(values.word, per_request, "per_request"))
+    outcome = replay(asked, search, fleet, values.given(values.word, per_request, "per_request"))
     said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(outcome))
     return Simulated(
         outcome=outcome, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
     )
 
 
-def replayed(asked: Asked, search: Search | None, fleet: "FleetSize", per_request: str | None) -> Replayed:
+def replay(asked: Asked, search: Search | None, fleet: "FleetSize", per_request: str | None) -> Replayed:
     """Return what became of the requests, each written to a file if one is named."""
     found = search.smallest or search.less if search else None
     if per_request is not None:
@@ -202,7 +204,7 @@ class FleetSize:
     failures: tuple[Failure, ...]  #: replicas that fail, and when [s after the first counted request]
 
 
-def sized(
+def fleet_size(
     replicas: int | None,
     find: bool,
     disaggregated: tuple[int, int] | str | None,
@@ -211,14 +213,14 @@ def sized(
 ) -> FleetSize:
     """Return how many replicas serve; refuse ways to say so that exclude each other."""
     split = values.given(values.halves, disaggregated, "disaggregated")
-    scaled = values.given(autoscaled, autoscale)
+    scaled = values.given(read_autoscale, autoscale)
     many = values.given(values.count, replicas, "replicas", 1, MOST_REPLICAS)
-    apart(find, many, split, scaled)
-    fixed(fail, find, split, scaled)
-    return FleetSize(replicas=many, split=split, scaled=scaled, failures=failing(fail, many or 1))
+    check_one_size(find, many, split, scaled)
+    check_failures_allowed(fail, find, split, scaled)
+    return FleetSize(replicas=many, split=split, scaled=scaled, failures=read_failures(fail, many or 1))
 
 
-def tiered(words: str | Iterable[str] | None, server: Server) -> tuple[str, ...]:
+def tier_names(words: str | Iterable[str] | None, server: Server) -> tuple[str, ...]:
     """Return the tiers that keep prefixes, the nearest first: those named, as in 'cpu,ssd', and the technique's own."""
     named = [x.strip() for word in values.several(words or (), "tiers") for x in word.split(",")]
     for name in named:
@@ -226,7 +228,7 @@ def tiered(words: str | Iterable[str] | None, server: Server) -> tuple[str, ...]
     return tuple(name for name in TIERS if name in named or name == server.layout.offloads)
 
 
-def apart(find: bool, replicas: int | None, split: tuple[int, int] | None, scaled: Autoscale | None) -> None:
+def check_one_size(find: bool, replicas: int | None, split: tuple[int, int] | None, scaled: Autoscale | None) -> None:
     """Refuse ways to say how many replicas there are that exclude each other."""
     given = {"replicas": replicas, "find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
     names = [name for name, value in given.items() if value is not None]
@@ -234,7 +236,9 @@ def apart(find: bool, replicas: int | None, split: tuple[int, int] | None, scale
         raise WrongUse(f"{', '.join(names)}: each says how many replicas there are; give one of them")
 
 
-def fixed(fail: str | Iterable[str], find: bool, split: tuple[int, int] | None, scaled: Autoscale | None) -> None:
+def check_failures_allowed(
+    fail: str | Iterable[str], find: bool, split: tuple[int, int] | None, scaled: Autoscale | None
+) -> None:
     """Refuse failures where it is not said how many replicas there are that could stand in for each other."""
     given = {"find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
     if fail and (name := next((name for name, value in given.items() if value is not None), "")):
@@ -244,7 +248,7 @@ def fixed(fail: str | Iterable[str], find: bool, split: tuple[int, int] | None, 
         )
 
 
-def autoscaled(word: object) -> Autoscale:
+def read_autoscale(word: object) -> Autoscale:
     """Return replicas that come and go, of '1:8@16+3min': 1 to 8, 16 requests in flight each, started in 3 minutes."""
     span, _, rest = values.word(word, "autoscale").partition("@")
     target, _, startup = rest.partition("+")
@@ -259,7 +263,7 @@ def autoscaled(word: object) -> Autoscale:
     )  # fmt: skip
 
 
-def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
+def read_failures(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
     """Return the failures that were asked for, as in '0@10min+5min'."""
     failures = []
     for word in values.several(words, "fail"):
@@ -287,7 +291,8 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
 
 def cautions(o: Replayed) -> list[str]:
     """Return what to know of a simulation before its figures are used."""
-    s, said = o.asked.server, []
+    s = o.asked.server
+    said = []
     said += [
         f"replica {f.replica} does not fail: the last request leaves {show_time(o.end - o.asked.warm)} after the "
         f"start, before {show_time(f.at - o.asked.warm)}"

@@ -36,13 +36,13 @@ def gpus_of(names: str | Iterable[str]) -> dict[str, Gpu]:
     return {gpu.name: gpu for gpu in map(catalog.gpu, several(names, "gpus") or catalog.names("gpus"))}
 
 
-def able(gpus: Mapping[str, Gpu], engine: str) -> dict[str, Gpu]:
+def supported_gpus(gpus: Mapping[str, Gpu], engine: str) -> dict[str, Gpu]:
     """Return the GPUs that an engine runs on."""
     rules = catalog.engine(engine)
     return {name: gpu for name, gpu in gpus.items() if not rules.bars(gpu)}
 
 
-def unable(gpus: Mapping[str, Gpu], engine: str) -> Incompatible:
+def no_supported_gpu(gpus: Mapping[str, Gpu], engine: str) -> Incompatible:
     """Return the refusal of an engine that runs on none of the GPUs."""
     why = catalog.engine(engine).bars(next(iter(gpus.values())))
     return Incompatible(f"engine: {why}, not on {', '.join(gpus)}; name another engine or GPU")
@@ -77,20 +77,22 @@ def site(
     may say a release, as in vllm@0.19. Raises Incompatible for one that does not run on the GPU.
     """
     rules = catalog.engine(engine)
-    if not able({gpu.name: gpu}, engine):
-        raise unable({gpu.name: gpu}, engine)
+    if not supported_gpus({gpu.name: gpu}, engine):
+        raise no_supported_gpu({gpu.name: gpu}, engine)
     place = Site(
         gpu=gpu,
-        calibration=doubted(calibrated(gpu, about, profile, engine.partition("@")[0], weights), about),
+        calibration=widened_where_assumed(
+            calibration_of(gpu, about, profile, engine.partition("@")[0], weights), about
+        ),
         engine=rules,
-        offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
+        offers=(own_offer(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,
         weights=weights,
         utilization=utilization,
         running=running or Running(),
     )
     if place.lone_offer:
-        place = replace(place, typical=typical(day, term))
+        place = replace(place, typical=typical_price_spread(day, term))
     return place if owned is None and not power else with_power(place, owned, profile)
 
 
@@ -107,7 +109,7 @@ def with_power(site: Site, owned: str | None, profile: str) -> Site:
 
 
 @cache
-def typical(day: str, term: str) -> tuple[float, ...]:
+def typical_price_spread(day: str, term: str) -> tuple[float, ...]:
     """Return the spread of a GPU's offers over their median, of all GPUs with several offers on a day."""
     return typical_spread(catalog.offers_by_gpu(day, term).values())
 
@@ -120,7 +122,7 @@ def price_list(price: float | str | None, prices: str | Iterable[str]) -> tuple[
     return catalog.price_list(words)
 
 
-def compared(places: Mapping[str, Site]) -> dict[str, Site]:
+def priced_for_comparison(places: Mapping[str, Site]) -> dict[str, Site]:
     """Return places as they are compared: a GPU with one offer at the upper end of a spread, where others have several.
 
     One offer may be the lowest of many, so it wins only where it would at the 90th percentile of a typical spread.
@@ -130,7 +132,7 @@ def compared(places: Mapping[str, Site]) -> dict[str, Site]:
     return {name: place.compared() for name, place in places.items()}
 
 
-def quoted(gpu: Gpu, price: float, day: str, ref: str = "your price") -> Price:
+def own_offer(gpu: Gpu, price: float, day: str, ref: str = "your price") -> Price:
     """Return the user's own price as an offer. [USD/s]"""
     source = Source(kind="quote", ref=ref, date=day)
     return Price(
@@ -139,13 +141,13 @@ def quoted(gpu: Gpu, price: float, day: str, ref: str = "your price") -> Price:
     )  # fmt: skip
 
 
-def one_price(price: float | None, chosen: dict[str, Gpu], named: bool) -> None:
+def check_one_gpu(price: float | None, chosen: dict[str, Gpu], named: bool) -> None:
     """Refuse a price that is not for one GPU."""
     if price and not (named and len(chosen) == 1):
         raise SpecError("price: name the one GPU it is for with gpus=h100")
 
 
-def calibrated(
+def calibration_of(
     gpu: Gpu, about: ModelSpec | None, profile: str, engine: str = "vllm", weights: str | None = None
 ) -> Calibration:
     """Return what a server of this GPU and engine reaches under a profile of servers, or of kernels.
@@ -163,7 +165,7 @@ def calibrated(
     return replace(calibration, evidence=f"{calibration.evidence}; its matrix products as {name} measured them")
 
 
-def doubted(calibration: Calibration, about: ModelSpec | None) -> Calibration:
+def widened_where_assumed(calibration: Calibration, about: ModelSpec | None) -> Calibration:
     """Return a calibration whose intervals are wider where the model's architecture was taken for a plain decoder's."""
     if about is None or not about.assumed:
         return calibration

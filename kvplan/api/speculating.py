@@ -7,7 +7,7 @@ from kvplan.planning.speculation import Drafting, draftings
 from kvplan.specs.model import ModelSpec
 
 
-def drafted(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
+def draftings_of(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
     """Return the ways of speculative decoding asked for, () where none was.
 
     A draft may be followed by the tokens drafted for a step, and by those that a step yields on average.

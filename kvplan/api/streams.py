@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kvplan.api import values
-from kvplan.api.demands import demanded
+from kvplan.api.demands import workload_at
 from kvplan.catalog.tables import stem
 from kvplan.catalog.traces import pieces as trace_pieces
 from kvplan.errors import SpecError, WrongUse
@@ -50,10 +50,10 @@ def requests_of(
     if trace is not None:
         if queries_per_day is not None or rate is not None or duration is not None:
             raise WrongUse("queries_per_day, rate, duration: a trace has its own; write scale=10 or speed=2")
-        return traced(values.word(trace, "trace"), more, faster, seed)
+        return of_trace(values.word(trace, "trace"), more, faster, seed)
     if faster != 1.0 or more != 1.0:
         raise WrongUse("scale, speed: are of a trace; a workload's volume is set with rate= or queries_per_day=")
-    asked = demanded(values.word(workload, "workload"), model, values.per_day(queries_per_day, rate))
+    asked = workload_at(values.word(workload, "workload"), model, values.per_day(queries_per_day, rate))
     return of_workload(asked, values.given(values.seconds, duration, "duration"), seed)
 
 
@@ -63,7 +63,7 @@ def times(value: float | str, name: str) -> float:
     return values.number(text.removesuffix("x"), name, LEAST, MOST)
 
 
-def traced(word: str, more: float, faster: float, seed: int) -> RequestStream:
+def of_trace(word: str, more: float, faster: float, seed: int) -> RequestStream:
     """Return a trace's requests; it is read once from beginning to end before anything is simulated."""
 
     def anew() -> Iterable[Piece]:
@@ -84,37 +84,38 @@ def traced(word: str, more: float, faster: float, seed: int) -> RequestStream:
 
 def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream:
     """Return a workload's requests: its busiest hour, or a day from midnight on; an offline one's mean rate."""
-    a, seconds = w.arrivals, HOUR if duration is None else duration
+    a = w.arrivals
+    seconds = HOUR if duration is None else duration
     if seconds > LONGEST:
         raise SpecError(f"duration: at most {LONGEST / HOUR:g}h, got {show_time(seconds)}")
     if seconds <= HOUR or w.offline:
         return at_peak(w, seconds, seed)
-    warm = warming(w)
+    warm = warm_up(w)
     check_volume(a.mean_rate * (seconds + warm))
     course = steady([a.rate(h) for h in range(round(seconds / HOUR))], HOUR, warm)
-    return on_course(w, course, warm, f"{day_of(w, seconds)} from midnight on", seed)
+    return at_rates(w, course, warm, f"{day_of(w, seconds)} from midnight on", seed)
 
 
 def at_peak(w: Workload, seconds: float, seed: int) -> RequestStream:
     """Return a workload's requests at the rate of its busiest hour, or an offline one's mean rate, for so long."""
-    rate = lasting_rate(w)
-    warm = MINUTE * max(round(min(warming(w), 2 * seconds) / MINUTE), 1)
+    rate = peak_or_mean_rate(w)
+    warm = MINUTE * max(round(min(warm_up(w), 2 * seconds) / MINUTE), 1)
     check_volume(rate * (seconds + warm))
-    return on_course(w, steady([rate], seconds, warm), warm, title(w, seconds), seed)
+    return at_rates(w, steady([rate], seconds, warm), warm, title(w, seconds), seed)
 
 
-def lasting_rate(w: Workload) -> float:
+def peak_or_mean_rate(w: Workload) -> float:
     """Return the rate of a workload's busiest hour, an offline one's mean rate. [1/s]"""
     return w.arrivals.mean_rate if w.offline else w.arrivals.peak_rate
 
 
-def warming(w: Workload) -> float:
+def warm_up(w: Workload) -> float:
     """Return the time before the requests that are counted: sessions begun earlier go on in them. [s]"""
     shared = sharing(w)
     return max(WARM, MINUTE * round(2 * shared.each * shared.between / MINUTE) if shared else 0.0)
 
 
-def on_course(w: Workload, course: RateCourse, warm: float, title: str, seed: int) -> RequestStream:
+def at_rates(w: Workload, course: RateCourse, warm: float, title: str, seed: int) -> RequestStream:
     """Return a workload's requests at rates that are given, the first `warm` seconds of them not counted."""
 
     def anew() -> Iterable[Piece]:

@@ -85,10 +85,8 @@ def sweep(
         6
     """
     begun = time.monotonic()
-    who, many = (
-        values.one_of(engine, "engine", ENGINES),
-        values.given(values.count, workers, "workers", 1, MOST_WORKERS),
-    )
+    who = values.one_of(engine, "engine", ENGINES)
+    many = values.given(values.count, workers, "workers", 1, MOST_WORKERS)
     quiet, whole = values.flag(so_far, "so_far"), values.flag(compact, "compact")
     where, told = values.given(values.word, address, "address"), values.given(values.called, progress, "progress")
     if quiet and whole:
@@ -105,7 +103,9 @@ def sweep(
     name = values.word(output, "output") if output is not None else f"{study.file.rpartition('.')[0]}.sweep"
     folder = parts.results(name, make=not quiet)
     study, day = dated(study, on, parts.about(folder).get("day"))
-    ledger, asked, moved = Ledger(point.key for point in keyed(study)), 0, 0
+    ledger = Ledger(point.key for point in keyed(study))
+    asked = 0
+    moved = 0
     lost: tuple[int, ...] = ()
     with nullcontext() if quiet else parts.alone(folder):
         if not quiet:
@@ -174,7 +174,9 @@ def run(
     for rows in parts.rows(folder, ("key",)):
         for key in rows["key"]:
             ledger.note(bytes.fromhex(key))
-    total, done, wrong = len(ledger), ledger.answered, 0
+    total = len(ledger)
+    done = ledger.answered
+    wrong = 0
     before = done
 
     def returned(answered: int, amiss: int) -> None:

@@ -1,12 +1,13 @@
 """Every technique for one model and one workload, side by side."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import demanded
+from kvplan.api.demands import workload_at
+from kvplan.api.losses import loss_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.catalog.traces import arrivals
 from kvplan.errors import SpecError
@@ -14,11 +15,7 @@ from kvplan.kv import spelling
 from kvplan.kv.techniques import TECHNIQUES
 from kvplan.planning.techniques import TechniqueSurvey, weigh
 from kvplan.quality.loss import checked
-from kvplan.quality.loss import quality as loss_of
-from kvplan.quality.results import Quality
 from kvplan.quality.weights import unheard
-from kvplan.specs.model import ModelSpec
-from kvplan.specs.quality import QualityTable
 
 
 def techniques(
@@ -47,8 +44,9 @@ def techniques(
         >>> [(r.row.technique, round(r.quality.drop, 2)) for r in table.rows[1:]]
         [('h2o:20%', 0.67), ('kvzip:25%', 0.0)]
     """
-    spec, day = catalog.model(values.word(model, "model")), values.day(on)
-    asked = demanded(values.word(workload, "workload"), spec, None)
+    spec = catalog.model(values.word(model, "model"))
+    day = values.day(on)
+    asked = workload_at(values.word(workload, "workload"), spec, None)
     names = values.technique_names(techniques, usual())
     place = site(
         catalog.gpu(values.word(gpu, "gpu")),
@@ -62,15 +60,12 @@ def techniques(
     )
     files = values.several(quality, "quality")
     tables = [checked(catalog.quality_file(word)) for word in files]
-    losses = partial(
-        lost, spec=spec, task=asked.task, context=int(asked.context(asked.slo.percentile)), tables=tables,
-        seen=asked.question_seen, answer=int(asked.output.mean),
-    )  # fmt: skip
-    chains = None if trace is None else reused(values.word(trace, "trace"))
+    losses = partial(loss_of, model=spec, workload=asked, context=int(asked.context(asked.slo.percentile)), own=tables)
+    chains = None if trace is None else shared_blocks(values.word(trace, "trace"))
     return replace(weigh(spec, asked, place, names, losses, day, chains), warnings=unheard(files, tables, spec))
 
 
-def reused(word: str) -> list[tuple[tuple[int, int], ...]]:
+def shared_blocks(word: str) -> list[tuple[tuple[int, int], ...]]:
     """Return the shared blocks of a trace's requests; SpecError where it names none."""
     chains = [one.chain for one in arrivals(word)]
     if not any(chains):
@@ -82,17 +77,3 @@ def usual() -> tuple[str, ...]:
     """Return the techniques shown where none is named: an example of each, and the other spellings searched."""
     examples = (name for kind in spelling.plainest_first() for name in (kind.example, *kind.searched))
     return (spelling.BASELINE, *dict.fromkeys(name for name in examples if name.partition(":")[0] in TECHNIQUES))
-
-
-def lost(
-    technique: str,
-    *,
-    spec: ModelSpec,
-    task: str,
-    context: int,
-    tables: Sequence[QualityTable],
-    seen: bool,
-    answer: int,
-) -> Quality:
-    """Return what a technique loses of the workload's tasks."""
-    return loss_of(technique, spec, task, context, catalog.quality_table(), *tables, seen=seen, answer=answer)

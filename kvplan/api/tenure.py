@@ -23,19 +23,19 @@ def terms_of(
     used = here.price
     costs: dict[tuple[str, str], tuple[GpuCost, str]] = {}
     if used is not None:
-        costs[used.term, used.provider] = rent(used), said_of(here)
+        costs[used.term, used.provider] = rent(used), price_basis(here)
     terms = dict.fromkeys(p.term for p in (*listed, *catalog.prices()) if p.gpu == gpu.name)
     for term in sorted(terms, key=lambda t: (rank(t), t)):
         place = replace(here, owned=None, offers=catalog.offers(gpu.name, day, term, listed))
         if not term.startswith("owned") and place.price is not None and (used is None or term != used.term):
-            costs[term, place.price.provider] = rent(place.price), said_of(place)
+            costs[term, place.price.provider] = rent(place.price), price_basis(place)
     mine = here.owned or with_power(here, owned, profile).owned
     if mine is not None:
         costs["owned", ""] = mine, f"whole servers of {mine.unit} GPUs; an hour at work"
     return tenures(answer.demand, answer.plan, costs, answer.break_even, answer.bill)
 
 
-def said_of(place: Site) -> str:
+def price_basis(place: Site) -> str:
     """Return what the price of a rented GPU rests on, in words."""
     price = place.price
     assert price is not None

@@ -54,8 +54,10 @@ def validate(
         >>> kvplan.validate("gemm.csv").groups[-1].rows
         30
     """
-    given, named = values.settings(settings), values.several(profiles, "profiles")
-    rows, kind = values.word(rows, "rows"), values.given(values.one_of, kind, "kind", ROWS)
+    given = values.settings(settings)
+    named = values.several(profiles, "profiles")
+    rows = values.word(rows, "rows")
+    kind = values.given(values.one_of, kind, "kind", ROWS)
     if holds_servers(rows, kind):
         return validate_servers(rows, kind, given, named)
     refuse_settings(given)
@@ -71,7 +73,8 @@ def validate_servers(word: str, kind: str | None, given: Mapping[str, str], prof
     from kvplan.measuring.serving.check import by_server
     from kvplan.measuring.serving.predict import PredictedRow, predict
 
-    profile, engine = profile_of(profiles), catalog.fitted_engine()
+    profile = profile_of(profiles)
+    engine = catalog.fitted_engine()
     rows, left = usable([read_table(word, kind, given, measured=True)])
     few = [p for p in predict(rows, profile, engine) if isinstance(p, PredictedRow)] if len(rows) <= FEW else []
     return ServerErrors(profile=profile.name, metrics=by_server(rows, profile, engine), left=left, few=few)

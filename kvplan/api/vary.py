@@ -72,7 +72,7 @@ def named(word: str, call: Mapping[str, Any]) -> str:
     return name
 
 
-def varied(call: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+def with_changes(call: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a question with some parameters changed, to be asked once."""
     typed = {name: as_typed(name, value) for name, value in changed.items()}
     volume = {"rate": None} if "queries_per_day" in typed else {"queries_per_day": None} if "rate" in typed else {}

@@ -50,6 +50,26 @@ class Watched:
     spent: Spent | None = None  #: power and energy of this machine's GPUs, None where nobody says
 
 
+@dataclass(frozen=True, kw_only=True)
+class StatedServer:
+    """What a user says of a server, and what its predictions rest on."""
+
+    settings: Mapping[str, str]  #: columns of an end-to-end row that no page has: the GPU, tp ...
+    profiles: tuple[str, ...]  #: profiles of servers that were named, none for the shipped one
+    profile: str  #: name of the profile that is used
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptRange:
+    """What is asked of a Prometheus server: windows from one moment to another, of servers under some labels."""
+
+    place: str  #: address of the Prometheus server
+    labels: Mapping[str, str]  #: label -> value that a server's series have
+    begin: float  #: seconds since 1970 [s]
+    end: float  #: seconds since 1970 [s]
+    length: float  #: of a window [s]
+
+
 def watch(
     url: str | None = None,
     *,
@@ -74,9 +94,11 @@ def watch(
     All but the server is checked before the first look, also whether `output` can be written. Raises KvplanError for an
     address that does not answer, a page of another kind, and a window in which too few requests ended.
     """
-    length, given = values.seconds(window, "window"), said(values.settings(settings))
+    length = values.seconds(window, "window")
+    given = checked(values.settings(settings))
     named = values.several(profiles, "profiles")
-    profile = profile_of(named)
+    stated = StatedServer(settings=given, profiles=named, profile=profile_of(named).name)
+    tell = told or silent
     if output is not None:
         must_be_writable(output)
     if (url is None) == (prometheus is None):
@@ -84,17 +106,22 @@ def watch(
     if prometheus is not None:
         if count is not None:
             raise WrongUse("count, prometheus: a range has as many windows as it holds; leave count out")
-        labels = values.settings(select, "select")
-        place, begin, end = endpoint(prometheus), values.instant(since, "since"), values.instant(until, "until")
-        if since is None or end - begin < length:
+        kept = KeptRange(
+            labels=values.settings(select, "select"),
+            place=endpoint(prometheus),
+            begin=values.instant(since, "since"),
+            end=values.instant(until, "until"),
+            length=length,
+        )
+        if since is None or kept.end - kept.begin < length:
             raise SpecError("since, until: name a range of at least one window, as in since=now-2h")
-        return ranged(place, labels, begin, end, length, given, profile.name, named, told or silent)
+        return kept_windows(kept, stated, tell)
     if since or until or select:
         raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
     place = address(values.word(url, "url"))
-    gauges = (every() if is_here(place) else []) if meters is None else meters
-    waits, tell = wait or (lambda s: time.sleep(s)), told or silent
-    return windows(place, length, count, given, profile.name, named, waits, gauges, tell)
+    if meters is None:
+        meters = every() if is_here(place) else []
+    return windows(place, length, count, stated, wait or time.sleep, meters, tell)
 
 
 def silent(_: str) -> None:
@@ -105,44 +132,41 @@ def windows(
     place: str,
     length: float,
     count: int | None,
-    given: Mapping[str, str],
-    profile: str,
-    named: Iterable[str],
+    stated: StatedServer,
     wait: Callable[[float], None],
     meters: Sequence[Meter],
     told: Callable[[str], None],
 ) -> Iterator[Watched]:
     """Yield window after window of a live server."""
-    done, before, read = 0, scrape(place), [m.read() for m in meters]
+    done = 0
+    before = scrape(place)
+    read = [m.read() for m in meters]
     while count is None or done < count:
         wait(length)
-        after, now = scrape(place), [m.read() for m in meters]
+        after = scrape(place)
+        now = [m.read() for m in meters]
         o = observed(before, after)
         if o.restarted:
             told(ANEW)
-        yield beside(o, given, profile, named, spent=None if o.restarted else spent(o, read, now))
-        before, read, done = after, now, done + 1
+        yield beside(o, stated, spent=None if o.restarted else spent(o, read, now))
+        before = after
+        read = now
+        done += 1
 
 
-def ranged(
-    place: str,
-    labels: Mapping[str, str],
-    begin: float,
-    end: float,
-    length: float,
-    given: Mapping[str, str],
-    profile: str,
-    named: Iterable[str],
-    told: Callable[[str], None],
-) -> Iterator[Watched]:
+def kept_windows(asked: KeptRange, stated: StatedServer, told: Callable[[str], None]) -> Iterator[Watched]:
     """Yield the windows that a Prometheus server kept; one in which too few requests ended is left out, and told.
 
     Raises SpecError where it kept none that says anything.
     """
     left: list[str] = []
-    count, why, kept = 0, "", history(place, samples_of(), labels, begin, end, length)
+    count = 0
+    why = ""
+    place = asked.place
+    kept = history(place, samples_of(), asked.labels, asked.begin, asked.end, asked.length)
     if not kept:
-        raise SpecError(f"prometheus: {place}: {nothing(labels, labelled(place, gauges_of(), begin, end))}")
+        there = labelled(place, gauges_of(), asked.begin, asked.end)
+        raise SpecError(f"prometheus: {place}: {why_none(asked.labels, there)}")
     if len(kept) > 1:
         told(f"{len(kept)} servers, each by itself: {listed(kept)}; select=instance={next(iter(kept))} reads one alone")
     for server, looks in kept.items():
@@ -156,7 +180,7 @@ def ranged(
             count += 1
             if o.restarted:
                 told(f"{server or 'the server'} until {moment(after.at)}: {ANEW}")
-            yield beside(o, given, profile, named, server=server, ended=after.at)
+            yield beside(o, stated, server=server, ended=after.at)
     if not count:
         raise SpecError(f"prometheus: {place}: {why or 'one look at a server is no window; name a longer range'}")
     for line in left[:MOST_TOLD]:
@@ -165,7 +189,7 @@ def ranged(
         told(f"left out: {len(left) - MOST_TOLD} more such windows")
 
 
-def nothing(labels: Mapping[str, str], there: Sequence[Mapping[str, str]]) -> str:
+def why_none(labels: Mapping[str, str], there: Sequence[Mapping[str, str]]) -> str:
     """Return why no series were found under some labels, and what there is in their place."""
     if not there:
         return "no vLLM or SGLang server's metrics are kept there in this range; name another range with since="
@@ -192,7 +216,7 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
-def said(given: Mapping[str, str]) -> Mapping[str, str]:
+def checked(given: Mapping[str, str]) -> Mapping[str, str]:
     """Return what the user says of a server; raise SpecError for what cannot be said, or not be read."""
     check_stated(given)
     tried = read_server({**TRIED, **given}, 1, catalog.model, catalog.gpu, False)
@@ -203,24 +227,24 @@ def said(given: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def beside(
-    o: Observed,
-    given: Mapping[str, str],
-    name: str,
-    profiles: Iterable[str],
-    *,
-    server: str = "",
-    ended: float | None = None,
-    spent: Spent | None = None,
+    o: Observed, stated: StatedServer, *, server: str = "", ended: float | None = None, spent: Spent | None = None
 ) -> Watched:
     """Return what was observed beside its prediction."""
-    row = {**row_of(o), **given}
-    made, reason = predicted(row, profiles)
+    row = {**row_of(o), **stated.settings}
+    made, reason = prediction(row, stated.profiles)
     return Watched(
-        observed=o, row=row, predicted=made, reason=reason, profile=name, server=server, ended=ended, spent=spent
-    )  # fmt: skip
+        observed=o,
+        row=row,
+        predicted=made,
+        reason=reason,
+        profile=stated.profile,
+        server=server,
+        ended=ended,
+        spent=spent,
+    )
 
 
-def predicted(row: Mapping[str, str], profiles: Iterable[str]) -> "tuple[PredictedRow | None, str]":
+def prediction(row: Mapping[str, str], profiles: Iterable[str]) -> "tuple[PredictedRow | None, str]":
     """Return what is predicted for an end-to-end row, or why nothing is."""
     from kvplan.measuring.serving.predict import PredictedRow, predict
 
@@ -231,7 +255,7 @@ def predicted(row: Mapping[str, str], profiles: Iterable[str]) -> "tuple[Predict
     return (made, "") if isinstance(made, PredictedRow) else (None, made.reason)
 
 
-def looked(seen: Sequence[Watched], name: str) -> RowFile:
+def rows_seen(seen: Sequence[Watched], name: str) -> RowFile:
     """Return windows of servers as a table of end-to-end rows, for a fit."""
     raw = [dict(w.row) for w in seen]
     rows = [read_server(row, n, catalog.model, catalog.gpu, True) for n, row in enumerate(raw, 1)]

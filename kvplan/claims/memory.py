@@ -73,8 +73,10 @@ def kv_bytes(case: ClaimCase, evidence: Evidence) -> list[Answer]:
 @check(unit="share", needs=("model", "context"), may=CACHE)
 def kv_reduction(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Share of the uncompressed cache that a technique saves."""
-    (base, after), context = layouts(case), need(case.context)
-    a, b = after.stored(context), base.stored(context)
+    base, after = layouts(case)
+    context = need(case.context)
+    a = after.stored(context)
+    b = base.stored(context)
     line = f"1 - {show_bytes(a)} / {show_bytes(b)} = {show(1 - a / b, 'share')}"
     return [exact(1 - a / b, line, need(case.model).source)]
 
@@ -84,7 +86,9 @@ def read_reduction(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Share of the bytes read per decode step that a technique saves, of the cache or of the whole step."""
     if case.of not in ("cache", "step"):
         raise UnknownName("part", case.of, ("cache", "step"), "write of: cache, or of: step for weights too")
-    (base, after), context, model = layouts(case), need(case.context), need(case.model)
+    base, after = layouts(case)
+    context = need(case.context)
+    model = need(case.model)
     weight_bytes = (
         weights(model, case.weights).total * model.active_parameters / model.parameters if case.of == "step" else 0.0
     )
@@ -96,7 +100,8 @@ def read_reduction(case: ClaimCase, evidence: Evidence) -> list[Answer]:
 @check(unit="ratio", needs=("model", "context"), may=CACHE)
 def kv_growth(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Cache of twice the context over the cache of the context."""
-    (_, after), context = layouts(case), need(case.context)
+    _, after = layouts(case)
+    context = need(case.context)
     a, b = after.stored(2 * context), after.stored(context)
     line = f"{show_bytes(a)} at {show_tokens(2 * context)} / {show_bytes(b)} = {show(a / b, 'ratio')}"
     return [exact(a / b, line, need(case.model).source)]
@@ -105,7 +110,8 @@ def kv_growth(case: ClaimCase, evidence: Evidence) -> list[Answer]:
 @check(unit="ratio", needs=("model", "context", "technique"), may=("kv_heads",))
 def context_ratio(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Longest context whose compressed cache fits where the uncompressed one of `context` does, over `context`."""
-    (base, after), context = layouts(case), need(case.context)
+    base, after = layouts(case)
+    context = need(case.context)
     room = base.stored(context)
     most = longest(lambda n: after.stored(n) <= room)
     if most >= LONGEST:
@@ -117,7 +123,8 @@ def context_ratio(case: ClaimCase, evidence: Evidence) -> list[Answer]:
 @check(unit="ratio", needs=("against_workload",), may=("workload", "context"))
 def length_ratio(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Tokens of a context, or of a workload's mean request, over those of another's: their plain caches' ratio."""
-    one, other = case.workload, need(case.against_workload)
+    one = case.workload
+    other = need(case.against_workload)
     a = one.input.mean + one.output.mean if one else float(need(case.context))
     b = other.input.mean + other.output.mean
     line = f"{a:,.0f} / {b:,.0f} tokens = {show(a / b, 'ratio')}"

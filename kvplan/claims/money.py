@@ -62,7 +62,8 @@ def request_charge(case: ClaimCase, evidence: Evidence, technique: str) -> Charg
     if not price:
         hint = "give one under cases, as in price: 2.49/h"
         return unknown(f"no price of {row.gpu} is known on {evidence.day}; {hint}")
-    seconds, prefix = row.gpu_seconds, ""
+    seconds = row.gpu_seconds
+    prefix = ""
     if case.prefix_cache == IDEAL_PREFIX:
         seconds, prefix = with_ideal_prefix(case, evidence, row)
     return Charge(row=row, gpu_seconds=seconds, price=price.price, prefix=prefix)
@@ -105,7 +106,8 @@ def at_load(case: ClaimCase) -> str:
 @check(unit="USD", needs=PLACE, may=(*RUN, *READING))
 def query_cost(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """What one request costs on rented GPUs, or all requests on one document. [USD]"""
-    count, charge = requests_per(case), request_charge(case, evidence, case.technique)
+    count = requests_per(case)
+    charge = request_charge(case, evidence, case.technique)
     if isinstance(charge, Answer):
         return [charge]
     usd = charge.usd * count / case.load
@@ -191,7 +193,8 @@ def api_price(case: ClaimCase, evidence: Evidence) -> list[Answer]:
 @check(unit="ratio", needs=(*PLACE, *API), may=(*RUN, "load", "price"))
 def host_or_api(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Cost of a query on rented GPUs over an API's charge for it."""
-    price, charge = list_price(case, evidence), request_charge(case, evidence, case.technique)
+    price = list_price(case, evidence)
+    charge = request_charge(case, evidence, case.technique)
     if isinstance(price, Answer):
         return [price]
     if isinstance(charge, Answer):

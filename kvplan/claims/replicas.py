@@ -32,7 +32,8 @@ def query(case: ClaimCase) -> Query:
 def site_of(case: ClaimCase, evidence: Evidence, gpu: str = "") -> Site:
     """Return a GPU's site with what the case fixes: shape, weights, batch, price."""
     site = evidence.sites[gpu or need(case.gpu).name]
-    engine, parallel = site.engine, Parallel(tensor=case.tp) if case.tp else None
+    engine = site.engine
+    parallel = Parallel(tensor=case.tp) if case.tp else None
     if case.batch:
         engine = engine.taking(case.batch)
     if case.price:
@@ -52,7 +53,8 @@ def run(
     context: int = 0,
 ) -> Evaluation:
     """Return kvplan's estimate of a case: its cheapest replica, unless `parallel` or the case fixes one."""
-    site, request = site_of(case, evidence, gpu), Query(context=context, output=1) if context else query(case)
+    site = site_of(case, evidence, gpu)
+    request = Query(context=context, output=1) if context else query(case)
     if parallel:
         site = replace(site, parallel=parallel)
     return estimate(need(case.model), (technique,), request, site)[-1]
@@ -71,7 +73,8 @@ def busy_server(
     case: ClaimCase, evidence: Evidence, row: Evaluation, *, hit: float = 0.0, speculation: Speculation | None = None
 ) -> Server:
     """Return a row's replica as a server, with a share of every prompt in its prefix cache, or with speculation."""
-    site, request = replace(site_of(case, evidence, row.gpu), parallel=row.parallel), query(case)
+    site = replace(site_of(case, evidence, row.gpu), parallel=row.parallel)
+    request = query(case)
     return server(
         need(case.model), site, technique=row.technique, prompt=request.prompt, output=request.output, hit=hit,
         speculation=speculation,

@@ -93,7 +93,8 @@ def latency(case: ClaimCase, evidence: Evidence) -> list[Answer]:
         return [refusal(row)]
     time = seconds(row, case.measure, query(case))
     low, high = (time * s for s in spread_of(row, case.measure))
-    span, place = show_span(low, high, "s"), f"{row.gpus}x {row.gpu} at batch {row.batch}"
+    span = show_span(low, high, "s")
+    place = f"{row.gpus}x {row.gpu} at batch {row.batch}"
     line = f"{MEASURES[case.measure]} {show_time(time)} {span} on {place}"
     return [from_times(time, low, high, line, site_sources(case, evidence), row)]
 

@@ -146,7 +146,8 @@ def _lead_lines(v: Verdict) -> list[str]:
     """Return the line of the nearest case behind its label, unless it begins with it already, and other readings."""
     if not (leads := _leads(v)):
         return []
-    first, extra = leads[0], leads[0].answer.extra
+    first = leads[0]
+    extra = leads[0].answer.extra
     name = first.label.removesuffix(extra).rstrip(", ") if extra else first.label
     line = f"{name}: {first.answer.line}" if name else first.answer.line
     return [line, *(f"read otherwise, {_named(o, v.unit)}" for o in leads[1:])]
@@ -182,7 +183,8 @@ def _reasons(v: Verdict) -> list[str]:
 
 def _implied_load(v: Verdict) -> list[str]:
     """Return how busy the GPUs would have to be for a cost that is claimed above kvplan's, as the lead is read."""
-    lead, figure = next(iter(_leads(v)), None), v.figure
+    lead = next(iter(_leads(v)), None)
+    figure = v.figure
     if v.verdict != FAILS or v.claim.check not in COSTS or not lead or not lead.case or not figure:
         return []
     reading = (lead.case.per, lead.case.prefix_cache)

@@ -31,10 +31,10 @@ HELP = {"--help", "-h"}
 def command(before: str, after: str | None, on: str | None, fail_above: tuple[str, ...], form: str) -> None:
     """What changed between two plans of kvplan recommend --save, or between one and today's answer."""
     from kvplan.api import values
-    from kvplan.api.compare import compare, rises
+    from kvplan.api.compare import compare, gates_of
 
     values.day(on)  # what is none of its kind is said before a question is asked again
-    rises(fail_above)
+    gates_of(fail_above)
     old = None if after else answer_to_words(before, on)
     comparison = compare(before, old or after, on=None if old else on, fail_above=fail_above)
 

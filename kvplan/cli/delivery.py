@@ -10,6 +10,7 @@ import click
 
 from kvplan.catalog.files import path_of, write_whole
 from kvplan.cli.flags import flagged, spoken
+from kvplan.cli.paging import page, paged
 from kvplan.errors import KvplanError, one_line
 from kvplan.report.blocks import Json, Page
 from kvplan.report.formats import Report, Screen, render
@@ -20,8 +21,8 @@ NARROWEST, USUAL = 40, 100
 MOST_DIGITS = 4
 #: where the file of --html and the words of the command line are kept
 HTML, WORDS = "kvplan.html", "kvplan.words"
-#: where --plain and --no-pager are kept
-PLAIN, NO_PAGER = "kvplan.plain", "kvplan.no-pager"
+#: where --plain is kept
+PLAIN = "kvplan.plain"
 
 
 def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -> None:
@@ -60,9 +61,7 @@ def beside(report: Report) -> Report:
 def put(text: str, form: str, aside: bool) -> None:
     """Write an answer; one for people that is longer than their screen goes through a pager."""
     if form == "text" and not aside and sys.stdout.isatty():
-        from shutil import get_terminal_size
-
-        from kvplan.cli.paging import page, paged
+        from shutil import get_terminal_size  # loads three compressors
 
         if paged(text, get_terminal_size().lines):
             page(text)
@@ -86,7 +85,8 @@ def screen() -> Screen:
         width = get_terminal_size().columns
         colour = not (bare or environ.get("NO_COLOR") or environ.get("TERM") == "dumb")
     else:
-        columns, colour = environ.get("COLUMNS", ""), False
+        columns = environ.get("COLUMNS", "")
+        colour = False
         width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
         width = width if width >= NARROWEST else USUAL
     return Screen(width, colour, command=context.info_name or "", asked=typed(context), plain=bare)

@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from kvplan.cli.delivery import NO_PAGER
-
+#: where --no-pager is kept
+NO_PAGER = "kvplan.no-pager"
 #: the pager's command; empty for none
 PAGER = "KVPLAN_PAGER"
 #: what less is asked where the user asks nothing: keep colours, leave the text on the screen, end where it fits

@@ -104,7 +104,8 @@ def command(save: str | None, full: bool, form: str, **options: Any) -> None:
     from kvplan.report.plan_drawings import what_if
 
     with waiting() as progress:
-        result, call = recommend(**options, progress=progress), question()
+        result = recommend(**options, progress=progress)
+        call = question()
     report = Report(
         lambda: wording.page(result),
         lambda: wording.document(result, call),

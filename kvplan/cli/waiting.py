@@ -18,7 +18,8 @@ def waiting(say: Callable[[str], object] | None = None) -> Iterator[Callable[[fl
     if say is None and not sys.stderr.isatty():
         yield None
         return
-    begun, shown = time.monotonic(), None
+    begun = time.monotonic()
+    shown = None
     with ExitStack() as stack:
 
         def report(share: float, text: str) -> None:

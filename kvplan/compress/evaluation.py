@@ -18,8 +18,6 @@ from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import spelling
 from kvplan.measuring.passes import SIZES, ModelPass, pass_time
 
-#: tasks whose lower score is the better one
-LOWER = ("divergence", "perplexity")
 #: tokens that a text is continued by for `copy`, and that perplexity is measured on behind each text
 CONTINUED = 32
 #: calibration texts of latents, and tokens of each

@@ -5,8 +5,8 @@ from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 
 from kvplan.architectures.formats import FORMATS
-from kvplan.architectures.quantization import tensor_bits
 from kvplan.architectures.reader import DTYPE_BITS
+from kvplan.architectures.tensor_formats import tensor_bits
 from kvplan.errors import Incompatible, SpecError, shown
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.hardware import Gpu

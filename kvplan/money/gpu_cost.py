@@ -76,7 +76,8 @@ def own(gpu: Gpu, terms: Ownership, draw: Draw | None = None) -> GpuCost | None:
     Capital, network, interest, colocation and staff fall due whether it works or waits, and are divided by the share
     of its life it is in service. Only electricity follows the work.
     """
-    server, power = terms.server(gpu.name), draw or rated_draw(gpu, terms)
+    server = terms.server(gpu.name)
+    power = draw or rated_draw(gpu, terms)
     if server is None or power is None or gpu.power is None:
         return None
     greatest = greatest_draw(gpu, server, terms)
@@ -102,7 +103,8 @@ def greatest_draw(gpu: Gpu, server: ServerPrice, terms: Ownership) -> float:
 
 
 def _fixed(server: ServerPrice, greatest: float, t: Ownership) -> tuple[Line, ...]:
-    price, years = server.price_per_gpu, t.life / YEAR
+    price = server.price_per_gpu
+    years = t.life / YEAR
     span = f"over {years:g} years, available {show_percent(t.utilization)} of the time"
     capital = price * (1 + t.network)
     # what repays the loan is capital; what it costs beyond that is interest

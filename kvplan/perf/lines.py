@@ -30,12 +30,12 @@ from kvplan.perf.operators import (
 from kvplan.perf.serving import Steps
 from kvplan.perf.step_time import (
     OVERLAP,
-    computing,
-    hosting,
-    launching,
-    moving,
+    compute_time,
+    host_time,
+    launch_time,
+    memory_time,
+    message_time,
     overlapped,
-    sending,
     whole_step,
 )
 from kvplan.specs.calibration import Calibration
@@ -70,17 +70,17 @@ class TokenLines:
 def busy(o: Operator, c: Calibration) -> float:
     """Return what an operator takes beside its launches. [s]"""
     if o.limit == NETWORK:
-        return float(sending(o, c))
-    return float(o.bytes / c.elements if o.limit == ELEMENTS else overlapped(moving(o, c), computing(o, c)))
+        return float(message_time(o, c))
+    return float(o.bytes / c.elements if o.limit == ELEMENTS else overlapped(memory_time(o, c), compute_time(o, c)))
 
 
 def corner(none: Operator, token: Operator, row: Operator, c: Calibration) -> Corner:
     """Return a product from its operators over nothing, over one token, and over one row."""
-    still = float(computing(none, c))
+    still = float(compute_time(none, c))
     return Corner(
-        moved=float(moving(none, c)) ** OVERLAP + TINY**OVERLAP,
-        token=float(computing(token, c)) - still,
-        row=float(computing(row, c)) - still,
+        moved=float(memory_time(none, c)) ** OVERLAP + TINY**OVERLAP,
+        token=float(compute_time(token, c)) - still,
+        row=float(compute_time(row, c)) - still,
     )
 
 
@@ -101,8 +101,8 @@ def token_lines(model: ModelSpec, plain: KVLayout, held: Weights, parallel: Para
         corners=tuple(corner(*triple, c) for triple in dense),
         experts=experts,
         token=each - still,
-        fixed=tuple(still + sum(launching(o, c, prompts) for o in none) for prompts in (False, True)),
-        host=float(hosting([*none, *even[0]], c)),
+        fixed=tuple(still + sum(launch_time(o, c, prompts) for o in none) for prompts in (False, True)),
+        host=float(host_time([*none, *even[0]], c)),
     )
 
 
@@ -161,8 +161,8 @@ def load_lines(
         sequence=summed([o for o in attended.decode if not least(o)], c),
         uneven=replace(attended, decode=tuple(o for o in attended.decode if least(o))),
         prompt=summed(attended.prompt, c),
-        fixed=tuple(sum(launching(o, c, prompts) for o in still) for prompts in (False, True)),
-        host=float(hosting(still, c)),
+        fixed=tuple(sum(launch_time(o, c, prompts) for o in still) for prompts in (False, True)),
+        host=float(host_time(still, c)),
         share=prompt / ceil(prompt / c.chunk),
         fresh=prompt,
     )

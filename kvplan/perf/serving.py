@@ -162,7 +162,7 @@ class PromptTimes:
     whole: Amount  #: mean prompt as it is sent, with what a cache holds of it [token]
 
 
-def alike(load: Load, s: Steps, c: Calibration) -> PromptTimes:
+def uniform_prompts(load: Load, s: Steps, c: Calibration) -> PromptTimes:
     """Return the times of prompts that are all as long as the mean; many short ones share a step."""
     separate = 1.0 - c.mixes
     extra = (c.mixes * (s.mixed - s.decode) + separate * s.alone) * load.chunks
@@ -188,7 +188,7 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     TPOT. `prompts` are the means of prompts that differ; without it all are as long as the mean.
     """
     batch = load.batch
-    known = prompts or alike(load, s, c)
+    known = prompts or uniform_prompts(load, s, c)
     own, extra, others = known.own, known.extra, company(load)
     cycle = load.output * s.decode + batch * extra
     present = load.open * smaller(load.offered, batch) + (1.0 - load.open) * batch

@@ -13,7 +13,7 @@ HOST_LINK = 51e9
 ENGINE_ITSELF = "engine: scheduling, sampling"
 
 
-def moving(o: Operator, c: Calibration) -> Amount:
+def memory_time(o: Operator, c: Calibration) -> Amount:
     """Return how long its bytes take. [s]"""
     if o.limit in (WEIGHTS, EXPERTS):
         faster = c.experts if o.limit == EXPERTS else 1.0
@@ -23,24 +23,24 @@ def moving(o: Operator, c: Calibration) -> Amount:
     return o.bytes / c.read(o.bits) + larger(o.unpacks / c.processors, o.lags) + o.fixed + o.fetched / HOST_LINK
 
 
-def computing(o: Operator, c: Calibration) -> Amount:
+def compute_time(o: Operator, c: Calibration) -> Amount:
     """Return how long its FLOPs take. [s]"""
     if o.limit in (CACHE, PROMPT):
         return o.flops / c.prompt + o.dense / c.rate16
     return o.flops / (c.rate(o.bits) * (c.experts_rate if o.limit == EXPERTS else 1.0))
 
 
-def sending(o: Operator, c: Calibration) -> Amount:
+def message_time(o: Operator, c: Calibration) -> Amount:
     """Return how long its messages take. [s]"""
-    return o.messages * c.message + crossing(o, c)
+    return o.messages * c.message + transfer_time(o, c)
 
 
-def crossing(o: Operator, c: Calibration) -> Amount:
+def transfer_time(o: Operator, c: Calibration) -> Amount:
     """Return how long the bytes of its messages take; GPUs that PCIe joins share what two of them have. [s]"""
     return o.message / c.link * (o.ranks / 2) ** c.bridged
 
 
-def launching(o: Operator, c: Calibration, prompts: bool) -> Amount:
+def launch_time(o: Operator, c: Calibration, prompts: bool) -> Amount:
     """Return how long its kernels' launches and small tails take. [s]"""
     if not o.kernels:
         return 0.0
@@ -58,12 +58,12 @@ def operator_time(o: Operator, c: Calibration, prompts: bool = False) -> Amount:
     Source: Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009, with a smooth corner.
     """
     if o.limit == NETWORK:
-        return sending(o, c) * c.pace
-    busy = o.bytes / c.elements if o.limit == ELEMENTS else overlapped(moving(o, c), computing(o, c))
-    return (busy + launching(o, c, prompts)) * c.pace
+        return message_time(o, c) * c.pace
+    busy = o.bytes / c.elements if o.limit == ELEMENTS else overlapped(memory_time(o, c), compute_time(o, c))
+    return (busy + launch_time(o, c, prompts)) * c.pace
 
 
-def hosting(operators: Iterable[Operator], c: Calibration) -> Amount:
+def host_time(operators: Iterable[Operator], c: Calibration) -> Amount:
     """Return how long the host takes to launch a step's kernels and messages one by one; 0 under CUDA graphs. [s]"""
     counts = (o.launches * c.launches(o.kernels) if o.kernels else o.messages for o in operators)
     return c.launch * sum(counts) * c.pace
@@ -90,19 +90,19 @@ def whole_step(device: Amount, host: Amount, c: Calibration, sequences: Amount) 
 def step_time(operators: Iterable[Operator], c: Calibration, sequences: Amount, prompts: bool = False) -> Amount:
     """Return the time of one step in which `sequences` sequences get a token. [s]"""
     known = list(operators)
-    return whole_step(device_time(known, c, prompts), hosting(known, c), c, sequences)
+    return whole_step(device_time(known, c, prompts), host_time(known, c), c, sequences)
 
 
 def bound(o: Operator, c: Calibration, prompts: bool = False) -> str:
     """Return what takes most of an operator's time: memory, compute, network or overhead."""
     if o.limit == NETWORK:
         return "network"
-    times = {"memory": moving(o, c), "compute": computing(o, c), "overhead": launching(o, c, prompts)}
+    times = {"memory": memory_time(o, c), "compute": compute_time(o, c), "overhead": launch_time(o, c, prompts)}
     return max(times, key=lambda name: times[name])
 
 
 def reach(o: Operator, c: Calibration, prompts: bool = False) -> float:
     """Return how much of its time is spent at the limit that binds: 1 when nothing else adds to it."""
-    best = crossing(o, c) if o.limit == NETWORK else max(moving(o, c), computing(o, c))
+    best = transfer_time(o, c) if o.limit == NETWORK else max(memory_time(o, c), compute_time(o, c))
     time = operator_time(o, c, prompts)
     return float(best * c.pace / time) if time else 0.0

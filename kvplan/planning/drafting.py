@@ -8,8 +8,9 @@ import numpy as np
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import weights
-from kvplan.perf.arrays import SharedOperators, alike_rows, stack
+from kvplan.perf.arrays import alike_rows
 from kvplan.perf.operators import Operator, attended_at, attention, forward
+from kvplan.perf.stacks import SharedOperators, stack
 from kvplan.perf.step_time import overlapped, whole_step
 from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand

@@ -14,7 +14,7 @@ import numpy as np
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import weights
-from kvplan.perf.arrays import SharedOperators, alike_rows, stack
+from kvplan.perf.arrays import alike_rows
 from kvplan.perf.operators import Amount, Operator
 from kvplan.perf.prompts import (
     PromptClass,
@@ -25,6 +25,7 @@ from kvplan.perf.prompts import (
     prompt_attention,
     prompt_passes,
 )
+from kvplan.perf.stacks import SharedOperators, stack
 from kvplan.perf.step_time import whole_step
 from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand

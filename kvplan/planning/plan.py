@@ -14,7 +14,7 @@ from kvplan.kv.replica import Parallel
 from kvplan.planning.configurations import Configuration, Pair, cached_tokens
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
-from kvplan.planning.search import GPUS, Candidates, least_usd, limited
+from kvplan.planning.search import Candidates, least_usd, limited
 from kvplan.planning.site import OBJECTIVES
 from kvplan.planning.speculation import Drafting
 from kvplan.quality.results import Quality
@@ -297,15 +297,6 @@ def row_of(one: Candidates, plan: Plan) -> int:
     mine = (plan.technique, plan.form, plan.parallel, plan.drafting)
     shapes = ((s.technique, s.form, s.parallel, s.drafting) for s in one.grid.configurations)
     return next(k for k, shape in enumerate(shapes) if shape == mine)
-
-
-def loads_of(one: Candidates, plan: Plan) -> tuple[tuple[int, float], ...]:
-    """Return (requests in flight, seconds each takes) where a plan's replica keeps the latency limits."""
-    i = row_of(one, plan)
-    keeps = one.fits[i].copy()
-    for name, met in one.meets.items():
-        keeps &= met[i] | (name == GPUS)
-    return tuple((int(n), float(s)) for n, s, ok in zip(one.requests[i], one.served.cycle[i], keeps, strict=True) if ok)
 
 
 def first_of(plans: Iterable[Plan], what: Callable[[Plan], Hashable]) -> tuple[Plan, ...]:

@@ -195,9 +195,9 @@ def fewest(i: Impasse, limits: Limits) -> Plan | None:
     return replace(i, objective="gpus").best(limits, exactly=True)
 
 
-def least(able: Callable[[float], bool], low: float, high: float) -> float:
-    """Return the least number between two, on a logarithmic scale, for which something is possible."""
-    for _ in range(HALVINGS):
+def least_within(able: Callable[[float], bool], low: float, high: float, halvings: int = HALVINGS) -> float:
+    """Return the least number between two for which something is possible, as it is at `high`, by bisecting logs."""
+    for _ in range(halvings):
         middle = (low * high) ** 0.5
         low, high = (low, middle) if able(middle) else (middle, high)
     return high
@@ -214,7 +214,7 @@ def loosened(i: Impasse, limits: Limits, names: Sequence[str]) -> Remedy | None:
         i = i.resized(times(MOST))
         if i.best(times(MOST)) is None:
             return None
-    loose = times(least(lambda factor: i.best(times(factor)) is not None, 1.0, MOST))
+    loose = times(least_within(lambda factor: i.best(times(factor)) is not None, 1.0, MOST))
     plan = i.best(loose, exactly=True)
     if plan is None:
         return None
@@ -242,7 +242,7 @@ def needed(i: Impasse, plan: Plan, limits: Limits, loose: Limits) -> Limits:
         return replace(some, **{name: seconds})  # type: ignore[arg-type]
 
     def shorter(some: Limits, name: str, old: float, new: float) -> Limits:
-        short = rounded_up(least(lambda seconds: keeps(moved(some, name, seconds)), old, new))
+        short = rounded_up(least_within(lambda seconds: keeps(moved(some, name, seconds)), old, new))
         return moved(some, name, min(short, new))
 
     def changed(some: Limits) -> list[str]:

@@ -42,19 +42,24 @@ def tiers(case: Case, workload: Workload, row: Evaluation, trace: Sequence[Chain
     share = workload.prefix_share
     if not share or row.parallel is None or row.layout is None or row.lone is None or row.budget is None:
         return ()
-    gpus, prefix = row.parallel.gpus, round(case.query.prompt * share)
+    prefix = round(case.query.prompt * share)
     size = row.layout.shared(prefix)
     if not size:
         return ()
-    each = row.layout.stored(row.context)
-    spare = max(row.sequences - row.batch, 0) * each
-    rate, miss = 1 / row.query_seconds, row.lone.ttft
-    computing = miss * share * gpus * (case.site.price.price if case.site.price else 0.0)
-    levels = [_waiting(None, case, workload, spare, spare / each, rate, size, miss, share, gpus, computing)]
-    room = spare
+    traffic = _PrefixTraffic(
+        case=case,
+        workload=workload,
+        gpus=row.parallel.gpus,
+        rate=1 / row.query_seconds,
+        sequence=row.layout.stored(row.context),
+        size=size,
+        miss=row.lone.ttft,
+    )
+    room = max(row.sequences - row.batch, 0) * traffic.sequence
+    levels = [_waiting(None, room, traffic)]
     for tier in filter(None, map(case.site.tier, TIERS)):
-        room += tier.room * gpus
-        levels.append(_waiting(tier, case, workload, room, room / each, rate, size, miss, share, gpus, computing))
+        room += tier.room * traffic.gpus
+        levels.append(_waiting(tier, room, traffic))
     if trace is None:
         return tuple(levels)
     token = size / prefix
@@ -62,23 +67,40 @@ def tiers(case: Case, workload: Workload, row: Evaluation, trace: Sequence[Chain
     return tuple(replace(w, found=each, by="trace") for w, each in zip(levels, shares, strict=True))
 
 
-def _waiting(
-    tier: Tier | None, case: Case, workload: Workload, room: float, requests: float, rate: float, size: float,
-    miss: float, share: float, gpus: int, computing: float,
-) -> Waiting:  # fmt: skip
-    speed = bandwidth(tier, case.site.gpu.name) * gpus if tier else 0.0
-    transfer = size / speed if speed else None
+@dataclass(frozen=True, kw_only=True)
+class _PrefixTraffic:
+    """What a full replica asks of its tiers: the questions that come to it, and the prefixes they share."""
+
+    case: Case  #: the model, query and site
+    workload: Workload  #: whose prefixes they are
+    gpus: int  #: of the replica
+    rate: float  #: questions answered a second [1/s]
+    sequence: float  #: cache of a whole sequence [B]
+    size: float  #: cache of a shared prefix [B]
+    miss: float  #: TTFT of a question whose prefix is computed again, alone [s]
+
+    @property
+    def computing(self) -> float:
+        """What computing a prefix again costs, 0 where the GPU has no price. [USD]"""
+        price = self.case.site.price
+        return self.miss * self.workload.prefix_share * self.gpus * (price.price if price else 0.0)
+
+
+def _waiting(tier: Tier | None, room: float, t: _PrefixTraffic) -> Waiting:
+    """Return a tier with `room` bytes for prefixes, those of the tiers before it included; the GPU's own for None."""
+    speed = bandwidth(tier, t.case.site.gpu.name) * t.gpus if tier else 0.0
+    transfer = t.size / speed if speed else None
     usd = tier.usd if tier else 0.0
     return Waiting(
         name=tier.name if tier else "gpu",
         title=tier.title if tier else "GPU memory",
         room=room,
-        found=float(kept_prefixes(workload, room=max(requests, 0.0), rate=rate)),
+        found=float(kept_prefixes(t.workload, room=room / t.sequence, rate=t.rate)),
         transfer=transfer,
-        hit=(transfer or 0.0) + miss * (1 - share),
-        miss=miss,
-        month=tier.room * gpus / GB * usd if tier else None,
-        worth=computing / (size / GB * usd / MONTH) if tier and computing and usd else None,
+        hit=(transfer or 0.0) + t.miss * (1 - t.workload.prefix_share),
+        miss=t.miss,
+        month=tier.room * t.gpus / GB * usd if tier else None,
+        worth=t.computing / (t.size / GB * usd / MONTH) if tier and t.computing and usd else None,
         engines=tier.engines if tier else "all",
         basis=str(tier.source) if tier else "what the running requests leave of the engine's pool",
     )

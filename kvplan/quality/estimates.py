@@ -48,7 +48,8 @@ def estimated(asked: AskedLoss, pool: Evidenced, every: Sequence[Evidenced], *, 
         remaining, least = f"{100 * share:.3g} %", f"{100 * harshest.share:.3g} %"
         reason = f"{name} leaves {remaining} of the {_of(kind)}; the harshest measured leaves {least}"
         return unknown(name, task, reason, low=max(1 - harshest.high, 0.0), caveats=caveats, source=sources)
-    at, basis = retained_at(points, share), _where(scores, kind, share)
+    at = retained_at(points, share)
+    basis = _where(scores, kind, share)
     worst = [1 - retained_at(curve(other), share).low for other in by_family(single)]
     low, high = 1 - at.high, max([1 - at.low, *worst])
     if share > mildest.share * 1.001:

@@ -202,7 +202,9 @@ def composed(each: Sequence[Quality], task: str) -> Quality:
         )
     if len(each) == 1:
         return each[0]
-    low, retained, worst = max(q.low for q in each), 1.0, 1.0
+    low = max(q.low for q in each)
+    retained = 1.0
+    worst = 1.0
     for q in each:
         retained, worst = retained * (1 - (q.drop or 0.0)), worst * (1 - q.high)
     drop = 1 - retained

@@ -147,7 +147,8 @@ def share_left(name: str, model: ModelSpec, context: int, answer: int | None = N
     kind, argument = spelling.parts(name)[0]
     if kind.left is not None:
         return kind.left(argument)
-    base, factor = _layout(model), kind.factor
+    base = _layout(model)
+    factor = kind.factor
     after = spelling.apply(name, base)
     # layers that a technique leaves alone or adds come after those it found
     pairs = [(a, b) for a, b in zip(after.groups, base.groups, strict=False) if b.vectors and a != b]
@@ -190,7 +191,8 @@ def curve(rows: Sequence[Score]) -> tuple[Retained, ...]:
     points = [Retained(1.0, 1.0, 1.0, 1.0)]
     for share in sorted({r.share for r in rows if r.share}, reverse=True):
         here = [r for r in rows if r.share == share]
-        last, scores = points[-1], [r.retained for r in here]
+        last = points[-1]
+        scores = [r.retained for r in here]
         points.append(
             Retained(
                 share,

@@ -53,7 +53,8 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
     """Return what was simulated and what the table's figures are, None where nothing was."""
     if not rows:
         return None
-    asked, best = rows[0].served.asked, rows[0]
+    asked = rows[0].served.asked
+    best = rows[0]
     at = f"P{asked.limits.percentile * 100:g}"
     missing = "" if best.replicas is not None else " No number of replicas is as sure."
     surge, _ = demand.waits_at

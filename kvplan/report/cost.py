@@ -94,7 +94,9 @@ def swing_table(r: Recommendation) -> Table | None:
     if not r.swings or r.plan is None or r.plan.usd is None:
         return None
     ends = [x for s in r.swings for x in (s.low, s.high)]
-    base, least, most = r.plan.usd, min(ends), max(ends)
+    base = r.plan.usd
+    least = min(ends)
+    most = max(ends)
 
     def span(s: Swing) -> Span:
         return Span(min(s.low, s.high), base, max(s.low, s.high), least, most)

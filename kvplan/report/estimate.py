@@ -163,7 +163,8 @@ def standing(e: Estimate) -> str:
     """Say what each GPU's times and costs stand on, and the interval to expect."""
     sentences = ["KV cache sizes follow exactly from the model's config."]
     for site in e.sites:
-        c, place = site.calibration, f" on {site.gpu.name}" if len(e.sites) > 1 else ""
+        c = site.calibration
+        place = f" on {site.gpu.name}" if len(e.sites) > 1 else ""
         sentences.append(f"Times and costs{place} ({c.tier}): {c.evidence}. {interval(c)}.")
     return " ".join(sentences)
 
@@ -184,8 +185,8 @@ def limits_said(e: Estimate) -> str:
     why = ""
     if e.usual:
         why = (
-            f", the usual ones: {show_time(PATIENCE)} and a second for every {READ:,} prompt tokens; 20 tokens a "
-            "second, about four times as fast as people read"
+            f" (the defaults: TTFT {show_time(PATIENCE)} plus 1 s for every {READ:,} prompt tokens; TPOT 20 tokens a "
+            "second, about four times as fast as people read)"
         )
     return f"Limits: {limits}{why}. Give others, as in ttft=5s or tpot=30ms."
 
@@ -209,7 +210,8 @@ def technique_tables(e: Estimate, site: Site) -> Iterator[Table]:
     fills = f"{'' if first.technique == spelling.BASELINE else 'with '}{spelling.in_words(first.technique)}"
     place = f"the same {show_count(first.lone.gpus, 'GPU')} ({first.lone.parallel})"
     title = f"{site.gpu.title}: a lone query, and as many as fit {fills} ({first.same_load.batch:,}), on {place}"
-    columns, feasible = (*NAME, *same_gpus(first.same_load.batch)), [r for r in rows if r.feasible]
+    columns = (*NAME, *same_gpus(first.same_load.batch))
+    feasible = [r for r in rows if r.feasible]
     yield table(title, columns, feasible, tone=tone, like=e.per_query)
 
 

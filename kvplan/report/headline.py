@@ -39,7 +39,8 @@ def answer(r: Recommendation) -> str:
     if has_limits(r):
         certainty = f"The latency limits are kept with {show_odds(p.slo_probability)} probability."
         if r.sought is not None:
-            kept, sought = show_odds(p.slo_probability), show_percent(r.sought)
+            kept = show_odds(p.slo_probability)
+            sought = show_percent(r.sought)
             certainty = (
                 f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, and "
                 f"no plan reaches {100 * STEP:g} percentage points more."
@@ -70,7 +71,8 @@ def api_line(r: Recommendation) -> str:
         return ""
     charge = show_usd((even.api_per_query or 0.0) * r.demand.mean * MONTH)
     other = "" if price.serves == r.demand.model.name else " of another model"
-    many, name = f"{times:.3g}" if times < 1000 else f"{times:,.0f}", f"{price.model} from {price.provider}"
+    many = f"{times:.3g}" if times < 1000 else f"{times:,.0f}"
+    name = f"{price.model} from {price.provider}"
     return f"An API{other} is {many} times cheaper: {name} would charge {charge} a month."
 
 
@@ -87,7 +89,8 @@ def priced(r: Recommendation) -> str:
     """Return what the price of a rented GPU rests on, '' for an owned one."""
     if r.site is None or r.site.price is None:
         return ""
-    count, hourly = len(r.site.offers), f"{show_usd(r.site.price.price * HOUR)} per GPU-hour"
+    count = len(r.site.offers)
+    hourly = f"{show_usd(r.site.price.price * HOUR)} per GPU-hour"
     if r.site.price.yours:
         return f", at your price of {hourly}"
     return f", at {hourly}, {f'the median of {count} offers' if count > 1 else 'which rests on one offer'}"

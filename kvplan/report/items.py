@@ -31,7 +31,8 @@ PERCENTILES = (5, 50, 95, 99)
 
 def model(m: ModelSpec) -> list[Field]:
     """Return the fields of a model, its config's last."""
-    source, derived = str(m.source), "derived from the config"
+    source = str(m.source)
+    derived = "derived from the config"
     layout = kv_layout(m, 16.0)
     how = m.quantization
     form = "none" if how is None else how.method if how.bits is None else f"{how.method}, {how.bits:g} bits an element"
@@ -172,7 +173,9 @@ def reuse(w: Workload) -> Iterator[Field]:
 
 def arrivals(w: Workload) -> Iterator[Field]:
     """Yield how requests arrive and how long they may take."""
-    a, s, own = w.arrivals, w.slo, str(w.sources["arrivals"])
+    a = w.arrivals
+    s = w.slo
+    own = str(w.sources["arrivals"])
     yield Field("queries_per_day", a.queries_per_day, own)
     yield Field("hours", a.hours, stated(w, "hours", own), "hours")
     yield Field("peak_factor", round(a.peak_factor, 4), DERIVED)

@@ -17,7 +17,7 @@ def started(r: Recommendation) -> Code | None:
     if r.launch is None:
         return None
     each = "Start" if r.launch.replicas == 1 else f"Start each of the {r.launch.replicas} replicas"
-    heading = f"{each} with {r.demand.engine.title} {r.demand.engine.version}"
+    heading = f"{each} with {r.demand.engine.title} ({r.demand.engine.version})"
     return Code(heading, tuple(folded(r.launch.argv)), (*remarks(r.launch), *alone(r)))
 
 

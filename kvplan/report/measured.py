@@ -30,9 +30,11 @@ POINTS = 41
 
 def heading(profile: Json) -> Iterator[Block]:
     """Yield what was measured, when, on what, and how calm it was."""
-    device, samples = profile.get("device", {}), profile["samples"]
+    device = profile.get("device", {})
+    samples = profile["samples"]
     facts = ", ".join(f"{key} {value}" for key, value in device.items() if key not in ("kind", "name"))
-    source, busy = profile["source"], ", device shared with other work" if samples["contended"] else ""
+    source = profile["source"]
+    busy = ", device shared with other work" if samples["contended"] else ""
     drift = ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in profile["drift"].items())
     origin = f"{source['ref']} on {source['date']}; {profile['tier']}; {facts}"
     yield Text(profile["title"], "answer")

@@ -72,7 +72,8 @@ def groups(profile: Json) -> list[OperatorGroup]:
 def page(p: Profiled) -> Page:
     """Return the report: the answer first, then a line a group."""
     profile = p.document
-    fitted, samples = groups(profile), profile["samples"]
+    fitted = groups(profile)
+    samples = profile["samples"]
     mean = sum(g.fit["held_out"]["mean"] for g in fitted) / len(fitted)
     shapes, taken = show_count(samples["shapes"], "shape"), show_count(samples["taken"], "sample")
     disturbed = f"The device was shared: other work disturbed {show_percent(samples['disturbed'])} of the samples."

@@ -94,7 +94,8 @@ def page(profiles: Sequence[KernelProfile], kind: str | None, checked: Checked |
 
 def kernel_blocks(profiles: Sequence[KernelProfile], same: Sequence[Entry]) -> Iterator[Block]:
     """Yield the coefficients of one kernel in each profile, and what each fit is worth."""
-    first, values = same[0], [coefficients(e.fitted) for e in same]
+    first = same[0]
+    values = [coefficients(e.fitted) for e in same]
     versions = ", ".join(dict.fromkeys(e.kernel.version for e in same))
     meanings = {name: meaning for shown in reversed(values) for name, (_, meaning) in shown.items()}
     wide = [Heading(text, wraps=True) for text in ("meaning", *(p.name for p in profiles))]

@@ -43,7 +43,8 @@ def bar(
         task = shown.add_task("", total=1.0, left="")
 
         def report(share: float, text: str) -> None:
-            spent, most = clock() - begun, max(deadline - clock(), 0.0)
+            spent = clock() - begun
+            most = max(deadline - clock(), 0.0)
             left = min(most, spent * (1 - share) / share) if share > 0 else most
             shown.update(task, completed=share, description=Text(text).plain, left=f"{show_time(left)} left")
 
@@ -101,7 +102,9 @@ def counted(say: Callable[[str], object]) -> Iterator[Callable[[int, int, int], 
     The time left is that of the points left at the pace of those that were done since the start.
     """
     console = Plain(stderr=True)
-    begun, first, printed = time.monotonic(), -1, time.monotonic()
+    begun = time.monotonic()
+    first = -1
+    printed = time.monotonic()
 
     def line(done: int, total: int, wrong: int) -> str:
         nonlocal first
@@ -115,7 +118,8 @@ def counted(say: Callable[[str], object]) -> Iterator[Callable[[int, int, int], 
 
         def plain(done: int, total: int, wrong: int) -> None:
             nonlocal printed
-            text, now = line(done, total, wrong), time.monotonic()
+            text = line(done, total, wrong)
+            now = time.monotonic()
             if now - printed >= EVERY:
                 printed = now
                 say(text)

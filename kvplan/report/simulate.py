@@ -79,7 +79,7 @@ def page(s: Simulated) -> Page:
         (Text(f"Note: {sentence(w)}", "warning") for w in s.warnings),
         Text(standing(o), "quiet"),
         table("Times of requests", TIMES, times(o)),
-        grid("In all", ("of all requests", "figure"), ((name, value) for name, value in sums(o))),
+        grid("Totals over all requests", ("quantity", "value"), ((name, value) for name, value in sums(o))),
         Text(worst(o)),
         tried(s),
         *charts(o),
@@ -116,11 +116,11 @@ def sums(o: Replayed) -> Iterator[tuple[str, str]]:
     yield "throughput", f"{o.output_tokens / o.seconds:,.0f} output tokens/s" if o.seconds else "-"
     yield "preemptions", f"{o.preemptions:,}"
     if o.rules.sharing:
-        yield "prefix hits", f"{show_percent(o.hit_rate, 1)} of the prompts' tokens"
+        yield "prefix hits", f"{show_percent(o.hit_rate, 1)} of prompt tokens"
     if o.rules.tiers:
-        yield "from tiers", f"{show_percent(o.fetched, 1)} of the prompts' tokens ({tiers(o)})"
+        yield "from tiers", f"{show_percent(o.fetched, 1)} of prompt tokens ({tiers(o)})"
     yield "KV in use", f"{show_percent(o.occupancy, 1)} on average, {show_percent(o.peak, 1)} at most"
-    yield "GPU time", f"{show_number(o.gpu_seconds / HOUR)} GPU-hours, {show_percent(o.busy)} of them at work"
+    yield "GPU time", f"{show_number(o.gpu_seconds / HOUR)} GPU-hours, {show_percent(o.busy)} of them busy"
     if o.usd is not None and o.usd_per_query is not None:
         yield "cost", f"{show_usd(o.usd)}, {show_usd_each(o.usd_per_query)}"
     if o.joules is not None:
@@ -140,7 +140,8 @@ def often(times: float) -> str:
 
 def worst(o: Replayed) -> str:
     """Return the worst minute, and what was different in it."""
-    b, many = o.worst, [x for x in o.bins if x.came]
+    b = o.worst
+    many = [x for x in o.bins if x.came]
     if b is None or len(many) < 2:
         return ""
     usual = sum(x.came for x in many) / len(o.bins)
@@ -171,13 +172,6 @@ def tried(s: Simulated) -> Table | None:
     return grid("Replicas tried", ("replicas", "room below the nearest limit"), rows)
 
 
-def room(o: Replayed) -> str:
-    """Return how far a simulation's times are below their limits."""
-    if o.refused:
-        return "broken: requests are sent away"
-    return show_percent(o.margin) if o.margin >= 0 else f"broken by {show_percent(-o.margin)}"
-
-
 def charts(o: Replayed) -> Iterator[Chart]:
     """Yield charts over time: waits, load, memory, and replicas where they come and go."""
     at = tuple(100 * x for x in SHARES_SHOWN)
@@ -195,9 +189,10 @@ def charts(o: Replayed) -> Iterator[Chart]:
     asked = [b for b in bins if b.came]  # nobody waits for a first token while none come
     when = tuple(b.start / MINUTE for b in asked)
     waits = Series("mean", when, tuple(b.ttft for b in asked)), Series("longest", when, tuple(b.slowest for b in asked))
-    yield chart("TTFT of the requests that came", "TTFT [s]", *waits)
-    rates = Series("came", at, tuple(b.came / b.seconds for b in bins))
-    yield chart("Requests", "requests/s, requests", rates, Series("waiting", at, tuple(b.queued for b in bins)))
+    yield chart("TTFT by arrival time", "TTFT [s]", *waits)
+    arrivals = Series("arrivals [1/s]", at, tuple(b.came / b.seconds for b in bins))
+    queue = Series("waiting [requests]", at, tuple(b.queued for b in bins))
+    yield chart("Arrivals and queue", "requests/s; requests", arrivals, queue)
     shares = [Series("KV in use", at, tuple(100 * b.occupancy for b in bins))]
     shares.append(Series("busy", at, tuple(100 * b.busy for b in bins)))
     if o.rules.sharing:
@@ -215,9 +210,9 @@ def legend(s: Simulated) -> Iterator[str]:
     yield f"Percentiles are exact within {show_percent(RELATIVE, 1)}: they are counted in buckets."
     yield "ITL: time between two tokens of a request; waiting: to its first admission to memory."
     error = "exactly" if o.steps.error < 1e-6 else f"within {show_percent(o.steps.error, 1)}"
-    yield f"Step times follow the calibrated step time {error} over the contexts simulated, on straight lines."
-    leaps = f"{o.engine_steps:,} engine steps were simulated in {o.events:,} leaps over equal ones"
-    yield f"{leaps}; {o.asked.router} routing."
+    yield f"Step times are interpolated linearly over batch sizes and contexts, and match the calibrated ones {error}."
+    leaps = f"{o.engine_steps:,} engine steps were simulated in {o.events:,} events: equal steps are taken together"
+    yield f"{leaps}. Routing: {o.asked.router}."
     c = o.rules
     kind = "prompts share steps with decoding" if c.mixed else "decoding pauses while prompts are read"
     copied = ", on decode replicas copied to the host and back" if c.reload else ""
@@ -228,9 +223,9 @@ def legend(s: Simulated) -> Iterator[str]:
     if o.asked.warm:
         yield f"{show_time(o.asked.warm)} before these requests warm up queues and caches and are not counted."
     if o.asked.extent.chain and not o.asked.server.split:
-        yield "A prefix is found from the moment on at which the first request that has it is read."
+        yield "A prefix can be reused from the prefill of the first request that has it."
     if o.rules.sharing:
-        yield "A hit: a request that found half of what it may share with others, or more."
+        yield "Prefix hit: a request that found at least half of what it may share with others in the cache."
 
 
 def sources(o: Replayed) -> list[str]:

@@ -28,7 +28,8 @@ def fleet(o: Replayed) -> str:
 def changes(o: Replayed) -> list[str]:
     """Return how the fleet changes while it serves: who fails, or how replicas come and go."""
     if a := o.asked.autoscale:
-        mean, most = show_number(o.replica_seconds / o.seconds, 3), show_count(o.replicas, "replica")
+        mean = show_number(o.replica_seconds / o.seconds, 3)
+        most = show_count(o.replicas, "replica")
         rule = f"1 for every {show_number(a.target)} requests in flight, from {a.least} to {a.most}"
         return [f"Autoscaled: {rule}, started in {show_time(a.startup)}; {most} at once at most, {mean} on average."]
     return [
@@ -58,7 +59,8 @@ def answer(s: Simulated) -> list[str]:
     lines = [f"{fleet(o)}{beyond}.", f"{stream(o)}.", *changes(o)]
     if not o.measured:
         return lines
-    kept, at = limit(limits), f"P{limits.percentile * 100:g}"
+    kept = limit(limits)
+    at = f"P{limits.percentile * 100:g}"
     if limits.e2e is not None:
         kept = " and ".join(x for x in (kept, f"end to end <= {show_time(limits.e2e)}") if x)
     if s.search is not None and s.search.smallest is not None:
@@ -126,7 +128,8 @@ def busy_minute(o: Replayed, b: Bin) -> str:
 
 def needed(s: Simulated) -> str:
     """Return how many replicas the busiest minute needs."""
-    smallest, at = s.burst.smallest if s.burst else None, f"{show_percent(s.outcome.asked.limits.percentile)} of them"
+    smallest = s.burst.smallest if s.burst else None
+    at = f"{show_percent(s.outcome.asked.limits.percentile)} of them"
     if smallest is None:
         return ""
     if smallest.replicas == s.outcome.replicas:

@@ -161,7 +161,8 @@ def plain(value: Any) -> str:
 
 def levels_table(swept: Swept, name: str, levels: Sequence[AxisValue]) -> Table:
     """Return the values of one parameter: how many points were answered, and the best of them."""
-    own, figure = column(name), swept.summary.minimize[0]
+    own = column(name)
+    figure = swept.summary.minimize[0]
     named = "at" if len(swept.study.varied) <= WIDEST else None
     columns = (
         Column[AxisValue](heading=own, value=lambda level: label(own, level.label), align="left"),
@@ -214,7 +215,9 @@ def axis(name: str, units: Mapping[str, str]) -> str:
 
 def map_table(swept: Swept, field: Field2D) -> Table:
     """Return the map as a table: a value of y a row, a value of x a column, shaded by rank."""
-    shown, x, y = field.shown, column(field.shown.x), column(field.shown.y)
+    shown = field.shown
+    x = column(field.shown.x)
+    y = column(field.shown.y)
     write = UNITS[swept.summary.units[shown.figure]]
     ranked = sorted(field.least.values())
     bounds = [ranked[len(ranked) * n // len(SHADES)] for n in range(1, len(SHADES))]

@@ -87,26 +87,26 @@ def show_span(seconds: float) -> str:
 
 TIER = (
     Column[Waiting](key="tier", heading="tier", value=lambda w: w.title, align="left"),
-    Column[Waiting](key="room", heading="room", value=lambda w: w.room, show=show_bytes),
-    Column[Waiting](key="found", heading="found", value=lambda w: w.found, show=show_percent),
+    Column[Waiting](key="room", heading="capacity", value=lambda w: w.room, show=show_bytes),
+    Column[Waiting](key="found", heading="hits", value=lambda w: w.found, show=show_percent),
     Column[Waiting](key="transfer", heading="transfer", value=lambda w: w.transfer, show=show_time, absent="-"),
-    Column[Waiting](key="ttft_hit", heading="TTFT", value=lambda w: w.hit, show=show_time),
-    Column[Waiting](key="ttft_miss", heading="miss", value=lambda w: w.miss, show=show_time),
+    Column[Waiting](key="ttft_hit", heading="TTFT hit", value=lambda w: w.hit, show=show_time),
+    Column[Waiting](key="ttft_miss", heading="TTFT miss", value=lambda w: w.miss, show=show_time),
     Column[Waiting](key="usd_per_month", heading="a month", value=lambda w: w.month, show=show_usd, absent="-"),
-    Column[Waiting](key="worth_keeping", heading="worth", value=lambda w: w.worth, show=show_span, absent="-"),
+    Column[Waiting](key="worth_keeping", heading="keep", value=lambda w: w.worth, show=show_span, absent="-"),
     Column[Waiting](key="found_by", value=lambda w: w.by),
     Column[Waiting](key="engines", value=lambda w: w.engines),
     Column[Waiting](key="basis", value=lambda w: w.basis),
 )
 FOUND = {
-    "Che": "prefixes still there when the next question to them comes, at the load of a full replica (Che's "
+    "Che": "share of prefixes still there when the next question to them comes, at the load of a full replica (Che's "
     "approximation)",
-    "trace": "of the trace's tokens that come again, those still there, all its requests on one replica",
+    "trace": "of the trace's tokens that come again, the share still there, all its requests on one replica",
 }
 TIERS_SAID = (
-    "Room: of a replica, with the tiers above it. Found: {found}. TTFT: of a question whose prefix is found, alone; "
-    "miss: of one whose prefix is computed again. Worth: how long a prefix may wait there before computing it again is "
-    "cheaper."
+    "Capacity: of a replica, with the tiers above it. Hits: {found}. Transfer: of one prefix to the GPUs. TTFT: of "
+    "a lone question, its prefix found there (hit) or computed again (miss). Keep: how long a prefix may be "
+    "kept there before computing it again is cheaper."
 )
 
 
@@ -116,8 +116,8 @@ def tier_blocks(t: TechniqueSurvey) -> tuple[Block | None, ...]:
         return ()
     words = TIERS_SAID.format(found=FOUND[t.tiers[0].by])
     if any(w.month == 0 for w in t.tiers):
-        words += " A month of $0.00: the price of the GPU states this memory and includes it."
-    return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(words, "quiet"))
+        words += " $0.00 a month: the price of the GPU states this memory and includes it."
+    return (table("Tiers that can keep an uncompressed prefix", TIER, t.tiers), Text(words, "quiet"))
 
 
 def drawn(t: TechniqueSurvey) -> Iterator[Bars]:
@@ -165,7 +165,8 @@ def images(t: TechniqueSurvey) -> str:
 
 def advice(t: TechniqueSurvey) -> Iterator[str]:
     """Yield what the table speaks for, a sentence a point."""
-    choice, engine = choose(t.rows[1:]), t.engine.title
+    choice = choose(t.rows[1:])
+    engine = t.engine.title
     if choice.good:
         first, *others = choice.good
         besides = f" {joined(others)} would do as well." if others else ""

@@ -21,7 +21,8 @@ def ends(w: Watched, name: str) -> list[float] | None:
 
 def interval(w: Watched, name: str) -> str:
     """Return a predicted time with its 80 % interval."""
-    time, span = predicted(w, name), ends(w, name)
+    time = predicted(w, name)
+    span = ends(w, name)
     return "-" if time is None or span is None else f"{show_time(time)} ({show_time(span[0])} to {show_time(span[1])})"
 
 

@@ -1,8 +1,6 @@
 """A fleet to plan: workloads with their volumes and limits, and the GPUs that can be had."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
@@ -74,8 +72,3 @@ def cuts(lengths: Lengths, buckets: int) -> tuple[float, ...]:
 
     total = lengths.between(0.0, 1.0)
     return (0.0, *(at(total * k / buckets) for k in range(1, buckets)), 1.0)
-
-
-def shares(edges: Iterable[float]) -> tuple[float, ...]:
-    """Return the share of the requests in each bucket."""
-    return tuple(b - a for a, b in pairwise(edges))

@@ -79,7 +79,9 @@ def answer(batch: Batch, patience: float = PATIENCE) -> Portion:
     """Ask the points of a batch, at least one, until `patience` [s] is over; raise SpecError on another kvplan."""
     ready(batch.stands, batch.folder)
     question = QUESTIONS[batch.ask]
-    end, rows, asked = time.monotonic() + patience, [], 0
+    end = time.monotonic() + patience
+    rows = []
+    asked = 0
     for group in groups(question, batch.points):
         rows += [*asked_together(question, group, batch)]
         asked += len(group)

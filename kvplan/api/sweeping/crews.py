@@ -106,7 +106,8 @@ class ProcessCrew:
             done, _ = wait(self.running)
         over: list[tuple[Batch, Fate]] = []
         for future in done:
-            batch, error = self.running.pop(future), future.exception()
+            batch = self.running.pop(future)
+            error = future.exception()
             if error is not None and not isinstance(error, BrokenProcessPool):
                 raise error
             over.append((batch, None if error else future.result()))

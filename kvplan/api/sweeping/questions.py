@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import kvplan
-from kvplan.api.load import endpoint, loaded
+from kvplan.api.load import endpoint, under_load
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, leading
@@ -163,7 +163,7 @@ def loads(calls: Sequence[Call]) -> list[Found | KvplanError]:
     if isinstance(server, KvplanError):
         return [server] * len(calls)
     own = [{name: value for name, value in call.items() if name in OF_A_LOAD} for call in calls]
-    return [attempted(lambda call=call: loaded(server, on=same.get("on"), **call)) for call in own]  # type: ignore[misc]
+    return [attempted(lambda call=call: under_load(server, on=same.get("on"), **call)) for call in own]  # type: ignore[misc]
 
 
 def of_point(path: str, unit: str = "") -> StudyFigure:
@@ -222,7 +222,8 @@ def monthly(answer: Any) -> float | None:
 
 def ratio_to_api(answer: Any) -> float | None:
     """Return the plan's cost over that of the cheapest API: above 1 the API wins."""
-    plan, api = monthly(answer), of_term("API", "per_month")(answer)
+    plan = monthly(answer)
+    api = of_term("API", "per_month")(answer)
     return plan / api if plan is not None and api else None
 
 

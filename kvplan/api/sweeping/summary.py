@@ -102,7 +102,9 @@ def summary(study: Study, folder: parts.Folder, ledger: Ledger) -> Summary:
     labels = {name: Labels(study, name) for name in study.varied}
     levels = {name: _Levels(minimize[0]) for name, told in labels.items() if 1 < len(told.all) <= VALUES}
     shown = study.heat or usual_map(study, minimize[0], labels)
-    statuses, reasons, front = Counter[str](), Counter[str](), Front(minimize)
+    statuses = Counter[str]()
+    reasons = Counter[str]()
+    front = Front(minimize)
     best: list[Row] = []
     least: dict[tuple[str, str], float] = {}
     for row in asked(study, folder, ledger):
@@ -168,7 +170,8 @@ class _Levels:
     def take(self, label: str, row: Row) -> None:
         """Count a row."""
         self.counts[label, row["status"] == ANSWERED] += 1
-        value, best = row[self.figure], self.best.get(label)
+        value = row[self.figure]
+        best = self.best.get(label)
         if value is not None and (best is None or (value, row["point"]) < (best[self.figure], best["point"])):
             self.best[label] = row
 

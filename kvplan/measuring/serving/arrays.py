@@ -8,7 +8,7 @@ import numpy as np
 
 from kvplan.measuring.serving.load import RankLoad, link_of, measured_load, mixes
 from kvplan.measuring.serving.rows import OPEN, ServerRow
-from kvplan.perf import arrays
+from kvplan.perf import stacks
 from kvplan.perf.serving import Load, Passes, Served, Steps, serve, steps
 from kvplan.specs.calibration import Calibration, Range
 from kvplan.specs.eras import launch_of
@@ -79,7 +79,7 @@ def stack(rows: Sequence[ServerRow], engine: Engine) -> tuple[RowArrays, list[Ra
 def side_by_side(rows: Sequence[ServerRow], loads: Sequence[RankLoad]) -> RowArrays:
     """Return rows with their loads as arrays."""
     load = Load(**{name: np.array([getattr(a.load, name) for a in loads], float) for name in Load.__dataclass_fields__})
-    stacked = {name: arrays.stack([getattr(a.passes, name) for a in loads]) for name in Passes.__dataclass_fields__}
+    stacked = {name: stacks.stack([getattr(a.passes, name) for a in loads]) for name in Passes.__dataclass_fields__}
     figures = {
         name: np.array([getattr(r.gpu, name) or 0.0 for r in rows], float) for name in GpuArrays.__dataclass_fields__
     }

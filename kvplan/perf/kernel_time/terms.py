@@ -28,11 +28,6 @@ def choice(meaning: str, default: Any) -> Any:
     return field(default=default, metadata={"meaning": meaning, "choice": True})
 
 
-def larger(a: Number, b: Number) -> Number:
-    """Return the larger of two amounts, element by element."""
-    return (a + b + abs(a - b)) / 2
-
-
 def smaller(a: Number, b: Number) -> Number:
     """Return the smaller of two amounts, element by element."""
     return (a + b - abs(a - b)) / 2

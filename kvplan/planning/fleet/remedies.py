@@ -6,12 +6,14 @@ from itertools import combinations
 
 from kvplan.planning.fleet.options import FleetWorkload, Looked, Option, groups, options
 from kvplan.planning.fleet.program import Bucket, Solution, choose
-from kvplan.planning.remedies import TIMES, Impasse, Remedy, remedies, rounded_up, written
+from kvplan.planning.remedies import TIMES, Impasse, Remedy, least_within, remedies, rounded_up, written
 from kvplan.planning.search import search
 from kvplan.planning.site import Limits
 
-#: factors by which a limit is loosened where GPUs are short, one after the other, and halvings between the last two
-FACTORS, HALVINGS = (1.5, 3.0, 10.0, 100.0), 5
+#: factors by which a limit is loosened where GPUs are short, one after the other
+FACTORS = (1.5, 3.0, 10.0, 100.0)
+#: halvings between the last two of them, fewer than for one plan: each solves the whole fleet
+HALVINGS = 5
 #: latency limits by name [s]
 Moved = dict[str, float]
 #: the probabilities that are tried instead
@@ -230,7 +232,7 @@ def least(old: Moved, moved: Callable[[Moved, bool], FleetRemedy | None]) -> Mov
         return None
     high = next(factor for factor in FACTORS if factor == FACTORS[-1] or able(all_by(factor)))
     low = max((factor for factor in FACTORS if factor < high), default=1.0)
-    at = all_by(between(low, high, lambda factor: able(all_by(factor))))
+    at = all_by(least_within(lambda factor: able(all_by(factor)), low, high, HALVINGS))
     for name in old if len(old) > 1 else ():
         at = at | {name: shorter(name, old[name], at, able)}
     return {name: seconds for name, seconds in at.items() if seconds != old[name]}
@@ -242,15 +244,7 @@ def shorter(name: str, old: float, at: Moved, able: Callable[[Moved], bool]) -> 
     def alone(seconds: float) -> bool:
         return able(at | {name: rounded_up(seconds)})
 
-    return old if able(at | {name: old}) else rounded_up(between(old, at[name], alone))
-
-
-def between(low: float, high: float, able: Callable[[float], bool]) -> float:
-    """Return the least number between two, on a logarithmic scale, for which something is possible as it is at high."""
-    for _ in range(HALVINGS):
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if able(middle) else (middle, high)
-    return high
+    return old if able(at | {name: old}) else rounded_up(least_within(alone, old, at[name], HALVINGS))
 
 
 # -- too few GPUs ---------------------------------------------------------------------------------

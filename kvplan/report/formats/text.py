@@ -20,7 +20,8 @@ STYLES = {
     "plain": "", "answer": "bold", "warning": "yellow", "quiet": "dim", "best": "green", "bad": "red", "total": "bold",
 }  # fmt: skip
 #: a space before a unit, at which a line must not end, and what stands for it while lines are made
-JOINT, GLUE = re.compile(r"(?<=\d) (?=(?:%|[KMGT]i?B|[mu]?s|min|[mkM]?Wh)(?![\w/]))"), "\ue000"
+JOINT = re.compile(r"(?<=\d) (?=(?:%|[KMGT]i?B|[mu]?s|min|[mkM]?Wh)(?![\w/]))")
+GLUE = "\ue000"
 #: what the line under headings is drawn with
 RULE = "─"
 #: columns between two cells
@@ -190,7 +191,8 @@ def plotted(chart: Chart, width: int) -> RichText:
     """Return a chart drawn with characters."""
     import plotext
 
-    chart, room = chart.drawable(), width - 2
+    chart = chart.drawable()
+    room = width - 2
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(room, HEIGHT)
