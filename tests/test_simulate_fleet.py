@@ -24,7 +24,7 @@ from kvplan.perf.simulate.arrivals import POISSON, drawn, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import extent
 from kvplan.planning.load import at_rate
-from kvplan.planning.scaling import Autoscale, Scaler
+from kvplan.planning.scaling import Autoscale, Failure, Scaler, failures
 from kvplan.planning.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of, shelves_of
@@ -235,6 +235,13 @@ def test_a_scaler_pays_from_the_decision_on() -> None:
     scaler.changes += [(10.0, 3), (50.0, 2)]
     assert scaler.paid(0.0, 100.0) == 10 * 1 + 40 * 3 + 50 * 2
     assert scaler.paid(20.0, 60.0) == 30 * 3 + 10 * 2 and scaler.highest == 3
+
+
+def test_a_replica_that_fails_again_while_it_is_down_comes_back_after_the_second_time() -> None:
+    down = [Failure(replica=1, at=120.0, lasts=300.0), Failure(replica=1, at=240.0, lasts=600.0)]
+    other = Failure(replica=0, at=200.0, lasts=100.0)
+    back = [(e.at, e.lanes) for e in failures((*down, other), 2) if e.kind == "open"]
+    assert sorted(back) == [(300.0, (0, 1)), (840.0, (2, 3))]
 
 
 def test_bins_cover_the_time_in_no_more_than_so_many() -> None:

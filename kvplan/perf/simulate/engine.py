@@ -6,7 +6,7 @@ from kvplan.perf.simulate.compiled import hot, inner, outer
 from kvplan.perf.simulate.heaps import push, remove
 from kvplan.perf.simulate.lane import abandoned, begun, ended, growing, growth, queued, read
 from kvplan.perf.simulate.looks import later, passed
-from kvplan.perf.simulate.prefixes import evicted, taken
+from kvplan.perf.simulate.prefixes import taken
 from kvplan.perf.simulate.routing import handed_over, loaded, renewed, routed, sent, stands
 from kvplan.perf.simulate.state import (
     ACTIVE,
@@ -31,7 +31,7 @@ from kvplan.perf.simulate.state import (
     Tables,
 )
 from kvplan.perf.simulate.steps import counted, planned
-from kvplan.perf.simulate.tiers import shelf
+from kvplan.perf.simulate.tiers import forgotten
 
 Array = Any
 #: why `advance` returns: it wants more requests, slots or room for records; its time is up; all have left
@@ -215,6 +215,12 @@ def shut(lanes: Lanes, fleet: Shared, readers: int, r: int) -> None:
 
 
 @outer
+def emptied(rules: Ruleset, tables: Tables, lanes: Lanes, cache: Cache, fleet: Shared, r: int) -> None:
+    """Drop what a lane's memory, and tiers of its own, keep of prefixes nobody uses."""
+    forgotten(rules, tables, lanes, cache, fleet, r)
+
+
+@outer
 def failed(
     rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, at: float
 ) -> None:
@@ -227,10 +233,7 @@ def failed(
         else:
             abandoned(rules, lanes, requests, cache, r, q)
         queued(rules, lanes, requests, r, q, True)
-    for t in range(rules.tiers + 1):
-        s = shelf(rules, tables, t - 1, r) if t else r
-        while lanes.cold[s] != NONE and (t == 0 or tables.own[t - 1]):
-            evicted(lanes, cache, fleet, s)
+    forgotten(rules, tables, lanes, cache, fleet, r)
     lanes.link[r] = at
     q = lanes.head[r]
     lanes.head[r], lanes.tail[r], lanes.end[r], lanes.planned[r] = NONE, NONE, NEVER, 0
