@@ -152,6 +152,16 @@ def test_the_fewest_replicas_are_the_fewest() -> None:
     assert hopeless.smallest is None and len(hopeless.tried) < 12
 
 
+def test_fewer_replicas_that_do_by_a_router_s_luck_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1 to 64 replicas 21, 23 and 24 keep the limits, and all from 27 on: halving ends at 23, two below is 21."""
+    seen = {n: SimpleNamespace(replicas=n, refused=0, margin=n / 100 - 1) for n in range(1, 65)}
+    monkeypatch.setattr("kvplan.planning.simulate.simulate", lambda asked, n, known: seen[n])
+    a = asked(made(), 2.0, 800, 60.0)
+    for below, fewest_found in ((0, 23), (1, 21), (2, 21)):
+        search = fewest(a, keeps=lambda o: o.replicas in (21, 23, 24) or o.replicas > 26, below=below)
+        assert search.smallest.replicas == fewest_found and search.less.replicas == fewest_found - 1
+
+
 def test_one_seed_gives_one_answer_and_another_another() -> None:
     def at(seed: int) -> Replayed:
         return kvplan.simulate(

@@ -21,7 +21,7 @@ from kvplan.planning.server import Server, server
 from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest, through_burst
 from kvplan.planning.simulate import simulate as simulated
 from kvplan.planning.simulated import FOREVER, Asked, Replayed
-from kvplan.planning.simulated_server import ROUTERS, holding
+from kvplan.planning.simulated_server import BLIND, ROUTERS, holding
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
 from kvplan.specs.result import Result
@@ -29,6 +29,8 @@ from kvplan.units import show_time
 
 #: from the decision to start a replica to its first request, where nobody says [s]
 STARTUP = 180.0
+#: numbers of replicas below the fewest that are tried where a router does not look at loads, and each is a draw
+BELOW = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,7 @@ def simulate(
     )  # fmt: skip
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
-    search = fewest(asked) if find_replicas else None
+    search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if find_replicas else None
     burst = through_burst(asked, search) if search else None
     outcome = replayed(asked, search, fleet, values.given(values.word, per_request, "per_request"))
     said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(outcome))

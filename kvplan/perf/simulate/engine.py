@@ -51,6 +51,7 @@ def came(
         records.name[j], records.came[j], records.prompt[j], records.output[j] = name, at, tokens, output
         records.admitted[j], records.first[j], records.end[j], records.refused[j] = -1.0, -1.0, at, 1
         records.hits[j], records.whole[j], records.lane[j], records.again[j] = 0, 0, NONE, 0
+        records.rank[j] = stream.rank[i]
         fleet.count[RECORDS] += 1
         fleet.count[REFUSED] += 1
         if rules.closed:
@@ -87,6 +88,7 @@ def left(rules: Ruleset, lanes: Lanes, requests: Requests, fleet: Shared, record
     records.first[j], records.end[j] = requests.first[q] + late, lanes.now[r] + late
     records.prompt[j], records.output[j], records.hits[j] = requests.asked[q], requests.wanted[q], requests.hits[q]
     records.lane[j], records.again[j], records.refused[j] = r, requests.again[q], 0
+    records.rank[j] = requests.rank[q]
     n = requests.chain[q]
     records.whole[j] = requests.tokens[q * rules.width + n - 1] if n else 0
     fleet.count[RECORDS] += 1
