@@ -217,6 +217,15 @@ def test_every_request_is_written(tmp_path: Path) -> None:
         kvplan.simulate("llama3.1-8b", "h100", per_request=str(tmp_path / "no" / "out.csv"), **SMALL)
 
 
+def test_a_file_that_cannot_be_written_is_told_before_replicas_are_sought(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("kvplan.api.simulate.fewest", lambda *_, **__: pytest.fail("a search of minutes"))
+    with pytest.raises(SpecError, match="cannot be written"):
+        kvplan.simulate("llama3.1-8b", "h100", ttft=1, find_replicas=True, per_request=str(tmp_path / "no/out.csv"),
+                        **SMALL)  # fmt: skip
+
+
 @pytest.mark.slow
 def test_more_replicas_less_memory_and_pauses_do_what_they_must() -> None:
     def p95(**more) -> float:

@@ -1,6 +1,7 @@
 """A simulation: a trace, or a workload's own arrivals, served by a fleet step by step."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -15,6 +16,7 @@ from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.kv import spelling
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
+from kvplan.perf.simulate.state import Records
 from kvplan.planning.estimate import warnings
 from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server, server
@@ -158,21 +160,24 @@ def simulate(
     )  # fmt: skip
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
-    search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if find_replicas else None
-    burst = through_burst(asked, search) if search else None
-    outcome = replayed(asked, search, fleet, values.given(values.word, per_request, "per_request"))
+    path = values.given(values.word, per_request, "per_request")
+    with nullcontext() if path is None else requests_file(path) as write:  # else nothing is sought
+        search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if find_replicas else None
+        burst = through_burst(asked, search) if search else None
+        outcome = replayed(asked, search, fleet, write)
     said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(outcome))
     return Simulated(
         outcome=outcome, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
     )
 
 
-def replayed(asked: Asked, search: Search | None, fleet: "FleetSize", per_request: str | None) -> Replayed:
-    """Return what became of the requests, each written to a file if one is named."""
+def replayed(
+    asked: Asked, search: Search | None, fleet: "FleetSize", write: Callable[[Records, int], None] | None
+) -> Replayed:
+    """Return what became of the requests, each written to a file if there is one."""
     found = search.smallest or search.less if search else None
-    if per_request is not None:
-        with requests_file(per_request) as write:
-            return simulated(replace(asked, watch=write), found.replicas if found else fleet.replicas or 1)
+    if write is not None:
+        return simulated(replace(asked, watch=write), found.replicas if found else fleet.replicas or 1)
     return found or simulated(asked, fleet.replicas or (fleet.scaled.least if fleet.scaled else 1))
 
 
