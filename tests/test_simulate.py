@@ -414,6 +414,14 @@ def test_a_failed_lane_s_requests_begin_again_elsewhere() -> None:
     assert broken[0][0] > 0.4 > whole[0][0] and broken[1][1] > whole[1][1]
 
 
+@pytest.mark.parametrize(("kind", "found"), [("open", 160), ("start", 0)])
+def test_a_replica_that_is_started_anew_has_an_empty_cache(kind: str, found: int) -> None:
+    coming = [One(0.0, 161, 2, [(1, 160)]), One(5.0, 161, 2, [(1, 160)])]
+    events = tuple(Event(at=at, lanes=(0,), kind=done) for at, done in ((1.0, "shut"), (2.0, kind)))
+    hits, run = served(rules(sharing=1, router=1), coming, events=events)
+    assert hits[1][2] == found and run.lanes.free[0] + run.lanes.idle[0] == run.rules.room
+
+
 def test_disaggregated_lanes_hand_a_prompt_over() -> None:
     coming = [One(0.0, 1000, 50), One(0.2, 200, 1)]
     found, _ = served(rules(lanes=2, readers=1, transfer=1e-4), coming)

@@ -24,7 +24,7 @@ from kvplan.perf.simulate.arrivals import POISSON, drawn, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import extent
 from kvplan.planning.load import at_rate
-from kvplan.planning.scaling import Autoscale, Scaler
+from kvplan.planning.scaling import Autoscale, Failure, Scaler, failures
 from kvplan.planning.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of, shelves_of
@@ -152,6 +152,16 @@ def test_the_fewest_replicas_are_the_fewest() -> None:
     assert hopeless.smallest is None and len(hopeless.tried) < 12
 
 
+def test_fewer_replicas_that_do_by_a_router_s_luck_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1 to 64 replicas 21, 23 and 24 keep the limits, and all from 27 on: halving ends at 23, two below is 21."""
+    seen = {n: SimpleNamespace(replicas=n, refused=0, margin=n / 100 - 1) for n in range(1, 65)}
+    monkeypatch.setattr("kvplan.planning.simulate.simulate", lambda asked, n, known: seen[n])
+    a = asked(made(), 2.0, 800, 60.0)
+    for below, fewest_found in ((0, 23), (1, 21), (2, 21)):
+        search = fewest(a, keeps=lambda o: o.replicas in (21, 23, 24) or o.replicas > 26, below=below)
+        assert search.smallest.replicas == fewest_found and search.less.replicas == fewest_found - 1
+
+
 def test_one_seed_gives_one_answer_and_another_another() -> None:
     def at(seed: int) -> Replayed:
         return kvplan.simulate(
@@ -207,6 +217,15 @@ def test_every_request_is_written(tmp_path: Path) -> None:
         kvplan.simulate("llama3.1-8b", "h100", per_request=str(tmp_path / "no" / "out.csv"), **SMALL)
 
 
+def test_a_file_that_cannot_be_written_is_told_before_replicas_are_sought(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("kvplan.api.simulate.fewest", lambda *_, **__: pytest.fail("a search of minutes"))
+    with pytest.raises(SpecError, match="cannot be written"):
+        kvplan.simulate("llama3.1-8b", "h100", ttft=1, find_replicas=True, per_request=str(tmp_path / "no/out.csv"),
+                        **SMALL)  # fmt: skip
+
+
 @pytest.mark.slow
 def test_more_replicas_less_memory_and_pauses_do_what_they_must() -> None:
     def p95(**more) -> float:
@@ -235,6 +254,13 @@ def test_a_scaler_pays_from_the_decision_on() -> None:
     scaler.changes += [(10.0, 3), (50.0, 2)]
     assert scaler.paid(0.0, 100.0) == 10 * 1 + 40 * 3 + 50 * 2
     assert scaler.paid(20.0, 60.0) == 30 * 3 + 10 * 2 and scaler.highest == 3
+
+
+def test_a_replica_that_fails_again_while_it_is_down_comes_back_after_the_second_time() -> None:
+    down = [Failure(replica=1, at=120.0, lasts=300.0), Failure(replica=1, at=240.0, lasts=600.0)]
+    other = Failure(replica=0, at=200.0, lasts=100.0)
+    back = [(e.at, e.lanes) for e in failures((*down, other), 2) if e.kind == "open"]
+    assert sorted(back) == [(300.0, (0, 1)), (840.0, (2, 3))]
 
 
 def test_bins_cover_the_time_in_no_more_than_so_many() -> None:

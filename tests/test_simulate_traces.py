@@ -1,5 +1,6 @@
 """Traces: every format is read as it is written, a wrong line is named, nothing is read by halves; drawn streams."""
 
+import csv
 import gzip
 import json
 from collections.abc import Callable
@@ -171,6 +172,23 @@ def test_requests_without_an_answer_are_counted_and_left_out(tmp_path: Path) -> 
     (tmp_path / "own.csv").write_text("arrival,input,output\n0,10,5\n1,10,0\n2,10,5\n")
     (piece,) = pieces(str(tmp_path / "own.csv"))
     assert (len(piece), piece.failed) == (2, 1)
+
+
+def test_requests_that_guidellm_has_cut_off_are_counted_too(tmp_path: Path) -> None:
+    others = {"errored": [{"request_start_time": 13.0}], "incomplete": [
+        {"info": {"timings": {"request_start": 12.2}}, "prompt_tokens": 9, "output_tokens": 1}, {"info": {}},
+    ]}  # fmt: skip
+    log = {"requests": {**LOG["requests"], **others}}
+    (tmp_path / "g.json").write_text(json.dumps({"benchmarks": [log]}))
+    (piece,) = pieces(str(tmp_path / "g.json"))
+    assert (len(piece), piece.failed, piece.output) == (2, 2, [5, 2])
+
+
+@pytest.mark.parametrize("priority", ["0.5", "1e30", "high"])
+def test_a_priority_is_a_whole_number(priority: str, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(f"arrival,input,output,priority\n0,10,5,-1\n1,10,5,{priority}\n")
+    with pytest.raises(SpecError, match=r"own.csv: line 3: priority: expected a (whole )?number"):
+        list(pieces(str(tmp_path / "own.csv")))
 
 
 def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
@@ -360,8 +378,22 @@ def test_replicas_that_idle_between_bursts_help_where_one_less_is_far_too_late(l
 
 
 def test_a_report_of_requests_with_priorities_says_how_they_are_kept(run, tmp_path: Path) -> None:
-    rows = "".join(f"{n},100,5,{n % 2}\n" for n in range(6))
+    """All come at once to one replica: those of priority -3 are served first, and their times are told apart."""
+    rows = "".join(f"{n / 1e3},4000,5,{n % 2 * 10 - 3}\n" for n in range(40))
     (tmp_path / "p.csv").write_text(f"arrival,input,output,priority\n{rows}")
-    asked = ("-m", "llama3.1-8b", "-g", "h100", "--tp", "1")
-    said = run("simulate", "--trace", str(tmp_path / "p.csv"), *asked).out
-    assert "the lowest number is admitted first" in " ".join(said.split())
+    out = str(tmp_path / "each.csv")
+    asked = ("simulate", "--trace", str(tmp_path / "p.csv"), "-m", "llama3.1-8b", "-g", "h100", "--per-request", out)
+    said = run(*asked, "--tp", "1").out
+    assert "the lowest number is admitted first" in " ".join(said.split()) and said.count("  priority 7 ") == 3
+    document = json.loads(run(*asked, "--tp", "1", "--json").out)
+    first, second = document["priorities"]
+    assert [(c["priority"], c["requests"]) for c in (first, second)] == [(-3, 20), (7, 20)]
+    assert first["ttft"]["p99"] < second["ttft"]["p50"] and first["e2e"]["p50"] < document["e2e"]["p50"]
+    with Path(out).open() as file:
+        table = list(csv.DictReader(file))
+    late = sorted(float(r["first_token"]) - float(r["arrival"]) for r in table if r["priority"] == "7")
+    assert len(late) == 20 and second["ttft"]["p99"] == pytest.approx(late[-1], rel=0.006)
+    (tmp_path / "p.csv").write_text("arrival,input,output,priority\n" + "".join(f"{n},9,5,{n}\n" for n in range(9)))
+    assert "9 of them are too many to tell their times apart" in " ".join(run(*asked).out.split())
+    (tmp_path / "p.csv").write_text("arrival,input,output,priority\n" + "".join(f"{n},9,5,4\n" for n in range(9)))
+    assert "riorit" not in run(*asked).out and json.loads(run(*asked, "--json").out)["priorities"] == []

@@ -1,6 +1,7 @@
 """A simulation: a trace, or a workload's own arrivals, served by a fleet step by step."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -15,13 +16,14 @@ from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.kv import spelling
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
+from kvplan.perf.simulate.state import Records
 from kvplan.planning.estimate import warnings
 from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server, server
 from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest, through_burst
 from kvplan.planning.simulate import simulate as simulated
 from kvplan.planning.simulated import FOREVER, Asked, Replayed
-from kvplan.planning.simulated_server import ROUTERS, holding
+from kvplan.planning.simulated_server import BLIND, ROUTERS, holding
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
 from kvplan.specs.result import Result
@@ -29,6 +31,8 @@ from kvplan.units import show_time
 
 #: from the decision to start a replica to its first request, where nobody says [s]
 STARTUP = 180.0
+#: numbers of replicas below the fewest that are tried where a router does not look at loads, and each is a draw
+BELOW = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,21 +162,24 @@ def simulate(
     )  # fmt: skip
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
-    search = fewest(asked) if find_replicas else None
-    burst = through_burst(asked, search) if search else None
-    outcome = replay(asked, search, fleet, values.given(values.word, per_request, "per_request"))
+    path = values.given(values.word, per_request, "per_request")
+    with nullcontext() if path is None else requests_file(path) as write:  # a closed path is told before a search
+        search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if find_replicas else None
+        burst = through_burst(asked, search) if search else None
+        outcome = replay(asked, search, fleet, write)
     said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(outcome))
     return Simulated(
         outcome=outcome, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
     )
 
 
-def replay(asked: Asked, search: Search | None, fleet: "FleetSize", per_request: str | None) -> Replayed:
-    """Return what became of the requests, each written to a file if one is named."""
+def replay(
+    asked: Asked, search: Search | None, fleet: "FleetSize", write: Callable[[Records, int], None] | None
+) -> Replayed:
+    """Return what became of the requests, each written to a file if there is one."""
     found = search.smallest or search.less if search else None
-    if per_request is not None:
-        with requests_file(per_request) as write:
-            return simulated(replace(asked, watch=write), found.replicas if found else fleet.replicas or 1)
+    if write is not None:
+        return simulated(replace(asked, watch=write), found.replicas if found else fleet.replicas or 1)
     return found or simulated(asked, fleet.replicas or (fleet.scaled.least if fleet.scaled else 1))
 
 

@@ -12,6 +12,8 @@ from kvplan.errors import SpecError, shown
 BLOCK, MICROSECONDS = 512, 26
 #: more tokens than a request has
 MOST_TOKENS = 100_000_000
+#: higher priorities than anyone has
+MOST_RANK = 1_000_000_000
 #: nanoseconds and milliseconds of a second
 NANO, MILLI = 1e9, 1e3
 
@@ -38,6 +40,13 @@ def _count(value: object, location: str, least: int) -> int:
     number = _number(value, location)
     if not least <= number <= MOST_TOKENS or number != int(number):
         raise SpecError(f"{location}: expected a whole number of tokens from {least}, got {shown(value)}")
+    return int(number)
+
+
+def _rank(value: object, location: str) -> int:
+    number = _number(value, location)
+    if number != int(number) or abs(number) > MOST_RANK:
+        raise SpecError(f"{location}: expected a whole number, the lowest first, got {shown(value)}")
     return int(number)
 
 
@@ -125,7 +134,7 @@ def generic(row: Row, location: str) -> Arrival:
         prefix_text = str(row.get("prefix_tokens", "")).strip()
         tokens = _count(prefix_text, f"{location}: prefix_tokens", 0) if prefix_text else length
         chain = ((hash_of(prefix), min(tokens, length)),) if tokens else ()
-    rank = int(_number(row["priority"], f"{location}: priority")) if str(row.get("priority", "")).strip() else 0
+    rank = _rank(row["priority"], f"{location}: priority") if str(row.get("priority", "")).strip() else 0
     output = _count(row["output"], f"{location}: output", 0)
     return Arrival(_moment(row["arrival"], f"{location}: arrival"), length, output, rank, chain)
 
@@ -181,19 +190,31 @@ def guidellm(document: Row, location: str) -> list[Arrival]:
         raise SpecError(f"{here}: not there; save the result as JSON with all requests")
     rows = []
     for i, one in enumerate(requests):
-        starts = (
-            _at(one, "request_start_time"), _at(one, "info", "timings", "request_start"),
-            _at(one, "scheduler_info", "request_timings", "request_start"), _at(one, "start_time"),
-        )  # fmt: skip
         lengths = [
             _at(one, f"{kind}_tokens") or _at(one, f"{other}_metrics", "text_tokens")
             for kind, other in (("prompt", "input"), ("output", "output"))
         ]
-        at = next((s for s in starts if s is not None), None)
         rows.append(
             Arrival(
-                _number(at, f"{here}[{i}].request_start_time"), _count(lengths[0], f"{here}[{i}].prompt_tokens", 1),
+                _number(_started(one), f"{here}[{i}].request_start_time"),
+                _count(lengths[0], f"{here}[{i}].prompt_tokens", 1),
                 _count(lengths[1], f"{here}[{i}].output_tokens", 0),
             )
-        )  # fmt: skip
-    return rows
+        )
+    return [*rows, *_unanswered(document["benchmarks"][0])]
+
+
+def _started(one: Row) -> object:
+    """Return when GuideLLM sent a request, as its releases name it. [s]"""
+    starts = (
+        _at(one, "request_start_time"), _at(one, "info", "timings", "request_start"),
+        _at(one, "scheduler_info", "request_timings", "request_start"), _at(one, "start_time"),
+    )  # fmt: skip
+    return next((s for s in starts if s is not None), None)
+
+
+def _unanswered(benchmark: Row) -> list[Arrival]:
+    """Return requests that failed, or were cut off at the end; those that were never sent have no time."""
+    others = (*(_at(benchmark, "requests", "errored") or ()), *(_at(benchmark, "requests", "incomplete") or ()))
+    times = (_started(one) for one in others if isinstance(one, dict))
+    return [Arrival(float(at), 1, 0) for at in times if isinstance(at, (int, float)) and math.isfinite(at)]

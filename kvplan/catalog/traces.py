@@ -222,7 +222,7 @@ def pieces(word: str, size: int = ROWS) -> Iterator[Piece]:
 #: columns of a file of every request: times in seconds from the first arrival on, lengths in tokens
 COLUMNS = (
     "request", "arrival", "admitted", "first_token", "last_token", "input", "output", "prefix_hit", "lane",
-    "preemptions", "refused",
+    "preemptions", "refused", "priority",
 )  # fmt: skip
 
 
@@ -235,7 +235,8 @@ def requests_file(word: str) -> Iterator[Callable[[Records, int], None]]:
 
         def write(r: Records, n: int) -> None:
             times = zip(r.came[:n], r.admitted[:n], r.first[:n], r.end[:n], strict=True)
-            rest = zip(r.prompt[:n], r.output[:n], r.hits[:n], r.lane[:n], r.again[:n], r.refused[:n], strict=True)
+            rest = zip(r.prompt[:n], r.output[:n], r.hits[:n], r.lane[:n], r.again[:n], r.refused[:n], r.rank[:n],
+                       strict=True)  # fmt: skip
             for name, moments, others in zip(r.name[:n], times, rest, strict=True):
                 moments_text = ("" if t < 0 else f"{t:.9g}" for t in moments)
                 rows.writerow((int(name), *moments_text, *(int(x) for x in others)))

@@ -32,11 +32,13 @@ class Failure:
 
 
 def failures(failing: Iterable[Failure], ranks: int) -> Iterator[Event]:
-    """Yield what failures do to lanes."""
-    for one in failing:
-        lanes = tuple(range(one.replica * ranks, (one.replica + 1) * ranks))
+    """Yield what failures do to lanes: a replica comes back when the last of those that overlap is over."""
+    several = tuple(failing)
+    for one in several:
+        lanes, end = tuple(range(one.replica * ranks, (one.replica + 1) * ranks)), one.at + one.lasts
         yield Event(at=one.at, lanes=lanes, kind="fail")
-        yield Event(at=one.at + one.lasts, lanes=lanes, kind="open")
+        if not any(o.replica == one.replica and o.at <= end < o.at + o.lasts for o in several):
+            yield Event(at=end, lanes=lanes, kind="open")
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Scaler:
         if want != have:
             self.changes.append((now, want))
         for replica in range(have, want):
-            yield Event(at=now + self.rule.startup, lanes=self.lanes(replica, replica + 1), kind="open")
+            yield Event(at=now + self.rule.startup, lanes=self.lanes(replica, replica + 1), kind="start")
         for replica in range(want, have):
             lanes = self.lanes(replica, replica + 1)
             run.pending = [e for e in run.pending if e.lanes != lanes]  # it may not have started yet

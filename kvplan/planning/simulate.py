@@ -11,12 +11,14 @@ from kvplan.perf.simulate.run import Simulation
 from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS
 from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Scaler, failures
-from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, Percentiles, Replayed
+from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, OfPriority, Percentiles, Replayed
 from kvplan.planning.simulated_server import LaneMemory, lanes_of, memory_of, rules_of, shares_of, shelves_of, steps_of
 from kvplan.units import MINUTE, show_count
 
 #: most bins of the time series
 MOST_BINS = 240
+#: most priorities whose times are told apart
+MOST_RANKS = 8
 #: requests from which on compiled code is worth the second of its start, and half a minute of compilation
 WORTH, COMPILING = 50_000, 500_000
 #: most replicas that are tried
@@ -60,7 +62,7 @@ def simulate(
         events=(*failures(asked.failures, s.ranks), *(scaler.first() if scaler else ())),
         interval=scaler.interval if scaler else FOREVER,
     )  # fmt: skip
-    t = counts.tally(quick, bins)
+    t = counts.tally(quick, bins, x.ranks if 1 < len(x.ranks) <= MOST_RANKS else ())
     count, limits, end, left = run.calls["counted"], asked.limits, 0.0, 0
     bounds = [x if x is not None else inf for x in (limits.ttft, limits.tpot, limits.e2e)]
     for records, n in run.finished(asked.source()):
@@ -107,8 +109,20 @@ def outcome(
         busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
         end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),
         courses={"first token": course(both), "whole answer": course(t.e2e)},
-        bins=bins_of(asked, run, t, end), scaled=scaler.history() if scaler else (),
+        classes=classes_of(t, at), bins=bins_of(asked, run, t, end), scaled=scaler.history() if scaler else (),
     )  # fmt: skip
+
+
+def classes_of(t: counts.Tally, share: float) -> tuple[OfPriority, ...]:
+    """Return the times of every priority, none where all are alike."""
+
+    def times(histogram: Any, i: int) -> Percentiles:
+        return Percentiles.of(histogram[i * buckets.BUCKETS : (i + 1) * buckets.BUCKETS], share)
+
+    return tuple(
+        OfPriority(priority=int(n), ttft=times(t.ttft_of, i), tpot=times(t.tpot_of, i), e2e=times(t.e2e_of, i))
+        for i, n in enumerate(t.ranks)
+    )
 
 
 def course(histogram: Any) -> tuple[float, ...]:
@@ -162,10 +176,11 @@ def kept(o: Replayed) -> bool:
 
 def fewest(
     asked: Asked, start: int = 1, most: int = MOST_REPLICAS, keeps: Callable[[Replayed], bool] = kept,
-    seen: dict[int, Replayed] | None = None,
+    seen: dict[int, Replayed] | None = None, below: int = 0,
 ) -> Search:  # fmt: skip
-    """Return the fewest replicas that keep the limits: more never make it worse, so halving finds them.
+    """Return the fewest replicas that keep the limits: more hardly ever make it worse, so halving finds them.
 
+    Under a router that does not look at loads fewer may do by chance: `below` more numbers in a row have to fail, then.
     Requests that no memory holds end the search at once, and so does a limit that one request alone breaks. `seen` are
     simulations of an earlier search, to which this one adds its own.
     """
@@ -185,6 +200,8 @@ def fewest(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if keeps(at(middle)) else (middle, high)
+    while below and (fewer := next((n for n in range(high - 1, max(high - 2 - below, 0), -1) if keeps(at(n))), 0)):
+        high = fewer
     return Search(smallest=seen[high], less=seen.get(high - 1), seen=seen)
 
 

@@ -45,6 +45,16 @@ class Percentiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OfPriority:
+    """Times of the requests of one priority."""
+
+    priority: int  #: the lowest is admitted first
+    ttft: Percentiles  #: time to the first token [s]
+    tpot: Percentiles  #: mean time of a token after the first [s]
+    e2e: Percentiles  #: whole time of a request [s]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bin:
     """A minute, or a longer stretch of time, of a simulation."""
 
@@ -120,6 +130,7 @@ class Replayed:
     engine_steps: int  #: steps of engines
     events: int  #: steps or leaps simulated
     courses: dict[str, tuple[float, ...]]  #: times that SHARES_SHOWN of the requests do not exceed, by their name [s]
+    classes: tuple[OfPriority, ...]  #: the same times by priority, none where all requests are alike
     bins: tuple[Bin, ...]  #: over time
     scaled: tuple[tuple[float, int], ...]  #: (time [s], replicas from then on) where they come and go
 

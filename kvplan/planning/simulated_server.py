@@ -20,6 +20,8 @@ from kvplan.planning.site import Query
 
 #: routers as callers name them
 ROUTERS = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE, "random": RANDOM}
+#: of these, routers that do not look at loads: with more replicas waits may be longer by chance
+BLIND = ("round-robin", "random")
 #: engines that reserve a request's last length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT)
 RESERVING = ("trtllm",)
 #: engines that keep what a preempted request has on a replica that only decodes in the host's memory

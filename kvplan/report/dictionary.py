@@ -242,6 +242,8 @@ MEANINGS = {
     "price": "rent, and who lets it",
     "price_margin": "factor on the cost while GPUs are compared; above 1 where the price rests on one offer",
     "prices": "rents or list prices",
+    "priorities": "times of the requests of each priority, none where all are alike",
+    "priority": "priority of requests, the lowest number first",
     "profile": "profile that times stand on",
     "prompt_tokens_computed": "prompt tokens that were computed [token]",
     "prompt_tokens_found": "prompt tokens found in the prefix cache [token]",

@@ -95,13 +95,17 @@ def standing(o: Replayed) -> str:
 
 
 def times(o: Replayed) -> list[Timed]:
-    """Return the rows of the table of times; hits and misses apart where there are both."""
+    """Return the rows of the table of times; hits and misses apart where there are both, and priorities."""
     limits = o.asked.limits
+
+    def each(name: str) -> list[Timed]:
+        return [(f"  priority {c.priority}", getattr(c, name), None) for c in o.classes]
+
     rows: list[Timed] = [("TTFT", o.ttft, limits.ttft)]
     if o.ttft_hit.count and o.ttft_miss.count:
         rows += [("  prefix hit", o.ttft_hit, None), ("  prefix miss", o.ttft_miss, None)]
-    rows += [("waiting", o.queued, None), ("TPOT", o.tpot, limits.tpot), ("ITL", o.itl, None)]
-    return [*rows, ("end to end", o.e2e, limits.e2e)]
+    rows += [*each("ttft"), ("waiting", o.queued, None), ("TPOT", o.tpot, limits.tpot), *each("tpot")]
+    return [*rows, ("ITL", o.itl, None), ("end to end", o.e2e, limits.e2e), *each("e2e")]
 
 
 def sums(o: Replayed) -> Iterator[tuple[str, str]]:
@@ -219,7 +223,8 @@ def legend(s: Simulated) -> Iterator[str]:
     again = "no request is preempted" if c.reserving else f"preempted requests are recomputed{copied}"
     yield f"At most {c.chunk:,} tokens and {c.most:,} sequences a step; {kind}; {again}."
     if o.asked.extent.ranked:
-        yield "Priorities: the lowest number is admitted first, and preempted last; the times are of all requests."
+        apart = "" if o.classes else f"; {len(o.asked.extent.ranks):,} of them are too many to tell their times apart"
+        yield f"Priorities: the lowest number is admitted first, and preempted last{apart}."
     if o.asked.warm:
         yield f"{show_time(o.asked.warm)} before these requests warm up queues and caches and are not counted."
     if o.asked.extent.chain and not o.asked.server.split:
@@ -271,6 +276,11 @@ def document(s: Simulated) -> Json:
         sent_away=o.refused,
         preemptions=o.preemptions,
         **{name: percentiles(p) for name, p in named.items()},
+        priorities=[
+            {"priority": c.priority, "requests": c.ttft.count, "ttft": percentiles(c.ttft),
+             "tpot": percentiles(c.tpot), "e2e": percentiles(c.e2e)}
+            for c in o.classes
+        ],
         relative_error=RELATIVE,
         goodput=o.goodput,
         within_limits=o.within / o.requests if o.requests else None,

@@ -4,6 +4,7 @@ from kvplan.api.simulate import Simulated
 from kvplan.kv.spelling import clause
 from kvplan.planning.simulate import BURST
 from kvplan.planning.simulated import Bin, Replayed
+from kvplan.planning.simulated_server import BLIND
 from kvplan.report.blocks import sentence
 from kvplan.report.load import are_kept, limit
 from kvplan.units import MINUTE, show_count, show_number, show_percent, show_time
@@ -72,6 +73,12 @@ def answer(s: Simulated) -> list[str]:
             lines.append(f"In {busy_minute(o, b)}{needed(s)}.")
         if less is not None:
             lines.append(f"{show_count(less.replicas, 'replica')} would not do: {broken(less)}.")
+        more = [n for n, other in s.search.seen.items() if n > o.replicas and not other.kept]
+        if more and o.asked.router in BLIND:
+            lines.append(
+                f"Nor would {min(more)}: under {o.asked.router} routing it is chance who meets whom on a replica; "
+                "take some more, or a router that looks at loads."
+            )
         if alone(s):
             way = f"try {faster(o)} or another limit"
             lines.append(f"{longest(o)} most of the limit; more replicas barely help: {way}.")

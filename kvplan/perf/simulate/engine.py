@@ -6,7 +6,7 @@ from kvplan.perf.simulate.compiled import hot, inner, outer
 from kvplan.perf.simulate.heaps import push, remove
 from kvplan.perf.simulate.lane import abandoned, begun, ended, growing, growth, queued, read
 from kvplan.perf.simulate.looks import later, passed
-from kvplan.perf.simulate.prefixes import evicted, taken
+from kvplan.perf.simulate.prefixes import taken
 from kvplan.perf.simulate.routing import handed_over, loaded, renewed, routed, sent, stands
 from kvplan.perf.simulate.state import (
     ACTIVE,
@@ -31,7 +31,7 @@ from kvplan.perf.simulate.state import (
     Tables,
 )
 from kvplan.perf.simulate.steps import counted, planned
-from kvplan.perf.simulate.tiers import shelf
+from kvplan.perf.simulate.tiers import forgotten
 
 Array = Any
 #: why `advance` returns: it wants more requests, slots or room for records; its time is up; all have left
@@ -51,6 +51,7 @@ def came(
         records.name[j], records.came[j], records.prompt[j], records.output[j] = name, at, tokens, output
         records.admitted[j], records.first[j], records.end[j], records.refused[j] = -1.0, -1.0, at, 1
         records.hits[j], records.whole[j], records.lane[j], records.again[j] = 0, 0, NONE, 0
+        records.rank[j] = stream.rank[i]
         fleet.count[RECORDS] += 1
         fleet.count[REFUSED] += 1
         if rules.closed:
@@ -87,6 +88,7 @@ def left(rules: Ruleset, lanes: Lanes, requests: Requests, fleet: Shared, record
     records.first[j], records.end[j] = requests.first[q] + late, lanes.now[r] + late
     records.prompt[j], records.output[j], records.hits[j] = requests.asked[q], requests.wanted[q], requests.hits[q]
     records.lane[j], records.again[j], records.refused[j] = r, requests.again[q], 0
+    records.rank[j] = requests.rank[q]
     n = requests.chain[q]
     records.whole[j] = requests.tokens[q * rules.width + n - 1] if n else 0
     fleet.count[RECORDS] += 1
@@ -215,6 +217,12 @@ def shut(lanes: Lanes, fleet: Shared, readers: int, r: int) -> None:
 
 
 @outer
+def emptied(rules: Ruleset, tables: Tables, lanes: Lanes, cache: Cache, fleet: Shared, r: int) -> None:
+    """Drop what a lane's memory, and tiers of its own, keep of prefixes nobody uses."""
+    forgotten(rules, tables, lanes, cache, fleet, r)
+
+
+@outer
 def failed(
     rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, at: float
 ) -> None:
@@ -227,10 +235,7 @@ def failed(
         else:
             abandoned(rules, lanes, requests, cache, r, q)
         queued(rules, lanes, requests, r, q, True)
-    for t in range(rules.tiers + 1):
-        s = shelf(rules, tables, t - 1, r) if t else r
-        while lanes.cold[s] != NONE and (t == 0 or tables.own[t - 1]):
-            evicted(lanes, cache, fleet, s)
+    forgotten(rules, tables, lanes, cache, fleet, r)
     lanes.link[r] = at
     q = lanes.head[r]
     lanes.head[r], lanes.tail[r], lanes.end[r], lanes.planned[r] = NONE, NONE, NEVER, 0

@@ -46,7 +46,7 @@ class Event:
 
     at: float  #: when [s]
     lanes: tuple[int, ...]  #: which
-    kind: str  #: open, shut or fail
+    kind: str  #: open, start (with an empty memory), shut or fail
 
 
 @dataclass(kw_only=True)
@@ -126,7 +126,9 @@ class Simulation:
 
     def done(self, event: Event, r: int) -> None:
         """Do one thing to one lane."""
-        if event.kind == "open":
+        if event.kind == "start":
+            self.calls["emptied"](self.rules, self.tables, self.lanes, self.cache, self.fleet, r)
+        if event.kind in ("open", "start"):
             self.calls["opened"](self.lanes, self.fleet, self.rules.readers, r)
             return
         self.calls["shut"](self.lanes, self.fleet, self.rules.readers, r)

@@ -206,4 +206,5 @@ class Records(NamedTuple):
     whole: Array  #: of the prompt that it may share with others [token]
     lane: Array  #: the lane that finished it
     again: Array  #: preemptions
+    rank: Array  #: priority, the lowest first
     refused: Array  #: 1: it fits no lane's memory and was sent away

@@ -26,8 +26,13 @@ class Extent:
     shortest: int  #: shortest prompt [token]
     longest: int  #: longest prompt and answer together [token]
     chain: int  #: items of the longest chain of prefix blocks
-    ranked: bool  #: whether priorities differ
+    ranks: tuple[int, ...]  #: priorities that requests have, the lowest first
     busiest: int  #: requests of the busiest minute
+
+    @property
+    def ranked(self) -> bool:
+        """Whether priorities differ."""
+        return len(self.ranks) > 1
 
     @property
     def rate(self) -> float:
@@ -38,7 +43,7 @@ class Extent:
 def extent(pieces: Iterable[Piece]) -> Extent:
     """Return what is in a stream, read once from beginning to end."""
     requests = failed = prompt = output = longest = chain = busiest = 0
-    shortest, first, last, ranked, minute, many = 1 << 62, 0.0, 0.0, False, -1, 0
+    shortest, first, last, minute, many, ranks = 1 << 62, 0.0, 0.0, -1, 0, set[int]()
     for p in pieces:
         failed += p.failed
         if not len(p):
@@ -50,14 +55,14 @@ def extent(pieces: Iterable[Piece]) -> Extent:
         shortest, longest = min(shortest, int(read.min())), max(longest, int((read + written).max()))
         if len(p.start):
             chain = max(chain, int(np.diff(np.asarray(p.start)).max()))
-        ranked = ranked or (len(p.rank) > 0 and bool(np.any(np.asarray(p.rank) != 0)))
+        ranks |= {int(rank) for rank in np.unique(np.asarray(p.rank))} if len(p.rank) else {0}
         numbers, counts = np.unique((at // MINUTE).astype(np.int64), return_counts=True)
         counts[0] += many if numbers[0] == minute else 0
         minute, many, busiest = int(numbers[-1]), int(counts[-1]), max(busiest, int(counts.max()))
     return Extent(
         requests=requests, failed=failed, span=last, prompt=prompt / max(requests, 1),
-        output=output / max(requests, 1), shortest=shortest, longest=longest, chain=chain, ranked=ranked,
-        busiest=busiest,
+        output=output / max(requests, 1), shortest=shortest, longest=longest, chain=chain,
+        ranks=tuple(sorted(ranks)), busiest=busiest,
     )  # fmt: skip
 
 

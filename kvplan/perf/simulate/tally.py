@@ -1,11 +1,12 @@
 """What became of the requests: histograms of their times, and sums by the minute in which they came."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kvplan.perf.simulate.buckets import BUCKETS, bucket
-from kvplan.perf.simulate.compiled import outer
+from kvplan.perf.simulate.compiled import inner, outer
 from kvplan.perf.simulate.state import Records
-from kvplan.perf.simulate.store import filled
+from kvplan.perf.simulate.store import column, filled
 
 Array = Any
 
@@ -29,18 +30,35 @@ class Tally(NamedTuple):
     read: Array  #: [bin] tokens of prompts that were computed [token]
     found: Array  #: [bin] tokens of prompts found in a prefix cache [token]
     sums: Array  #: totals, see COUNTED ...
+    ranks: Array  #: [class] priorities that are told apart, none where all are alike
+    ttft_of: Array  #: [class * BUCKETS + bucket] histogram of TTFT of those of a priority
+    tpot_of: Array  #: [class * BUCKETS + bucket] the same of the mean time of a token after the first
+    e2e_of: Array  #: [class * BUCKETS + bucket] the same of the whole time
 
 
-def tally(fast: bool, bins: int) -> Tally:
-    """Return counts of nothing."""
+def tally(fast: bool, bins: int, ranks: Sequence[int] = ()) -> Tally:
+    """Return counts of nothing; requests of these priorities are told apart."""
     histograms = {"miss", "hit", "tpot", "e2e", "queued"}
     times = {"first", "slowest", "waited"}
 
     def zeros(name: str) -> Array:
         size = BUCKETS if name in histograms else SUMS if name == "sums" else bins
+        size = BUCKETS * max(len(ranks), 1) if name.endswith("_of") else size
         return filled(fast, "at" if name in times else "count", size)
 
-    return Tally(**{name: zeros(name) for name in Tally._fields})
+    counts = {name: zeros(name) for name in Tally._fields}
+    return Tally(**{**counts, "ranks": column(fast, "rank", ranks)})
+
+
+@inner
+def classed(t: Tally, rank: int, first: float, each: float, whole: float) -> None:
+    """Count the times of a request of a priority; one without a second token has no time between tokens (-1)."""
+    for at in range(len(t.ranks)):
+        if t.ranks[at] == rank:
+            t.ttft_of[at * BUCKETS + bucket(first)] += 1
+            t.e2e_of[at * BUCKETS + bucket(whole)] += 1
+            if each >= 0.0:
+                t.tpot_of[at * BUCKETS + bucket(each)] += 1
 
 
 @outer
@@ -66,6 +84,8 @@ def counted(
             t.tpot[bucket(each)] += 1
         (t.hit if 0 < records.whole[i] <= 2 * records.hits[i] else t.miss)[bucket(first)] += 1
         t.e2e[bucket(whole)] += 1
+        if len(t.ranks) > 0:
+            classed(t, records.rank[i], first, each if records.output[i] > 1 else -1.0, whole)
         t.queued[bucket(records.admitted[i] - came)] += 1
         if first <= ttft and each <= tpot and whole <= e2e:
             t.sums[WITHIN] += 1

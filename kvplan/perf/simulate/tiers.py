@@ -69,3 +69,12 @@ def written(
                 break
             lanes.free[s] -= blocks
             linked(lanes, cache, placed(cache, fleet, requests.keys[at], s, blocks))
+
+
+@inner
+def forgotten(rules: Ruleset, tables: Tables, lanes: Lanes, cache: Cache, fleet: Shared, r: int) -> None:
+    """Drop every prefix nobody uses from a lane's memory, and from the tiers that it has to itself."""
+    for t in range(rules.tiers + 1):
+        s = shelf(rules, tables, t - 1, r) if t else r
+        while lanes.cold[s] != NONE and (t == 0 or tables.own[t - 1]):
+            evicted(lanes, cache, fleet, s)
