@@ -55,7 +55,7 @@ class Candidates:
     ttft: Array
     tpot: Array  #: [s/token]
     e2e: Array  #: [s]
-    #: probability that the latency limits are kept, and that replicas keep up where waits have no limit
+    #: probability that the latency limits are kept, at most that replicas keep up
     sure: Array
     #: share of the shared prefixes still in memory when they are asked for again
     kept: Array
@@ -148,16 +148,13 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
 def certain(
     demand: Demand, crowd: Crowd, replicas: Array, ttft: Array, tpot: Array, rows: Array | None = None
 ) -> Array:  # fmt: skip
-    """Return the probability that the limits of time are kept, and that replicas keep up where waits have no limit.
+    """Return the probability that the limits of time are kept, at most that replicas keep up.
 
-    Of all configurations, or of some `rows` one by one. Such replicas may be full: where steps take longer than
-    predicted they fall behind.
+    Of all configurations, or of some `rows` one by one. Where steps take longer than predicted by what a replica has
+    left of its load, it falls behind, and waits grow without end.
     """
-    c, limits = crowd.gpu_grid.site.calibration, demand.limits
-    sure = certainty(demand, c, ttft, tpot)
-    if not demand.workload.offline and (limits.ttft is not None or limits.e2e is not None):
-        return sure
-    return np.minimum(sure, chance(crowd.filled(replicas, rows), 1.0, c.tpot))
+    c = crowd.gpu_grid.site.calibration
+    return np.minimum(certainty(demand, c, ttft, tpot), chance(crowd.filled(replicas, rows), 1.0, c.tpot))
 
 
 def judged(demand: Demand, one: Candidates) -> Candidates:
