@@ -668,6 +668,10 @@ def test_the_gpus_that_are_needed_are_those_of_the_change(run) -> None:
     refused = run(*ask, "--percentile", "99.9%", "--max-gpus", "9", "--on", ON)
     needed = re.search(r"(\d+) GPUs are needed to keep the other limits", refused.err)
     assert refused.code == 1 and needed and f"--max-gpus {needed[1]} (" in refused.err
+    ask = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "h100", "--ttft", "10s", "-t", "fp8", "--on", ON)
+    refused = run(*ask, "--max-gpus", "8")
+    needed = re.search(r"where (\d+) GPUs are needed to keep the other limits", refused.err)
+    assert needed and f"--max-gpus {needed[1]} (" in refused.err, "it said at least 18, which keep no limit of time"
 
 
 def test_the_checkpoints_own_weights_are_offered_where_a_named_format_loses_too_much(run) -> None:
@@ -682,6 +686,28 @@ def test_of_equal_costs_a_known_loss_comes_before_an_unknown_one() -> None:
     surer = replace(found.plan, slo_probability=1.0, technique="fp8", quality=replace(found.plan.quality, drop=None))
     known = replace(found.plan, slo_probability=0.93)
     assert sorted([surer, known], key=rank("cost", known.weighed)) == [known, surer]
+
+
+def test_beyond_99_percent_the_simpler_plan_is_taken() -> None:
+    """An fp8 cache that may lose 13 % was recommended since it kept the limits with over 99 %, not with 99 %."""
+    found = answer(asked("rag", "llama3.1-70b"), ("baseline",), [site("h100")]).plan
+    plain = replace(found, slo_probability=0.99, quality=replace(found.quality, drop=0.0))
+    packed = replace(plain, slo_probability=1.0, technique="fp8")
+    assert sorted([packed, plain], key=rank("cost", found.weighed)) == [plain, packed]
+    less = replace(plain, slo_probability=0.98)
+    assert sorted([less, packed], key=rank("cost", found.weighed)) == [packed, less]
+
+
+def test_a_plan_less_sure_than_sought_says_what_a_step_more_takes() -> None:
+    """It said that no plan reached 5 points more than 57 %, where one on 96 GPUs kept the limits with 60 %."""
+    ask = {"gpus": "h100", "techniques": ("baseline", "fp8"), "weights": "fp8", "on": ON}
+    found = kvplan.recommend("doc-qa", "llama3.1-70b", **ask)
+    share = found.demand.limits.confidence + 0.05
+    above = kvplan.recommend("doc-qa", "llama3.1-70b", confidence=share, **ask).plan
+    assert found.sought == 0.9 and above is not None and found.surer == above
+    assert f"and {share:.0%} takes {above.gpus} GPUs at $".replace("%", " %") in headline.answer(found)
+    none = replace(found, surer=None)
+    assert f"and no plan reaches {share:.0%}.".replace("%", " %") in headline.answer(none)
 
 
 def test_the_reason_is_the_limit_that_binds(run) -> None:
