@@ -696,16 +696,6 @@ def test_no_api_of_another_model_stands_for_one_that_sees() -> None:
     assert [t.term for t in read.terms if t.term == "API"] and not [t.term for t in seen.terms if t.term == "API"]
 
 
-def test_beyond_99_percent_the_simpler_plan_is_taken() -> None:
-    """An fp8 cache that may lose 13 % was recommended since it kept the limits with over 99 %, not with 99 %."""
-    found = answer(asked("rag", "llama3.1-70b"), ("baseline",), [site("h100")]).plan
-    plain = replace(found, slo_probability=0.99, quality=replace(found.quality, drop=0.0))
-    packed = replace(plain, slo_probability=1.0, technique="fp8")
-    assert sorted([packed, plain], key=rank("cost", found.weighed)) == [plain, packed]
-    less = replace(plain, slo_probability=0.98)
-    assert sorted([less, packed], key=rank("cost", found.weighed)) == [packed, less]
-
-
 def test_a_plan_less_sure_than_sought_says_what_a_step_more_takes() -> None:
     """It said that no plan reached 5 points more than 57 %, where one on 96 GPUs kept the limits with 60 %."""
     ask = {"gpus": "h100", "techniques": ("baseline", "fp8"), "weights": "fp8", "on": ON}

@@ -24,8 +24,6 @@ from kvplan.units import show_percent
 Array = Any
 #: costs this share apart count as equal: prices and times are not known better
 TIE = 0.01
-#: odds beyond which none are surer: of 95 % stated, held-out servers keep 88 to 92 % (docs/recommend.md)
-SUREST = 0.99
 #: replicas from which on there are numbers between those of two loads
 BETWEEN = 3
 #: of other objectives, what rounding leaves
@@ -126,8 +124,8 @@ def rank(objective: str, least: float = 0.0) -> Any:
 
 
 def surely(probability: Array) -> Array:
-    """Return a probability in whole percent, 99 at most: what is less apart, or shown as over 99 %, is no surer."""
-    return np.minimum(np.round(probability, 2), SUREST)
+    """Return a probability in whole percent: what is less apart is no surer."""
+    return np.round(probability, 2)
 
 
 def lost(p: Plan) -> float:
