@@ -1567,6 +1567,16 @@ def test_across_confidences_a_looser_question_never_costs_more_and_a_surer_plan_
     assert f"with confidence={share:.0%} a looser limit never costs more" in remedies_words(unasked).text
 
 
+def test_twice_an_offline_load_takes_at_most_twice_the_gpus() -> None:
+    """11 GPUs did for half of it and 23 for all, since only numbers that some batch just fills were tried."""
+    ask = {"gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
+    plans = [kvplan.recommend("batch-summaries", "llama3.1-8b", queries_per_day=q, **ask).plan for q in (1.6e6, 3.2e6)]
+    assert plans[0].gpus == 11 and plans[1].gpus <= 22
+    assert all(plan.slo_probability >= 0.9 for plan in plans)
+    fewer = kvplan.recommend("batch-summaries", "llama3.1-8b", queries_per_day=3.2e6, max_gpus=plans[1].gpus - 1, **ask)
+    assert fewer.plan is None
+
+
 def test_odds_are_at_most_those_of_keeping_up() -> None:
     """Replicas of chat that are 82 % full were stated to keep the limits with 98 %; one in twenty would fall behind."""
     ask = {"queries_per_day": 10e6, "gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
