@@ -52,7 +52,7 @@ class Needs:
     data: int  #: ranks that attend to different sequences
     expert: int  #: GPUs that hold different experts, 1 without any
     tokens: int  #: longest request, MARGIN included [token]
-    refused: str  #: which requests are longer, in words; '' for none
+    refuses: bool  #: whether the longest requests are longer
     sequences: int  #: most in a step
     chunk: int  #: most tokens in a step [token]
     share: float | None  #: of the GPU's memory, None for the engine's own
@@ -106,14 +106,14 @@ def usable(known: LaunchOptions, engine: Engine, n: Needs) -> LaunchOptions:
 def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
     """Return what a plan asks of a server."""
     p, (sequences, chunk), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
-    length, refused = longest(demand, plan, site)
+    length, refuses = longest(demand, plan, site)
     host = site.tier(HOST.name) or HOST
     experts = any(w.split == "expert" for _, w in demand.model.weights())
     return Needs(
         engine=demand.engine.name, release=demand.engine.release, model=checkpoint(demand.model),
         gpu=site.gpu.name, vendor=site.gpu.vendor, gpus_per_node=site.gpu.gpus_per_node,
         technique=plan.technique, weights=plan.form, tensor=p.tensor, pipeline=p.pipeline, data=p.data,
-        expert=p.expert_ranks if experts else 1, tokens=length, refused=refused, sequences=sequences, chunk=chunk,
+        expert=p.expert_ranks if experts else 1, tokens=length, refuses=refuses, sequences=sequences, chunk=chunk,
         share=demand.engine.utilization, prefixes=plan.cached_share > 0, replicas=plan.replicas,
         draft=drafts.draft.kind if drafts else "",
         draft_model=checkpoint(drafts.draft.model) if drafts and drafts.draft.kind == "model" else "",
@@ -181,8 +181,8 @@ def checkpoint(model: ModelSpec) -> str:
     return ref.removeprefix(HUB).partition(BLOB)[0] if ref.startswith(HUB) and BLOB in ref else model.name
 
 
-def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, str]:
-    """Return the longest request a replica is started for [token], and which longer ones are refused, '' for none.
+def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, bool]:
+    """Return the longest request a replica is started for [token], and whether longer ones are refused.
 
     It is the workload's longest prompt and answer and MARGIN, within the model's context. An engine does not start when
     its cache cannot hold one request of that length: then it is the usual one.
@@ -197,8 +197,8 @@ def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, str]:
     layout = spelling.apply(plan.technique, demand.base).with_prompt(int(lengths[0].quantile(1.0)))
     able = int(min(whole, most))
     if able < usual or not memory_budget(demand.model, layout, where, able).sequences(able, 0.0):
-        return usual, "one in a hundred"
-    return able, "the model's context" if able < whole else ""
+        return usual, True
+    return able, able < whole
 
 
 def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
@@ -220,8 +220,8 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
         yield f"this release of {title} has no option for speculative decoding by {n.draft}: it decodes without"
     elif n.draft == "eagle3":
         yield f"the command needs the name of an EAGLE-3 head of {n.model} in place of {HEAD}"
-    if n.refused:
-        yield f"requests of more than {n.tokens:,} tokens, {n.refused}, are refused"
+    if n.refuses:
+        yield f"requests of more than {n.tokens:,} tokens, at most one in a hundred, are refused"
 
 
 def written(file: dict[str, Any], line: str, placeholders: Mapping[str, object]) -> None:
