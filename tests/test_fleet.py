@@ -534,6 +534,7 @@ def test_the_file_is_read(tmp_path) -> None:
         ("h100: 24", "h900: 24", "no GPU named 'h900'"),
         ("h100: 24", "h100: 24, h100-sxm: 8", "twice"),
         ("price: 3.80 USD/h", "price: free", "a price such as"),
+        ("price: 3.80 USD/h", "price: 3.80 EUR/h", "got '3.80 EUR/h'; convert other currencies"),
         ("price: 3.80 USD/h", "cost: 3", "no field named 'cost'"),
         ("workload: chat, model: llama3.1-8b", "workload: chats, model: llama3.1-8b", "no workload named 'chats'"),
         ("llama3.1-8b", "llama-ninety", "no model named"),

@@ -695,6 +695,9 @@ def test_a_price_list_is_a_table_or_a_document_in_any_currency(tmp_path: Path) -
     assert second.price == pytest.approx(5000.5 / MONTH) and second.term == "reserved-1y"
     assert second.source.date == "" and second.start == "" and second.current("2020-01-01")
     assert first.yours and same.yours and first.source.ref == "ours.csv"
+    table.write_text("gpu,price,rate\nh100,1461 EUR/month,1.10\n")
+    (worded,) = catalog.price_list([str(table)])
+    assert worded.price == pytest.approx(1461 * 1.10 / MONTH), "a currency in the price is the rate's"
 
 
 @pytest.mark.parametrize(

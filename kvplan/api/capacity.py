@@ -15,6 +15,8 @@ from kvplan.planning.capacity import Capacity, surest
 from kvplan.planning.capacity import capacity as most
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.plan import Book
+from kvplan.planning.remedies import STEP
+from kvplan.planning.site import EVEN
 from kvplan.planning.suitability import check_context
 
 #: the technique that most servers have, and how much more it must serve to be worth a word
@@ -82,4 +84,10 @@ def capacity(
         if packed.queries_per_day > MUCH * answer.queries_per_day:
             served = f"{packed.queries_per_day:,.0f} queries a day with technique={USUAL}"
             warnings += (f"this is the uncompressed cache's most; the same GPUs serve {served}",)
+    below = answer.demand.limits.confidence - STEP
+    if answer.sought is not None and below >= EVEN - 1e-9:
+        lower = replace(demand, limits=replace(limits, confidence=round(below, 2)), engine=question[0].engine)
+        more = most(lower, *question[1:], [name], count).queries_per_day
+        if more > MUCH * answer.queries_per_day:
+            warnings += (f"the same GPUs serve {more:,.0f} queries a day with confidence={below:.0%}",)
     return replace(answer, warnings=tuple(warnings))

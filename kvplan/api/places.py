@@ -48,5 +48,5 @@ def no_price(names: list[str], owned: str | None, term: str, day: str) -> str:
     if term not in known and (near := meant(term, known)):
         return f"term: no {shown(term)} price on {day}{near}"
     if not names:
-        return f"no {term} price on {day}; give one with gpus= and price=, or another term="
+        return f"no {term} price on {day}; give yours with gpus= and price=, or try another term= instead"
     return f"no {term} price of {which} on {day}; give one with price=2.49/h, or another term= or on="

@@ -21,7 +21,7 @@ from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.plan import Plan
 from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of
-from kvplan.planning.remedies import Remedy, surest
+from kvplan.planning.remedies import STEP, Remedy, surest
 from kvplan.planning.search import Progress
 from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
@@ -96,7 +96,9 @@ def recommend(
         ]
     )
     if answer.plan is None and confidence is None and (odds := surest(answer.remedies)):
-        answer = at_lower_confidence(answer, [market.answered(question, word, odds) for word in engines])
+        above = [market.answered(question, word, odds + STEP) for word in engines]
+        below = [market.answered(question, word, odds) for word in engines]
+        answer = at_lower_confidence(answer, below, best_of(above).plan)
     if answer.plan is None and not answer.remedies:
         answer = with_smaller_model(answer, call)
     simulates = values.flag(simulate, "simulate")
@@ -156,10 +158,10 @@ def part_of_progress(progress: Progress | None, done: int, of: int) -> Progress 
     return progress and (lambda share, text: progress((done + share) / of, text))
 
 
-def at_lower_confidence(answer: Recommendation, again: Sequence[Recommendation]) -> Recommendation:
-    """Return the best of the answers that keep the limits less surely than was sought."""
+def at_lower_confidence(answer: Recommendation, again: Sequence[Recommendation], surer: Plan | None) -> Recommendation:
+    """Return the best of the answers that keep the limits less surely than was sought; `surer` is a step above."""
     others = tuple(remedy for remedy in answer.remedies if "confidence" not in remedy.parameters)
-    return replace(best_of(again), remedies=others, sought=answer.demand.limits.confidence)
+    return replace(best_of(again), remedies=others, sought=answer.demand.limits.confidence, surer=surer)
 
 
 def with_smaller_model(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:

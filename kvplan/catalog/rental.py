@@ -39,6 +39,7 @@ HOST_MEMORY = ValueRange(1e9, 1e14)
 RATE = ValueRange(open=True, most=1e6)
 #: the term of an offer that names none, and the currency everything is counted in
 ON_DEMAND, USD = "on-demand", "USD"
+CURRENCY = re.compile(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])")
 _TERM = re.compile(r"on-demand|spot|community|reserved-\d+[ym]|owned-[a-z]+")
 
 
@@ -152,7 +153,8 @@ def price_table(word: str) -> tuple[Price, ...]:
 def _cell(entry: Mapping[str, str], location: str) -> str:
     """Return the price of a row of a table as USD per second or hour in words."""
     written = entry["price"]
-    currency, rates = entry.get("currency", USD).upper(), {}
+    named = CURRENCY.search(written)
+    currency, rates = entry.get("currency", named[1] if named else USD).upper(), {}
     if "rate" in entry:
         rates[currency] = number(entry["rate"], f"{location}: rate", RATE)
     if written.replace(".", "", 1).replace(",", "").isdigit():
@@ -169,7 +171,7 @@ def _rates(raw: object, location: str) -> dict[str, float]:
 def in_usd(raw: object, rates: Mapping[str, float], location: str) -> str:
     """Return a price with its currency turned into USD at a stated rate; raise SpecError where none is stated."""
     written = str(raw)
-    match = re.search(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])", written)
+    match = CURRENCY.search(written)
     if match is None or match[1] == USD:
         return written
     unit = match[1]

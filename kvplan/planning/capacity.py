@@ -201,6 +201,8 @@ def binding(one: Candidates, pairs: Collection[Pair], demand: Demand) -> str:
         serving = one.gpus - demand.spares * one.grid.each
         if limits.gpus is not None and (able & (serving <= limits.gpus) & (one.replicas == 1)).any():
             return SPARE
+        if demand.workload.offline and demand.limits.confidence > EVEN and able.any():
+            return THROUGHPUT  # GPUs that it just fills would do if steps took no longer than predicted
         full = (one.room < demand.engine.limits(one.site.gpu)[0])[able.any(axis=1)]
         return "memory" if not full.size or full.all() else "the engine's limit of sequences"
     if demand.workload.offline:

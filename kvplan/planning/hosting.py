@@ -21,6 +21,7 @@ from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.search import Candidates, usd_per_query
 from kvplan.planning.site import Site
 from kvplan.planning.volumes import even_volumes
+from kvplan.specs.model import TEXT
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, HOUR, MILLION, MONTH
 
@@ -172,14 +173,16 @@ def volumes_of(
 ) -> list[tuple[ApiPrice, BreakEven]]:  # fmt: skip
     """Return the volumes above which hosting is cheaper than each API that serves this model, else the cheapest one.
 
-    Of what a search of the cheapest would answer at any volume; without its candidates, of the plan's own replicas at
-    `loads`.
+    None of another model stands for a workload of images, frames or sound: lists do not say which models read them, nor
+    how many tokens of theirs one is. Of what a search of the cheapest would answer at any volume; without its
+    candidates, of the plan's own replicas at `loads`.
     """
     if bill is None or plan.usd is None:
         return []
     tokens = Tokens(input=demand.prompt, output=demand.output, cached=float(cached_by(demand, plan)))
     known = [p for p in applicable(apis, tokens, day) if api_cost(p, tokens) is not None]
-    charged = [p for p in known if p.serves == demand.model.name] or known[:1]
+    same = [p for p in known if p.serves == demand.model.name]
+    charged = same or (known[:1] if demand.workload.modalities == (TEXT,) else [])
     if searched is None:
         return [(price, break_even(staircase_of(demand, plan, bill, loads), price, tokens)) for price in charged]
     return list(zip(charged, even_volumes(demand, *searched, charged, tokens), strict=True))

@@ -185,7 +185,7 @@ def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, bool]:
     """Return the longest request a replica is started for [token], and whether longer ones are refused.
 
     It is the workload's longest prompt and answer and MARGIN, within the model's context. An engine does not start when
-    its cache cannot hold one request of that length.
+    its cache cannot hold one request of that length: then it is the usual one.
     """
     lengths = demand.workload.input, demand.workload.output
     most = demand.model.max_context or inf
@@ -195,8 +195,10 @@ def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, bool]:
         engine=demand.engine, gpu=site.gpu, parallel=plan.parallel, weights=plan.form, compacts=True
     )  # fmt: skip
     layout = spelling.apply(plan.technique, demand.base).with_prompt(int(lengths[0].quantile(1.0)))
-    fits = whole <= most and bool(memory_budget(demand.model, layout, where, whole).sequences(whole, 0.0))
-    return (whole, False) if fits else (usual, True)
+    able = int(min(whole, most))
+    if able < usual or not memory_budget(demand.model, layout, where, able).sequences(able, 0.0):
+        return usual, True
+    return able, able < whole
 
 
 def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
@@ -219,7 +221,7 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
     elif n.draft == "eagle3":
         yield f"the command needs the name of an EAGLE-3 head of {n.model} in place of {HEAD}"
     if n.refuses:
-        yield f"requests of more than {n.tokens:,} tokens, one in a hundred, are refused"
+        yield f"requests of more than {n.tokens:,} tokens, at most one in a hundred, are refused"
 
 
 def written(file: dict[str, Any], line: str, placeholders: Mapping[str, object]) -> None:

@@ -165,7 +165,8 @@ def bursts(d: Decision, smooth: float | None) -> Iterable[str]:
     yield (
         f"Bursts are {show_percent(1 - smooth / plan.usd)} of the cost: the time between requests varies "
         f"{arrivals.burstiness:g}x its mean, and the busiest minute brings {arrivals.busiest_minute:g}x the requests "
-        f"of a mean one{seen}. With smooth (Poisson) arrivals the cost would be {show_usd_each(smooth, plan.usd)}."
+        f"of a mean one{seen}. With smooth (Poisson) arrivals the cost would be {show_usd_each(smooth, plan.usd)}; "
+        "simulate=True also says how many replicas are enough behind a router that knows their load."
     )
 
 

@@ -68,6 +68,8 @@ class Recommendation(Result, of="recommend"):
     remedies: tuple[Remedy, ...] = ()  #: changes that make a plan possible or sure enough, the cheapest first
     #: the probability that was sought, where no plan reaches it and the surest is given
     sought: float | None = None
+    #: the plan that is a step surer where this one is less sure than was sought, None where none is
+    surer: Plan | None = None
     smooth: float | None = None  #: cost of a query with Poisson arrivals, None where unknown [USD]
     launch: Launch | None = None  #: how the plan's replicas are started, None where that is not known
     needs: Needs | None = None  #: what any engine must be told to serve the plan

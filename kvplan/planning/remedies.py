@@ -321,14 +321,14 @@ def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool
     sure = float(reach.sure.max())
     if sure < limits.confidence:
         return f"the limits are kept with {too_little(sure, limits.confidence)}"
-    if limits.gpus is not None and float(one.gpus[fits].min()) > limits.gpus:
-        return f"at least {one.gpus[fits].min():.0f} GPUs are needed, more than max_gpus={limits.gpus}"
     if limits.gpus is not None:
         any_number = limited(replace(demand, limits=replace(limits, gpus=None)), one.crowd)
         able = any_number.feasible & mine
         if able.any():
             needed = f"{any_number.gpus[able].min():.0f} GPUs are needed"
             return f"{needed} to keep the other limits, more than max_gpus={limits.gpus}"
+        if float(one.gpus[fits].min()) > limits.gpus:
+            return f"at least {one.gpus[fits].min():.0f} GPUs are needed, more than max_gpus={limits.gpus}"
     return together(reach, limits)
 
 

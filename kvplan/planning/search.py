@@ -13,7 +13,7 @@ import numpy as np
 
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.serving import Served
-from kvplan.planning.certainty import certainty, chance
+from kvplan.planning.certainty import behind, certainty, chance
 from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.converting import converting
 from kvplan.planning.crowd import Crowd, Places
@@ -22,7 +22,7 @@ from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
 from kvplan.planning.grid import SearchGrid, most_requests
 from kvplan.planning.offloading import kept_cost
 from kvplan.planning.replica import NODE
-from kvplan.planning.site import Limits, Site
+from kvplan.planning.site import EVEN, Limits, Site
 from kvplan.planning.sizing import sized
 from kvplan.specs.workload import Workload
 
@@ -33,6 +33,8 @@ Progress = Callable[[float, str], object]
 CERTAINTY = "certainty"
 #: and that of the number of GPUs
 GPUS = "GPUs"
+#: what rounding leaves of a whole number of replicas, so little that their odds are not lower for it
+ROUNDED = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Candidates:
     ttft: Array
     tpot: Array  #: [s/token]
     e2e: Array  #: [s]
-    #: probability that the latency limits are kept, and that replicas keep up where waits have no limit
+    #: probability that the latency limits are kept, at most that replicas keep up
     sure: Array
     #: share of the shared prefixes still in memory when they are asked for again
     kept: Array
@@ -114,7 +116,12 @@ class Candidates:
         return replace(self, meets={**self.meets, "no drafts": plain & np.ones(self.requests.shape, bool)})
 
     def under(self, demand: Demand) -> "Candidates":
-        """Return the same candidates, with the replicas they have, judged by the limits of another demand."""
+        """Return the same candidates, with the replicas they have, judged by the limits of another demand.
+
+        An offline load has as many as keep up as surely as is asked there.
+        """
+        if demand.workload.offline:
+            return limited(demand, self.crowd)
         times = (self.ttft, self.tpot, self.e2e)
         sure = certain(demand, self.crowd, self.replicas, self.ttft, self.tpot)
         return replace(self, sure=sure, meets=within(demand.limits, times, self.gpus, sure))
@@ -133,6 +140,9 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
     if demand.limits.percentile != crowd.demand.limits.percentile:
         crowd = Crowd(demand=demand, gpu_grid=crowd.gpu_grid)
     gpu_grid, (_, replicas, kept) = crowd.gpu_grid, crowd.steady
+    if demand.workload.offline:  # as many as keep up as surely as is asked: those that it fills may fall behind
+        slower = behind(max(demand.limits.confidence, EVEN), gpu_grid.site.calibration.tpot)
+        replicas = np.maximum(replicas, np.ceil(crowd.filled(np.ones_like(replicas)) * slower - ROUNDED))
     ttft, tpot, served = crowd.times
     fetching = kept * gpu_grid.fetching
     ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching, busy=crowd.full.busy)
@@ -148,16 +158,13 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
 def certain(
     demand: Demand, crowd: Crowd, replicas: Array, ttft: Array, tpot: Array, rows: Array | None = None
 ) -> Array:  # fmt: skip
-    """Return the probability that the limits of time are kept, and that replicas keep up where waits have no limit.
+    """Return the probability that the limits of time are kept, at most that replicas keep up.
 
-    Of all configurations, or of some `rows` one by one. Such replicas may be full: where steps take longer than
-    predicted they fall behind.
+    Of all configurations, or of some `rows` one by one. Where steps take longer than predicted by what a replica has
+    left of its load, it falls behind, and waits grow without end.
     """
-    c, limits = crowd.gpu_grid.site.calibration, demand.limits
-    sure = certainty(demand, c, ttft, tpot)
-    if not demand.workload.offline and (limits.ttft is not None or limits.e2e is not None):
-        return sure
-    return np.minimum(sure, chance(crowd.filled(replicas, rows), 1.0, c.tpot))
+    c = crowd.gpu_grid.site.calibration
+    return np.minimum(certainty(demand, c, ttft, tpot), chance(crowd.filled(replicas, rows), 1.0, c.tpot))
 
 
 def judged(demand: Demand, one: Candidates) -> Candidates:

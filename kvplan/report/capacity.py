@@ -4,7 +4,7 @@ from kvplan.planning.capacity import Capacity
 from kvplan.report.blocks import Json, Page, Text, record, schema, sentence
 from kvplan.report.plans import PLAN
 from kvplan.report.sources import about, calibration, interval, price
-from kvplan.units import show_number, show_odds, show_percent, show_time
+from kvplan.units import MONTH, show_number, show_odds, show_percent, show_time, show_usd, show_usd_each
 
 
 def page(capacity: Capacity) -> Page:
@@ -35,7 +35,10 @@ def answer(capacity: Capacity) -> str:
         else f" No volume keeps the latency limits with {show_percent(capacity.sought)} probability."
     )
     bound = f"More is bound by {capacity.bound_by}"
-    return f"{head}: {rate}. {bound}. The plan: {plan.label}, {plan.gpus} GPUs; {kept}.{sought}"
+    money = (
+        "" if plan.usd is None else f" at {show_usd_each(plan.usd)}, {show_usd(plan.usd * demand.mean * MONTH)} a month"
+    )
+    return f"{head}: {rate}. {bound}. The plan: {plan.label}, {plan.gpus} GPUs{money}; {kept}.{sought}"
 
 
 def basis(capacity: Capacity) -> list[str]:

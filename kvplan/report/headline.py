@@ -43,11 +43,20 @@ def answer(r: Recommendation) -> str:
             sought = show_percent(r.sought)
             certainty = (
                 f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, and "
-                f"no plan reaches {100 * STEP:g} percentage points more."
+                f"{step_above(r)}."
             )
     more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
     engine = f" on {demand.engine.title}" if r.engines else ""
     return f"{head}: {replicas} {how}{engine}{money}. {certainty}{more}"
+
+
+def step_above(r: Recommendation) -> str:
+    """Return what it takes to keep the limits a step more surely than a plan that is less sure than was sought."""
+    share = show_percent(r.demand.limits.confidence + STEP)
+    if r.surer is None:
+        return f"no plan reaches {share}"
+    money = "" if r.surer.usd is None else f" at {show_usd(r.surer.usd * r.demand.mean * MONTH)} a month"
+    return f"{share} takes {r.surer.gpus} GPUs{money}"
 
 
 def quality_line(p: Plan) -> str:
