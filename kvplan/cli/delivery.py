@@ -18,6 +18,8 @@ from kvplan.report.formats import Report, Screen, render
 NARROWEST, USUAL = 40, 100
 #: digits of the widest page
 MOST_DIGITS = 4
+#: of rules, bars and charts
+DRAWN = "─█▞"
 #: where the file of --html and the words of the command line are kept
 HTML, WORDS = "kvplan.html", "kvplan.words"
 #: where --plain and --no-pager are kept
@@ -79,7 +81,7 @@ def say(message: str, who: str = "kvplan") -> None:
 def screen() -> Screen:
     """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, uncoloured."""
     context = click.get_current_context()
-    bare = bool(context.meta.get(PLAIN))
+    bare = bool(context.meta.get(PLAIN)) or not draws()
     if sys.stdout.isatty():
         from shutil import get_terminal_size  # loads three compressors
 
@@ -90,6 +92,14 @@ def screen() -> Screen:
         width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
         width = width if width >= NARROWEST else USUAL
     return Screen(width, colour, command=context.info_name or "", asked=typed(context), plain=bare)
+
+
+def draws() -> bool:
+    """Return whether stdout's encoding has what rules and charts are drawn with: else they would be question marks."""
+    try:
+        return bool(DRAWN.encode(sys.stdout.encoding or "utf-8"))
+    except (UnicodeEncodeError, LookupError):
+        return False
 
 
 def typed(context: click.Context) -> str:
