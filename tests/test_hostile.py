@@ -432,6 +432,15 @@ def test_nothing_is_drawn_with_what_an_encoding_lacks(encoding: str) -> None:
     assert "a chart, which is left out here." in done and "??" not in done
 
 
+@pytest.mark.parametrize(("word", "said"), [("-", "write /dev/stdin or /dev/stdout"), ("", "name a file")])
+def test_a_page_needs_a_name(run, tmp_path, monkeypatch, word: str, said: str) -> None:
+    """`--html -` wrote a file called so, and an empty name none, both without a word."""
+    monkeypatch.chdir(tmp_path)
+    refused(run("list", "gpus", "--html", word), said)
+    refused(run("validate", word), said)
+    assert not any(tmp_path.iterdir())
+
+
 def test_help_and_answers_survive_the_loss_of_docstrings() -> None:
     for words in (("--help",), ("estimate", "--help"), ("list", "techniques"), ("audit", "--help")):
         plain, stripped = outside(*words), outside(*words, PYTHONOPTIMIZE="2")

@@ -54,7 +54,7 @@ def beside(report: Report) -> Report:
         first=said(first) if first else None,
         rows=(lambda: spoken(rows(), command)) if rows else None,
     )
-    if file := click.get_current_context().meta.get(HTML):
+    if (file := click.get_current_context().meta.get(HTML)) is not None:
         write_whole(path_of(file), render(whole, "html", screen()))
     return whole
 
