@@ -10,7 +10,7 @@ import click
 
 from kvplan.catalog.files import path_of, write_whole
 from kvplan.cli.flags import flagged, spoken
-from kvplan.errors import KvplanError, one_line
+from kvplan.errors import KvplanError, WrongUse, one_line
 from kvplan.report.blocks import Json, Page
 from kvplan.report.formats import Report, Screen, render
 
@@ -55,6 +55,8 @@ def beside(report: Report) -> Report:
         rows=(lambda: spoken(rows(), command)) if rows else None,
     )
     if (file := click.get_current_context().meta.get(HTML)) is not None:
+        if file == "-":
+            raise WrongUse("--html: - is no file; write its name, or --format html to print the page instead")
         write_whole(path_of(file), render(whole, "html", screen()))
     return whole
 
