@@ -67,7 +67,10 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
         return [plain(block.text, STYLES[block.tone])]
     if isinstance(block, Notes | Code):
         code, words = ((), block.lines) if isinstance(block, Notes) else (block.lines, block.remarks)
-        lines = (*map(as_it_is, code), *(Padding(plain(line), (0, 0, 0, 2)) for line in words))
+        lines: tuple[RenderableType, ...] = (
+            *map(as_it_is, code),
+            *(Padding(plain(line), (0, 0, 0, 2)) for line in words),
+        )
         return [*([plain(block.heading, "bold")] if block.heading else []), *lines]
     if isinstance(block, Chart):
         return [plotted(block, width)]
