@@ -45,8 +45,10 @@ _MONEY = {
 }
 #: numbers of queries count in thousands, unlike tokens: 30k a day are 30,000
 _QUERIES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6}
+#: digits before a point, as a regular expression: a comma only parts thousands, so that 2,49 is not read as 249
+WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)"
 #: a number as people write it, as a regular expression
-NUMBER = r"[+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+NUMBER = rf"[+-]?(?:{WHOLE}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _QUANTITY = re.compile(rf"\s*({NUMBER})\s*([A-Za-z$%/]*)\s*$", re.ASCII)
 
 #: what each dimension is called in messages, with an example to copy
@@ -105,11 +107,16 @@ def parse(text: object, dimension: str, location: str = "") -> float:
     scale = _scales(dimension).get(match[2]) if match else None
     if match is None or scale is None:
         place = f"{location}: " if location else ""
-        raise SpecError(f"{place}expected {DIMENSIONS[dimension]}, got {shown(text)}")
+        raise SpecError(f"{place}expected {DIMENSIONS[dimension]}, got {shown(text)}{_comma(text)}")
     value = float(match[1].replace(",", "").replace("_", "")) * scale
     if value != value or value in (float("inf"), float("-inf")):
         raise SpecError(f"{location}: expected {DIMENSIONS[dimension]}, got {shown(text)}")
     return value
+
+
+def _comma(text: object) -> str:
+    """Return what a comma means, for a text with one."""
+    return "; a comma parts thousands, a point decimals" if "," in written(text) else ""
 
 
 def written(text: object) -> str:
@@ -134,9 +141,11 @@ def spell(value: float, dimension: str, digits: int = 5) -> str:
 
 def parse_tokens(text: object, location: str = "context") -> int:
     """Return a token count: '128k' is 131,072, '1M' is 1,048,576, '4096' and '4,096' are themselves."""
-    match = re.fullmatch(r"\s*(\d[\d,_]*(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", written(text), re.ASCII)
+    match = re.fullmatch(rf"\s*({WHOLE}(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", written(text), re.ASCII)
     if match is None:
-        raise SpecError(f"{location}: expected a number of tokens such as '128k' or '4096', got {shown(text)}")
+        raise SpecError(
+            f"{location}: expected a number of tokens such as '128k' or '4096', got {shown(text)}{_comma(text)}"
+        )
     factor = {"": 1, "k": 1024, "m": 1024**2}[match[2].lower()]
     tokens = Fraction(match[1].replace(",", "").replace("_", "")) * factor
     if tokens.denominator != 1 or not 1 <= tokens <= MAX_TOKENS:

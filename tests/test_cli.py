@@ -466,3 +466,9 @@ def test_memory_says_why_evicted_tokens_leave_no_room(run, technique: str, held:
         run("memory", "-m", "llama3.1-70b", "-c", "128k", "-g", "h100", "--tp", "4", "-t", technique).out.split()
     )
     assert f": {held} sequences of 128k" in text and ("frees no block" in text) == said
+
+
+def test_estimate_takes_the_length_of_answers_by_the_name_that_other_commands_use(run) -> None:
+    ask = ("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", "h100", "-t", "fp8", "--json")
+    assert run(*ask, "--osl", "1k").json["rows"] == run(*ask, "--output", "1k").json["rows"]
+    assert "or both --isl and --osl" in run("recommend", "-m", "llama3.1-8b", "--rate", "1", "--isl", "100").err

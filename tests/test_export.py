@@ -409,6 +409,7 @@ def test_a_page_is_written_beside_what_can_be_run(run, saved: Path, tmp_path: Pa
         ("export sglang@9.1 PLAN --as compose", 1, "write sglang@"),
         ("export vllm@0.1 PLAN", 1, "write vllm@0.11"),
         ("export vllm@latest PLAN", 1, "no release named 'latest'; write vllm@"),
+        ("export vllm@ PLAN", 1, "engine vllm: no release named ''; write vllm@"),
         ("export vllm missing.json", 1, "missing.json"),
     ],
 )

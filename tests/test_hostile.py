@@ -424,6 +424,23 @@ def test_any_encoding_of_the_output_works(encoding: str) -> None:
     assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"bug" not in done.stderr
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp437"])
+def test_nothing_is_drawn_with_what_an_encoding_lacks(encoding: str) -> None:
+    """A chart of question marks says nothing: it is left out, as of --plain."""
+    words = ("simulate", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "--rate", "1")
+    done = outside(*words, PYTHONIOENCODING=encoding).stdout.decode(encoding)
+    assert "a chart, which is left out here." in done and "??" not in done
+
+
+@pytest.mark.parametrize(("word", "code", "said"), [("-", 2, "or --format html to print"), ("", 1, "name a file")])
+def test_a_page_needs_a_name(run, tmp_path, monkeypatch, word: str, code: int, said: str) -> None:
+    """`--html -` wrote a file called so, and an empty name none, both without a word."""
+    monkeypatch.chdir(tmp_path)
+    found = run("list", "gpus", "--html", word)
+    assert (found.code, found.err.count("\n")) == (code, 1) and said in found.err
+    assert not any(tmp_path.iterdir())
+
+
 def test_help_and_answers_survive_the_loss_of_docstrings() -> None:
     for words in (("--help",), ("estimate", "--help"), ("list", "techniques"), ("audit", "--help")):
         plain, stripped = outside(*words), outside(*words, PYTHONOPTIMIZE="2")

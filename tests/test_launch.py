@@ -15,6 +15,8 @@ from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
 from kvplan.planning.launch import HEAD, MARGIN, checkpoint, command, launch, longest, needs
+from kvplan.report.blocks import Code, Page
+from kvplan.report.formats import Report, Screen, render
 from kvplan.report.launch import folded
 
 ON = "2026-11-24"
@@ -233,3 +235,11 @@ def test_what_offloading_takes_of_the_host_is_said(answer) -> None:
     (said,) = (line for line in offloaded.missing if "host memory" in line)
     assert "372 GiB of prefixes in host memory, an assumption" in said
     assert not any("host memory" in line for line in started(answer, "vllm").missing)
+
+
+def test_no_command_is_broken_by_a_narrow_terminal() -> None:
+    """A shell would take `--tensor-parallel-size` and `4` on two lines for two commands."""
+    line = "vllm serve meta-llama/Llama-3.1-70B --tensor-parallel-size 4 \\"
+    page = Page((Code("Start", (line,), remarks=("Words of a remark still go on below, as of any other text.",)),))
+    text = render(Report(page=lambda: page, document=dict), "text", Screen(width=40))
+    assert f"\n  {line}\n" in text and [len(x) for x in text.splitlines() if len(x) > 40] == [len(line) + 2]

@@ -397,3 +397,11 @@ def test_a_report_of_requests_with_priorities_says_how_they_are_kept(run, tmp_pa
     assert "9 of them are too many to tell their times apart" in " ".join(run(*asked).out.split())
     (tmp_path / "p.csv").write_text("arrival,input,output,priority\n" + "".join(f"{n},9,5,4\n" for n in range(9)))
     assert "riorit" not in run(*asked).out and json.loads(run(*asked, "--json").out)["priorities"] == []
+
+
+def test_the_rate_of_a_trace_is_that_at_which_it_comes(run, tmp_path: Path) -> None:
+    """A fleet that falls behind goes on long after the last request: 6.5/s were said of a trace of 30/s."""
+    rows = (f"{i / 30:.4f},4000,300\n" for i in range(61))
+    (tmp_path / "fast.csv").write_text("arrival,input,output\n" + "".join(rows), "utf-8")
+    said = run("simulate", "--trace", tmp_path / "fast.csv", "-m", "llama3.1-8b", "-g", "h100", "--format", "md").out
+    assert "61 requests in 2.0 s, 30.5/s on average" in said

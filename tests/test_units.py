@@ -59,10 +59,21 @@ def test_tokens(text: str, tokens: int) -> None:
     assert units.parse_tokens(text) == tokens
 
 
-@pytest.mark.parametrize("text", ["-1", "0", "", "1.3", "1.0001k", "lots", "1e5", "128kk", "9" * 30, "٣k"])
+@pytest.mark.parametrize(
+    "text", ["-1", "0", "", "1.3", "1.0001k", "lots", "1e5", "128kk", "9" * 30, "٣k", "1,5k", "12,34"]
+)
 def test_refuses_what_is_no_token_count(text: str) -> None:
     with pytest.raises(SpecError, match="context: expected"):
         units.parse_tokens(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"), [("2,49 USD/h", "USD/s"), ("0,5s", "s"), ("1,00,000", "queries"), ("1,", "1")]
+)
+def test_a_comma_only_parts_thousands(text: str, unit: str) -> None:
+    """2,49 would otherwise be 249: a price a hundred times as high, without a word."""
+    with pytest.raises(SpecError, match="a comma parts thousands, a point decimals"):
+        units.parse(text, unit, "price")
 
 
 @given(st.floats(1e-9, 1e18))

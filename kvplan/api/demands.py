@@ -27,7 +27,7 @@ def workload_named(workload: str | None, isl: int | str | None, osl: int | str |
             raise WrongUse("workload: name one, or give isl= and osl= (tokens in and out) and rate= instead")
         return values.word(workload, "workload")
     if workload is not None or read is None or written is None:
-        raise WrongUse("workload, isl, osl: give either a workload, or both isl and osl")
+        raise WrongUse("workload, isl, osl: give either a workload, or both isl= and osl=")
     return uniform_workload(read, written, day)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from kvplan.catalog.fields import ValueRange, share, yes
 from kvplan.errors import SpecError, shown
 from kvplan.specs.sweep import Value
-from kvplan.units import HOUR, parse, parse_tokens, written
+from kvplan.units import HOUR, NUMBER, parse, parse_tokens, written
 
 #: a plain number of a file
-_NUMBER = re.compile(r"[-+]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_NUMBER = re.compile(NUMBER, re.ASCII)
 #: what lifts a limit
 NO_LIMIT = "none"
 

@@ -26,7 +26,7 @@ from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, shown
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
-from kvplan.units import HOUR
+from kvplan.units import HOUR, NUMBER
 
 PRICE_FIELDS = ("gpu", "provider", "price", "term", "from", "to", "gpus", "host_memory", "note", "source")
 #: columns of a price list as a table; `gpu` and `price` must be there, an empty cell is as good as none
@@ -157,8 +157,8 @@ def _cell(entry: Mapping[str, str], location: str) -> str:
     currency, rates = entry.get("currency", named[1] if named else USD).upper(), {}
     if "rate" in entry:
         rates[currency] = number(entry["rate"], f"{location}: rate", RATE)
-    if written.replace(".", "", 1).replace(",", "").isdigit():
-        written = f"{written.replace(',', '')} {currency}/h"
+    if re.fullmatch(NUMBER, written, re.ASCII):
+        written = f"{written} {currency}/h"
     return in_usd(written, rates, f"{location}: price")
 
 

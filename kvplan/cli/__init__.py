@@ -88,7 +88,8 @@ class Lazy(click.Group):
     cls=Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="What an LLM workload costs, on which GPUs, with which KV-cache compression.\n\n"
-    "Start with: kvplan estimate --model llama3.1-70b --context 128k",
+    "\b\nkvplan estimate --model llama3.1-70b --context 128k\n"
+    "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 10s",
 )
 @click.version_option(__version__, prog_name="kvplan")
 def group() -> None:

@@ -1,4 +1,4 @@
-"""`kvplan compress`: learn the latents of a model's keys and values and write them beside it."""
+"""`kvplan compress`: learn the latents of a model's keys and values, and write them."""
 
 import sys
 import time

@@ -11,7 +11,7 @@ import click
 from kvplan.catalog.files import path_of, write_whole
 from kvplan.cli.flags import flagged, spoken
 from kvplan.cli.paging import page, paged
-from kvplan.errors import KvplanError, one_line
+from kvplan.errors import KvplanError, WrongUse, one_line
 from kvplan.report.blocks import Json, Page
 from kvplan.report.formats import Report, Screen, render
 
@@ -19,6 +19,8 @@ from kvplan.report.formats import Report, Screen, render
 NARROWEST, USUAL = 40, 100
 #: digits of the widest page
 MOST_DIGITS = 4
+#: of rules, bars and charts
+DRAWN = "─█▞"
 #: where the file of --html and the words of the command line are kept
 HTML, WORDS = "kvplan.html", "kvplan.words"
 #: where --plain is kept
@@ -53,7 +55,9 @@ def beside(report: Report) -> Report:
         first=said(first) if first else None,
         rows=(lambda: spoken(rows(), command)) if rows else None,
     )
-    if file := click.get_current_context().meta.get(HTML):
+    if (file := click.get_current_context().meta.get(HTML)) is not None:
+        if file == "-":
+            raise WrongUse("--html: - is no file; write its name, or --format html to print the page instead")
         write_whole(path_of(file), render(whole, "html", screen()))
     return whole
 
@@ -78,7 +82,7 @@ def say(message: str, who: str = "kvplan") -> None:
 def screen() -> Screen:
     """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, uncoloured."""
     context = click.get_current_context()
-    bare = bool(context.meta.get(PLAIN))
+    bare = bool(context.meta.get(PLAIN)) or not draws()
     if sys.stdout.isatty():
         from shutil import get_terminal_size  # loads three compressors
 
@@ -90,6 +94,14 @@ def screen() -> Screen:
         width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
         width = width if width >= NARROWEST else USUAL
     return Screen(width, colour, command=context.info_name or "", asked=typed(context), plain=bare)
+
+
+def draws() -> bool:
+    """Return whether stdout's encoding has what rules and charts are drawn with: else they would be question marks."""
+    try:
+        return bool(DRAWN.encode(sys.stdout.encoding or "utf-8"))
+    except (UnicodeEncodeError, LookupError):
+        return False
 
 
 def typed(context: click.Context) -> str:

@@ -33,6 +33,7 @@ from kvplan.report.formats import Report
 @techniques_option
 @click.option(
     "--output",
+    "--osl",
     metavar="TOKENS",
     help="Generated tokens, of the context. [default: 512]",
 )

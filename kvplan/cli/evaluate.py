@@ -1,4 +1,4 @@
-"""`kvplan evaluate`: run a real model under techniques and measure its answers and its cache."""
+"""`kvplan evaluate`: run a real model under techniques; measure answers and cache."""
 
 import sys
 import time

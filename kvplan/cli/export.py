@@ -1,4 +1,4 @@
-"""`kvplan export`: a saved plan as a launch command, manifests, or a benchmark of the load it promises."""
+"""`kvplan export`: a saved plan as a launch command, manifests or a benchmark."""
 
 from typing import Any
 

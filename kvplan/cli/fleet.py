@@ -1,4 +1,4 @@
-"""`kvplan fleet`: a mixed fleet for several workloads, with the GPUs that can be had."""
+"""`kvplan fleet`: a mixed fleet for several workloads, with the GPUs at hand."""
 
 from typing import Any
 

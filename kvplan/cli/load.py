@@ -1,4 +1,4 @@
-"""`kvplan load`: load a server: percentiles, cost, the largest load within limits."""
+"""`kvplan load`: load a server: percentiles, cost, largest load within limits."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`kvplan schema`: JSON Schemas of YAML files and of answers, for editors and scripts."""
+"""`kvplan schema`: JSON Schemas of YAML files and of answers."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`kvplan simulate`: replay a trace, or a workload's busiest hour, on a fleet step by step."""
+"""`kvplan simulate`: replay a trace or a busiest hour on a fleet, step by step."""
 
 from typing import Any
 

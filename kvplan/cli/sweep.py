@@ -1,4 +1,4 @@
-"""`kvplan sweep`: studies: a question at every point of a grid or a sample, on one machine or many."""
+"""`kvplan sweep`: studies: a question at every point of a grid or a sample."""
 
 from typing import Any
 

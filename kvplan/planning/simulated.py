@@ -211,10 +211,16 @@ class Replayed:
         return max((b for b in self.bins if b.came), key=lambda b: b.came, default=None)
 
     @property
+    def coming(self) -> float:
+        """Time from the first arrival to the last: a fleet that falls behind a trace is at work for longer. [s]"""
+        span = 0.0 if self.asked.until < FOREVER or self.asked.concurrency else self.asked.extent.span
+        return min(span, self.seconds) or self.seconds
+
+    @property
     def surge(self) -> float:
         """Rate of the busiest bin over the mean rate, 0 where none came."""
         b = self.busiest
-        return b.came / b.seconds / (self.requests / self.seconds) if b and self.seconds else 0.0
+        return b.came / b.seconds / (self.requests / self.coming) if b and self.coming else 0.0
 
     @property
     def kept_in_busiest(self) -> bool:

@@ -46,9 +46,9 @@ def stream(o: Replayed) -> str:
     x = o.asked.extent
     if o.asked.concurrency:
         return f"{o.asked.title}: {x.requests:,} requests, {o.asked.concurrency:,} in flight at any time"
-    many = f"{o.requests:,} requests in {show_time(o.seconds)}"
-    rate = f"{show_number(o.requests / o.seconds if o.seconds else 0.0)}/s on average"
-    if o.seconds >= 2 * MINUTE:
+    many = f"{show_count(o.requests, 'request')} in {show_time(o.coming)}"
+    rate = f"{show_number(o.requests / o.coming if o.coming else 0.0)}/s on average"
+    if o.coming >= 2 * MINUTE:
         rate += f", {show_number(x.busiest / MINUTE)}/s in the busiest minute"
     return f"{o.asked.title}: {many}, {rate}; {x.prompt:,.0f} tokens in and {x.output:,.0f} out on average"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
@@ -39,7 +39,7 @@ def render(report: Report, screen: Screen) -> str:
     page = (report.first or report.page)()
     with console.capture() as captured:
         for part in laid_out(bare(page) if screen.plain else page, screen.width):
-            console.print(part)
+            console.print(part, crop=False)
     text = captured.get().replace(GLUE, " ")
     return "\n".join(line.rstrip() for line in (text.replace(RULE, "-") if screen.plain else text).splitlines())
 
@@ -67,8 +67,11 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
     if isinstance(block, Text):
         return [plain(block.text, STYLES[block.tone])]
     if isinstance(block, Notes | Code):
-        paragraph = block.lines if isinstance(block, Notes) else (*block.lines, *block.remarks)
-        lines = (Padding(plain(line), (0, 0, 0, 2)) for line in paragraph)
+        code, words = ((), block.lines) if isinstance(block, Notes) else (block.lines, block.remarks)
+        lines: tuple[RenderableType, ...] = (
+            *map(as_it_is, code),
+            *(Padding(plain(line), (0, 0, 0, 2)) for line in words),
+        )
         return [*([plain(block.heading, "bold")] if block.heading else []), *lines]
     if isinstance(block, Chart):
         return [plotted(block, width)]
@@ -81,6 +84,11 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
 def plain(text: str, style: str = "") -> RichText:
     """Return text as it is, numbers with their units, and what could steer a terminal written out."""
     return RichText(JOINT.sub(GLUE, harmless(text)), style=style, overflow="fold")
+
+
+def as_it_is(line: str) -> Group:
+    """Return a line to copy, unbroken: a shell would take two halves for two commands."""
+    return Group(RichText(f"  {harmless(line)}", no_wrap=True, overflow="ignore"))  # a bare text's own options are lost
 
 
 def harmless(text: str) -> str:
