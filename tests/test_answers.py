@@ -230,9 +230,9 @@ def test_a_row_beside_its_prediction_begins_with_its_line_and_its_model() -> Non
 
 
 def test_the_largest_volume_is_said_with_its_times_and_what_binds() -> None:
-    plan = SimpleNamespace(ttft=0.75, tpot=0.0213, slo_probability=0.96, label="fp8 on 2x l4", gpus=8)
+    plan = SimpleNamespace(ttft=0.75, tpot=0.0213, slo_probability=0.96, label="fp8 on 2x l4", gpus=8, usd=0.02)
     demand = SimpleNamespace(
-        workload=SimpleNamespace(title="Chat"), model=SimpleNamespace(title="A model"), peak=3.25,
+        workload=SimpleNamespace(title="Chat"), model=SimpleNamespace(title="A model"), peak=3.25, mean=1.5,
         limits=SimpleNamespace(percentile=0.95),
     )  # fmt: skip
     found = SimpleNamespace(
@@ -241,8 +241,9 @@ def test_the_largest_volume_is_said_with_its_times_and_what_binds() -> None:
     )  # fmt: skip
     assert capacity.answer(cast(Any, found)) == (
         "Chat on A model, 12x A GPU: 123,456 queries a day at most (3.25/s in the busiest hour), 2,345 users at work "
-        "in the busiest hour. More is bound by TTFT. The plan: fp8 on 2x l4, 8 GPUs; TTFT 750.0 ms and TPOT 21.3 ms "
-        "at P95, limits kept with 96 % probability. No volume keeps the latency limits with 90 % probability."
+        "in the busiest hour. More is bound by TTFT. The plan: fp8 on 2x l4, 8 GPUs at $0.0200 a query, $78,894 "
+        "a month; TTFT 750.0 ms and TPOT 21.3 ms at P95, limits kept with 96 % probability. "
+        "No volume keeps the latency limits with 90 % probability."
     )
 
 
