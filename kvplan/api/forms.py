@@ -8,7 +8,7 @@ from kvplan.kv.replica import native_formats
 from kvplan.quality.results import Quality
 from kvplan.quality.weights import FREE, weight_loss
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.quality import QualityTable
+from kvplan.specs.quality import TASKS, QualityTable
 from kvplan.units import show_percent
 
 
@@ -42,5 +42,7 @@ def too_lossy(form: str, loss: Quality) -> str:
     if loss.drop is None:
         return f"their quality loss is not known ({loss.basis}); use weights={form} to plan with them"
     if loss.drop > FREE:
-        return f"they lose {show_percent(loss.drop, 1)} on {loss.task}; use weights={form} to plan with them"
+        return (
+            f"they lose {show_percent(loss.drop, 1)} on {TASKS[loss.task].title}; use weights={form} to plan with them"
+        )
     return ""

@@ -19,6 +19,7 @@ from kvplan.planning.site import OBJECTIVES
 from kvplan.planning.speculation import Drafting
 from kvplan.quality.results import Quality
 from kvplan.quality.weights import with_weights
+from kvplan.specs.quality import TASKS
 from kvplan.units import show_percent
 
 Array = Any
@@ -139,7 +140,8 @@ def bar(demand: Demand, quality: Quality, technique: str) -> str:
     if limit is not None and not quality.within(limit):
         if quality.drop is None:
             return f"its quality loss is unknown ({quality.basis}), so no quality limit can be kept"
-        return f"it loses {show_percent(quality.drop, 1)} on {quality.task}, more than {show_percent(limit, 1)}"
+        task = TASKS[quality.task].title
+        return f"it loses {show_percent(quality.drop, 1)} on {task}, more than {show_percent(limit, 1)}"
     engine = demand.engine
     if not demand.limits.any_technique and not spelling.served_by(technique, engine, demand.base):
         where = " on latent (MLA) caches" if spelling.served_by(technique, engine) else ""
