@@ -1,5 +1,6 @@
 """Files and places meant to break a planner: refused in one line, written whole, shown as plain text."""
 
+import gc
 import json
 import os
 import signal
@@ -336,6 +337,17 @@ def test_what_cannot_be_replaced_is_written_to(tmp_path) -> None:
     assert heard == ["through"] and stat.S_ISFIFO(pipe.stat().st_mode)
     with pytest.raises(SpecError, match="is a folder"):
         write_whole(tmp_path, "x")
+
+
+def test_a_folder_that_was_refused_closes_no_file_opened_since(tmp_path) -> None:
+    """What refused it lives as long as the error: its end must not close the file that got its number."""
+    (tmp_path / "kept.txt").write_text("here", "utf-8")
+    with pytest.raises(SpecError) as refused:
+        read_text(tmp_path, "folder")
+    with (tmp_path / "kept.txt").open(encoding="utf-8") as kept:
+        del refused
+        gc.collect()
+        assert kept.read() == "here"
 
 
 def test_the_programs_own_output_can_be_named(tmp_path) -> None:

@@ -71,7 +71,7 @@ class _Bounded(io.RawIOBase):
         mode = os.fstat(self.descriptor).st_mode
         self.pipe = stat.S_ISFIFO(mode)
         if stat.S_ISDIR(mode):
-            os.close(self.descriptor)
+            self.close()  # not the descriptor alone: this object would close whatever gets its number once more
             raise IsADirectoryError(0, "is a folder")
 
     def readable(self) -> bool:
