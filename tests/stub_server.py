@@ -209,8 +209,7 @@ def serving(stub: Stub, port: int = 0) -> Iterator[str]:
         left = asyncio.all_tasks(loop)
         for each in left:
             each.cancel()
-        if left:  # a connection whose client is gone may not end, and is left then
-            loop.run_until_complete(asyncio.wait(left, timeout=5))
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -219,5 +218,5 @@ def serving(stub: Stub, port: int = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{place[0]}"
     finally:
         loop.call_soon_threadsafe(task.cancel)
-        thread.join(60)  # a busy machine takes its time to end the last requests
+        thread.join(10)
         loop.close()
