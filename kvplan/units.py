@@ -107,14 +107,14 @@ def parse(text: object, dimension: str, location: str = "") -> float:
     scale = _scales(dimension).get(match[2]) if match else None
     if match is None or scale is None:
         place = f"{location}: " if location else ""
-        raise SpecError(f"{place}expected {DIMENSIONS[dimension]}, got {shown(text)}{_comma(text)}")
+        raise SpecError(f"{place}expected {DIMENSIONS[dimension]}, got {shown(text)}{comma_hint(text)}")
     value = float(match[1].replace(",", "").replace("_", "")) * scale
     if value != value or value in (float("inf"), float("-inf")):
         raise SpecError(f"{location}: expected {DIMENSIONS[dimension]}, got {shown(text)}")
     return value
 
 
-def _comma(text: object) -> str:
+def comma_hint(text: object) -> str:
     """Return what a comma means, for a text with one."""
     return "; a comma parts thousands, a point decimals" if "," in written(text) else ""
 
@@ -144,7 +144,7 @@ def parse_tokens(text: object, location: str = "context") -> int:
     match = re.fullmatch(rf"\s*({WHOLE}(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", written(text), re.ASCII)
     if match is None:
         raise SpecError(
-            f"{location}: expected a number of tokens such as '128k' or '4096', got {shown(text)}{_comma(text)}"
+            f"{location}: expected a number of tokens such as '128k' or '4096', got {shown(text)}{comma_hint(text)}"
         )
     factor = {"": 1, "k": 1024, "m": 1024**2}[match[2].lower()]
     tokens = Fraction(match[1].replace(",", "").replace("_", "")) * factor

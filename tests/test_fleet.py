@@ -527,6 +527,15 @@ def test_the_file_is_read(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("price", "usd"),
+    [("3.50 EUR/h", 3.85), ("€2,555/month", 2555 * 1.10 / 730.5), ("3 GBP/h at 1.25", 3.75), ("$3.80/h", 3.80)],
+)
+def test_a_price_of_any_currency_with_a_rate_is_read(tmp_path, price: str, usd: float) -> None:
+    found = catalog.fleet(written(tmp_path, "rates: {eur: 1.10}\n" + FILE.replace("3.80 USD/h", f'"{price}"')))
+    assert found.stocks[1].price * HOUR == pytest.approx(usd, rel=1e-6)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("h100: 24", "h100: 0", "leave out a GPU of which there is none"),
@@ -534,7 +543,8 @@ def test_the_file_is_read(tmp_path) -> None:
         ("h100: 24", "h900: 24", "no GPU named 'h900'"),
         ("h100: 24", "h100: 24, h100-sxm: 8", "twice"),
         ("price: 3.80 USD/h", "price: free", "a price such as"),
-        ("price: 3.80 USD/h", "price: 3.80 EUR/h", "got '3.80 EUR/h'; convert other currencies"),
+        ("price: 3.80 USD/h", "price: 3.80 EUR/h", "h200: price: no rate of EUR is stated; write USD for one EUR"),
+        ("gpus:", "rates: {EUR: dear}\ngpus:", "fleet.yaml: rates: EUR: expected a plain number"),
         ("price: 3.80 USD/h", "cost: 3", "no field named 'cost'"),
         ("workload: chat, model: llama3.1-8b", "workload: chats, model: llama3.1-8b", "no workload named 'chats'"),
         ("llama3.1-8b", "llama-ninety", "no model named"),

@@ -23,7 +23,9 @@ def test_a_price_of_another_currency_is_refused_as_it_was_written(run, text: str
     assert f"--price: expected USD per GPU-hour, as in 2.49/h, got '{text}'; convert" in found.err
 
 
-@pytest.mark.parametrize("text", ["2.49/h", "$2.49/h", "2.49 USD/h", "USD 2.49/hr", "2.49", 2.49, "2.49/hour"])
+@pytest.mark.parametrize(
+    "text", ["2.49/h", "$2.49/h", "2.49 USD/h", "USD 2.49/hr", "2.49", 2.49, "2.49/hour", "2.00 EUR/h at 1.245"]
+)
 def test_a_price_in_dollars_is_one_however_it_is_written(text: str | float) -> None:
     assert values.price(text) == pytest.approx(2.49 / HOUR)
 

@@ -11,10 +11,11 @@ from time import time
 from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS
+from kvplan.catalog.rents import rent
 from kvplan.errors import SpecError, WrongUse, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
-from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens, written
+from kvplan.units import DAY, TERA, parse, parse_tokens, written
 
 T = TypeVar("T")
 #: more queries a day than anyone has
@@ -222,19 +223,10 @@ def _volume(value: float | str, name: str, unit: str, example: str) -> float:
 
 
 def price(value: float | str | None, name: str = "price") -> float | None:
-    """Return a price per GPU-hour, '2.49/h', '2.49 USD/h' or 2.49, in USD/s; None where none was given."""
+    """Return a price per GPU-hour, '2.49/h', '2.30 EUR/h at 1.08' or 2.49, in USD/s; None where none was given."""
     if value is None:
         return None
-    text = plain(value, name)
-    number, _, per = text.lstrip("$").partition("/")
-    unit = {"hr": "h", "hour": "h", "": "h"}.get(per.strip(), per.strip())
-    number = number.strip().removeprefix("USD").removesuffix("USD").strip()
-    if not re.fullmatch(r"[-+\d.,eE_ ]+", number):
-        raise SpecError(f"{name}: expected USD per GPU-hour, as in 2.49/h, got {shown(text)}; convert other currencies")
-    rate = parse(f"{number} USD/{unit}", "USD/s", name)
-    if not 0 < rate < MOST / HOUR:
-        raise SpecError(f"{name}: must be above zero, as in 2.49/h, got {shown(text)}")
-    return rate
+    return rent(plain(value, name), name, hourly=True)
 
 
 def day(value: str | None, name: str = "on") -> str:

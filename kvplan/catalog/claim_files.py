@@ -16,7 +16,6 @@ from kvplan.catalog.fields import (
     named,
     number,
     read_source,
-    rent,
     share,
     shelf_document,
     source_of,
@@ -24,6 +23,7 @@ from kvplan.catalog.fields import (
     titles,
     yes,
 )
+from kvplan.catalog.rents import rent
 from kvplan.catalog.workloads import workload
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.claims import CASE_FIELDS, Claim, ClaimCase, Claims

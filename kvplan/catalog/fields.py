@@ -4,7 +4,6 @@ A refusal says where, what was expected and what stands there: `h200.yaml: memor
 '80 GB/s'`.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -212,21 +211,6 @@ def percentile(raw: object, location: str, least: float = 0.0) -> float:
 def duration(raw: object, location: str) -> float:
     """Return a time above zero, such as 50ms. [s]"""
     return number(raw, location, ValueRange(open=True), "s", example="5s or 50ms")
-
-
-def rent(raw: object, location: str) -> float:
-    """Return a price above zero that is written 2.49 USD/h, $2.49/h or 2.49/h. [USD/s]"""
-    amount, slash, per = written(raw).strip().lstrip("$").partition("/")
-    figure = amount.replace("USD", "").strip()
-    if re.search("[A-Z]{3}|[€£¥]", figure):
-        raise SpecError(f"{location}: expected USD, as in 2.49 USD/h, got {shown(raw)}; convert other currencies")
-    money = f"{figure} USD{slash}{per}" if slash else raw
-    rate = parse(money, "USD/s", location)
-    if rate not in RENT:
-        raise SpecError(
-            f"{location}: must be above zero, as in 2.49 USD/h; leave out what is unknown, got {shown(raw)}"
-        )
-    return rate
 
 
 # -- words ----------------------------------------------------------------------------------------

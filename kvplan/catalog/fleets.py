@@ -1,5 +1,6 @@
 """Reading a fleet file: the workloads to serve, and the GPUs that can be had."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,19 +15,19 @@ from kvplan.catalog.fields import (
     named,
     percentile,
     queries,
-    rent,
     share,
     text,
 )
 from kvplan.catalog.files import Document, read_text, read_yaml
 from kvplan.catalog.lookup import as_path
+from kvplan.catalog.rents import rates, rent
 from kvplan.catalog.workloads import workload
 from kvplan.errors import SpecError, shown
 from kvplan.specs.fleet import FleetFile, Job, Stock
 from kvplan.specs.workload import Slo, Workload
 from kvplan.units import DAY
 
-FIELDS = ("name", "gpus", "workloads", "buckets")
+FIELDS = ("name", "rates", "gpus", "workloads", "buckets")
 STOCK = ("count", "price")
 JOB = ("name", "workload", "model", "queries_per_day", "rate", "ttft", "tpot", "e2e", "percentile", "max_quality_drop")
 EXAMPLE = "{workload: chat, model: llama3.1-8b, queries_per_day: 400k, ttft: 1s}"
@@ -54,13 +55,13 @@ def fleet(word: str) -> FleetFile:
         raise SpecError(f"{location}: workloads: expected a list of 1 to {MOST_JOBS}, got {len(jobs)}")
     return FleetFile(
         name=text(raw, "name", location, path.stem),
-        stocks=_stocks(gpus, f"{location}: gpus"),
+        stocks=_stocks(gpus, rates(raw.get("rates", {}), f"{location}: rates"), f"{location}: gpus"),
         jobs=_jobs(jobs, location),
         buckets=count(raw.get("buckets", str(BUCKETS)), f"{location}: buckets", ValueRange(1, MOST_BUCKETS)),
     )
 
 
-def _stocks(raw: Document, location: str) -> tuple[Stock, ...]:
+def _stocks(raw: Document, stated: Mapping[str, float], location: str) -> tuple[Stock, ...]:
     stocks: dict[str, Stock] = {}
     for word, value in raw.items():
         place = f"{location}: {word}"
@@ -70,7 +71,7 @@ def _stocks(raw: Document, location: str) -> tuple[Stock, ...]:
         if given.get("count") == "0":
             raise SpecError(f"{place}: count: leave out a GPU of which there is none")
         had = count(given.get("count"), f"{place}: count", ValueRange(1, MOST_GPUS), "8")
-        price = rent(given["price"], f"{place}: price") if "price" in given else None
+        price = rent(given["price"], f"{place}: price", stated) if "price" in given else None
         if gpu.name in stocks:
             raise SpecError(f"{place}: {gpu.name} stands twice under two names; write it once")
         stocks[gpu.name] = Stock(gpu=gpu, count=had, price=price)

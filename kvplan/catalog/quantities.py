@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from kvplan.catalog import rents
 from kvplan.catalog.fields import ValueRange, share, yes
 from kvplan.errors import SpecError, shown
 from kvplan.specs.sweep import Value
@@ -53,13 +54,7 @@ def volume(raw: object, location: str) -> float:
 
 def rent(raw: object, location: str) -> float:
     """Return a price such as '2.49/h' in USD per GPU-hour, as the questions take it."""
-    text = written(raw).lstrip("$").strip()
-    if re.fullmatch(_NUMBER, text):
-        return parse(text, "1", location)
-    amount, _, per = text.partition("/")
-    unit = {"hr": "h", "hour": "h"}.get(per.strip(), per.strip())
-    figure = amount.replace("USD", "").strip()
-    return float(f"{parse(f'{figure} USD/{unit}', 'USD/s', location) * HOUR:.12g}")
+    return float(f"{rents.rent(raw, location, hourly=True) * HOUR:.12g}")
 
 
 def guessed(raw: object, location: str) -> Value:

@@ -11,10 +11,8 @@ from kvplan.catalog.fields import (
     count,
     day,
     listed,
-    mapping,
     number,
     read_source,
-    rent,
     required,
     shelf_document,
     source_of,
@@ -22,6 +20,7 @@ from kvplan.catalog.fields import (
 )
 from kvplan.catalog.files import Document, path_of
 from kvplan.catalog.lookup import as_path, resolve
+from kvplan.catalog.rents import RATE, currency_of, rates, rent
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, shown
 from kvplan.specs.hardware import Price
@@ -35,11 +34,8 @@ CSV_COLUMNS = ("gpu", "price", "currency", "rate", "provider", "term", "from", "
 TOGETHER = ValueRange(1, 1e4)
 #: memory that a GPU's part of a server may have [B]
 HOST_MEMORY = ValueRange(1e9, 1e14)
-#: what one unit of a currency may be worth [USD]
-RATE = ValueRange(open=True, most=1e6)
-#: the term of an offer that names none, and the currency everything is counted in
-ON_DEMAND, USD = "on-demand", "USD"
-CURRENCY = re.compile(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])")
+#: the term of an offer that names none
+ON_DEMAND = "on-demand"
 _TERM = re.compile(r"on-demand|spot|community|reserved-\d+[ym]|owned-[a-z]+")
 
 
@@ -85,7 +81,7 @@ def price_file(word: str) -> tuple[Price, ...]:
     raw, name, location = shelf_document("prices", word, "price list")
     default = read_source(raw.get("source"), location)
     required(raw, ("name", "title", "source", "rates", "prices"), ("prices",), location, "prices")
-    rates = _rates(raw.get("rates", {}), f"{location}: rates")
+    stated = rates(raw.get("rates", {}), f"{location}: rates")
     prices = []
     for n, item in enumerate(listed(raw["prices"], f"{location}: prices"), 1):
         place = f"{location}: price {n}"
@@ -95,7 +91,7 @@ def price_file(word: str) -> tuple[Price, ...]:
                 gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
                 provider=text(entry, "provider", place, text(raw, "name", location, name)),
                 term=_term(text(entry, "term", place, "on-demand"), f"{place}: term"),
-                price=rent(in_usd(entry["price"], rates, f"{place}: price"), f"{place}: price"),
+                price=rent(entry["price"], f"{place}: price", stated),
                 start=day(entry["from"], f"{place}: from"),
                 end=day(entry["to"], f"{place}: to") if "to" in entry else None,
                 note=text(entry, "note", place, ""),
@@ -138,7 +134,7 @@ def price_table(word: str) -> tuple[Price, ...]:
                     gpu=resolve("gpus", entry["gpu"], "GPU", place),
                     provider=entry.get("provider", path.stem),
                     term=_term(entry.get("term", ON_DEMAND), f"{place}: term"),
-                    price=rent(_cell(entry, place), f"{place}: price"),
+                    price=_cell(entry, place),
                     start=seen,
                     end=day(entry["to"], f"{place}: to") if "to" in entry else None,
                     note=entry.get("note", ""),
@@ -150,39 +146,14 @@ def price_table(word: str) -> tuple[Price, ...]:
     return tuple(prices)
 
 
-def _cell(entry: Mapping[str, str], location: str) -> str:
-    """Return the price of a row of a table as USD per second or hour in words."""
-    written = entry["price"]
-    named = CURRENCY.search(written)
-    currency, rates = entry.get("currency", named[1] if named else USD).upper(), {}
-    if "rate" in entry:
-        rates[currency] = number(entry["rate"], f"{location}: rate", RATE)
-    if re.fullmatch(NUMBER, written, re.ASCII):
-        written = f"{written} {currency}/h"
-    return in_usd(written, rates, f"{location}: price")
-
-
-def _rates(raw: object, location: str) -> dict[str, float]:
-    """Return what one unit of each currency is worth. [USD]"""
-    given = mapping(raw, location, "{EUR: 1.08}")
-    return {str(unit).upper(): number(worth, f"{location}: {unit}", RATE) for unit, worth in given.items()}
-
-
-def in_usd(raw: object, rates: Mapping[str, float], location: str) -> str:
-    """Return a price with its currency turned into USD at a stated rate; raise SpecError where none is stated."""
-    written = str(raw)
-    match = CURRENCY.search(written)
-    if match is None or match[1] == USD:
-        return written
-    unit = match[1]
-    if unit not in rates:
-        raise SpecError(
-            f"{location}: no rate of {unit} is stated; write USD for one {unit}, as in rates: {{{unit}: 1.08}} of a "
-            "YAML file or in the column rate of a CSV file"
-        )
-    amount, _, per = written.partition("/")
-    worth = number(amount.replace(unit, "").strip(), location, RATE) * rates[unit]
-    return f"{worth!r} {USD}/{per or 'h'}"
+def _cell(entry: Mapping[str, str], location: str) -> float:
+    """Return the price of a row of a table, whose currency and rate may stand in columns of their own. [USD/s]"""
+    price = entry["price"]
+    currency = entry.get("currency", currency_of(price)).upper()
+    stated = {currency: number(entry["rate"], f"{location}: rate", RATE)} if "rate" in entry else {}
+    if re.fullmatch(NUMBER, price, re.ASCII):
+        price = f"{price} {currency}"
+    return rent(price, f"{location}: price", stated, hourly=True)
 
 
 def _term(word: str, location: str) -> str:

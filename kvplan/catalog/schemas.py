@@ -35,6 +35,7 @@ from kvplan.specs.quality import ATTENTION, AVERAGE, GRADES, OTHER_WORDS, QUERIE
 from kvplan.specs.sweep import METHODS
 
 NAMED = {"name": text("how options spell it; default: the file's name"), "title": text("how reports spell it")}
+WORTH = by_name(number(), "USD for one unit of a currency, as in EUR: 1.08")
 ALIASES = {"aliases": listed(text(), "other names that it answers to")}
 LIMITS = {
     "ttft": quantity("s", "limit of the time to first token"),
@@ -83,8 +84,7 @@ def prices() -> Shape:
         "note": text("a remark for the reader"),
     }  # fmt: skip
     offers = listed(with_source(fields(entry, ("gpu", "price", "from"))), "offers")
-    rates = by_name(number(), "USD for one unit of a currency, as in EUR: 1.08")
-    return fields({**NAMED, "source": source(), "rates": rates, "prices": offers}, ("prices", "source"))
+    return fields({**NAMED, "source": source(), "rates": WORTH, "prices": offers}, ("prices", "source"))
 
 
 def api() -> Shape:
@@ -181,7 +181,13 @@ def fleet() -> Shape:
     }
     jobs = listed(fields({n: job[n] for n in fleets.JOB}, ("workload", "model")), "what must be served", 1)
     gpus = by_name({"anyOf": [number(), stock]}, "GPU: how many can be had, as in h100: 32")
-    parts = {"name": NAMED["name"], "gpus": gpus, "workloads": jobs, "buckets": number("buckets of input length")}
+    parts = {
+        "name": NAMED["name"],
+        "rates": WORTH,
+        "gpus": gpus,
+        "workloads": jobs,
+        "buckets": number("buckets of input length"),
+    }
     return fields({n: parts[n] for n in fleets.FIELDS}, ("gpus", "workloads"))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from re import escape
 from typing import Any
 
+from kvplan.catalog.rents import HOURS, pattern
 from kvplan.specs.source import KINDS
 from kvplan.units import NUMBER, spellings
 
@@ -17,8 +18,8 @@ WRITTEN = {
 }  # fmt: skip
 
 
-#: a price by time: 2.49 USD/h, $2.49/h, 2.49/h, or with another currency whose rate is stated
-RENT = rf"^\s*\$?([A-Z]{{3}}\s*)?{NUMBER}\s*([A-Z]{{3}})?\s*/({'|'.join(spellings('s'))})\s*$"
+#: a price by time, in any currency
+RENT = f"^{pattern('/(' + '|'.join((*spellings('s'), *HOURS)) + ')')}$"
 
 
 def told(shape: Shape, meaning: str) -> Shape:
