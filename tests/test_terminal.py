@@ -16,6 +16,7 @@ import pytest
 from kvplan.cli.tour import STOPS
 from kvplan.report.blocks import Page, grid
 from kvplan.report.formats import Report, Screen, render
+from kvplan.report.formats.text import fitted
 
 ESTIMATE = "estimate -m llama3.1-8b -c 8k -g h100 -t fp8 --on 2026-11-24"
 #: characters of drawings: lines, blocks
@@ -140,3 +141,20 @@ def test_the_documentation_says_how_to_complete_in_every_shell() -> None:
     page = (Path(__file__).parent.parent / "docs" / "terminal.md").read_text("utf-8")
     for shell in ("bash", "zsh", "fish"):
         assert f"_KVPLAN_COMPLETE={shell}_source" in page
+
+
+@pytest.mark.parametrize(
+    ("width", "parts"),
+    [
+        (49, [["GPU", "first", "second", "third", "kept"]]),
+        (48, [["GPU", "first", "second"], ["GPU", "third", "kept"]]),  # not one column alone in the last part
+        (21, [["GPU", "first"], ["GPU", "second"], ["GPU", "third"], ["GPU", "kept"]]),
+        (5, [["GPU", "first"], ["GPU", "second"], ["GPU", "third"], ["GPU", "kept"]]),
+    ],
+)
+def test_a_table_too_wide_goes_on_in_parts_about_equally_wide(width: int, parts: list[list[str]]) -> None:
+    cells = ("h100", *("1" * n for n in (9, 9, 12, 7)))
+    table = grid("T", ["GPU", "first", "second", "third", "kept"], [cells])
+    found = fitted(table, width)
+    assert [[h.text for h in part.headings] for part, _ in found] == parts
+    assert [part.title for part, _ in found] == ["T", *["T (continued)"] * (len(parts) - 1)]

@@ -4,6 +4,7 @@ from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, Variation
 from kvplan.planning.remedies import TIMES, Remedy
 from kvplan.report.blocks import Column, Table, Text, table
+from kvplan.report.losses import CHANCE
 from kvplan.units import MONTH, short_odds, show_percent, show_usd
 
 
@@ -38,7 +39,7 @@ def variations_table(r: Recommendation) -> Table | None:
         ),
         Column[Variation](heading="a month", value=lambda v: v.answer.plan and v, show=lambda v: money(monthly(v))),
         Column[Variation](
-            heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=short_odds
+            heading=CHANCE, value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=short_odds
         ),
     )  # fmt: skip
     return table("What if", columns, r.variations, keys=len(r.variations[0].changed), like=r.per_query)
@@ -60,9 +61,7 @@ def engines_table(r: Recommendation) -> Table | None:
             per_query=True,
             cell=lambda x: money(x.plan.usd) if x.plan else "no plan",
         ),
-        Column[Recommendation](
-            heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=short_odds
-        ),
+        Column[Recommendation](heading=CHANCE, value=lambda x: x.plan and x.plan.slo_probability, show=short_odds),
         Column[Recommendation](
             heading="times rest on", value=lambda x: x.site and x.site.calibration.evidence, align="left", wraps=True
         ),
@@ -84,7 +83,7 @@ def remedies_table(r: Recommendation) -> Table | None:
             heading="a month", value=lambda x: None if x.plan.usd is None else x.plan.usd * month, show=show_usd,
             absent="no price",
         ),
-        Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=short_odds),
+        Column[Remedy](heading=CHANCE, value=lambda x: x.plan.slo_probability, show=short_odds),
     )  # fmt: skip
     wanted = (
         "make a plan possible" if r.sought is None else f"keep the limits with {show_percent(r.sought)} probability"

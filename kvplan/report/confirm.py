@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.report.blocks import Column, Json, Table, Text, records, table
+from kvplan.report.losses import CHANCE
 from kvplan.units import short_odds, show_count, show_time
 
 
@@ -27,7 +28,7 @@ CONFIRMED = (
     ),
     Column[Confirmation](key="planned.slo_probability", value=lambda c: c.plan.slo_probability),
     Column[Confirmation](
-        key="slo_probability", heading="limits kept", value=lambda c: c.odds,
+        key="slo_probability", heading=CHANCE, value=lambda c: c.odds,
         cell=lambda c: f"{short_odds(c.plan.slo_probability)} -> {short_odds(c.odds)}",
     ),
     Column[Confirmation](key="planned.replicas", value=lambda c: c.plan.replicas),
@@ -64,7 +65,7 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
     ) * (surge > 1)
     return Text(
         f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
-        f"the plan has it.{busier} Times at {at}; limits kept: from them and the calibration's errors; "
+        f"the plan has it.{busier} Times at {at}; the chance follows from them and the calibration's errors; "
         f"replicas: the fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included, in brackets "
         f"with {best.watched.asked.router} routing.{missing}",
         "quiet",

@@ -5,12 +5,13 @@ from dataclasses import replace
 from kvplan.planning.fleet.plan import FleetPlan
 from kvplan.planning.fleet.program import Use
 from kvplan.report.blocks import Column, Json, Table, record, table
+from kvplan.report.losses import CHANCE
 from kvplan.units import HOUR, short_odds, show_percent, show_time, show_usd
 
 LEGEND = (
     "prompts: input tokens of the requests served there. share: of the workload's requests. replicas: those that serve "
-    "+ spares. TTFT and TPOT: at the workload's percentile, with the replicas as full as planned. kept: "
-    "the probability that the latency limits are kept. own: the checkpoint's weights."
+    "+ spares. TTFT and TPOT: at the workload's percentile, with the replicas as full as planned. The chance: "
+    "that every latency limit is kept. own: the checkpoint's weights."
 )
 
 
@@ -57,7 +58,7 @@ USE = (
     Column[Use](key="tpot", heading="TPOT", value=lambda u: u.option.plan.tpot, show=show_time),
     Column[Use](key="e2e", value=lambda u: u.option.plan.e2e, show=show_time),
     Column[Use](
-        key="slo_probability", heading="kept", value=lambda u: u.option.plan.slo_probability, show=short_odds
+        key="slo_probability", heading=CHANCE, value=lambda u: u.option.plan.slo_probability, show=short_odds
     ),
     Column[Use](key="usd_per_hour", heading="$ / h", value=lambda u: u.usd * HOUR, show=show_usd),
 )  # fmt: skip

@@ -1,8 +1,10 @@
-"""A loss of quality in words."""
+"""What a plan may cost in quality and in kept promises, in words."""
 
 from kvplan.quality.results import Quality
 from kvplan.units import show_percent
 
+#: heading of the probability that a plan keeps all latency limits
+CHANCE = "chance\nto keep\nlimits"
 #: an unknown loss whose range starts below this, and ends this close to all, is simply unknown
 HARDLY = 0.01
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from kvplan.planning.plan import TIE, Plan, beats, surely
 from kvplan.planning.site import Limits
 from kvplan.report.blocks import Block, Column, Table, Text, table
-from kvplan.report.losses import at_most
+from kvplan.report.losses import CHANCE, at_most
 from kvplan.units import short_odds, show_odds, show_percent, show_time, show_usd
 
 GPUS = "Best plan on each GPU"
@@ -72,7 +72,7 @@ PLAN = (
     Column[Plan](key="quality.known", value=lambda p: p.quality.known),
     Column[Plan](key="quality.basis", value=lambda p: p.quality.basis),
     Column[Plan](key="quality.caveats", value=lambda p: list(p.quality.caveats)),
-    Column[Plan](key="slo_probability", heading="kept", value=lambda p: p.slo_probability, show=short_odds),
+    Column[Plan](key="slo_probability", heading=CHANCE, value=lambda p: p.slo_probability, show=short_odds),
     Column[Plan](key="engine", value=lambda p: p.engine),
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
@@ -127,10 +127,8 @@ def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
 def legend(plans: Sequence[Plan], limits: Limits, timed: bool = True) -> Block:
     """Return what the columns and marks in a table of plans mean; `timed` where it has times."""
     share = show_percent(limits.percentile)
-    times = f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under; kept" if timed else "Kept"
-    lines = [
-        f"{times}: the probability that the latency limits are kept; in brackets the most that the quality loss may be."
-    ]
+    lines = [f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under."] if timed else []
+    lines.append("The chance: that every latency limit is kept; in brackets: the most that the quality loss may be.")
     if any(p.form for p in plans):
         lines.append(f"{OWN}: the checkpoint's weights.")
     if any(p.drafting for p in plans):

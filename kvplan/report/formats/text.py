@@ -115,23 +115,34 @@ def fitted(table: Table, width: int) -> list[tuple[Table, list[int]]]:
     """Return the table in as few parts as fit, each with its columns' widths.
 
     Words wrap first, to a width one still likes to read; then pictures go; then words wrap closer; then columns move
-    to a second table that repeats the key columns. A cell that is alone too wide is folded.
+    to further tables that repeat the key columns, about equally wide. A cell that is alone too wide is folded.
     """
     bare = without_pictures(table)
     for tried, least in ((table, COMFORT), (bare, COMFORT), (bare, NARROWEST)):
         if (widths := widths_of(tried, width, least)) is not None:
             return [(tried, widths)]
-    keys = list(range(bare.keys))
-    parts: list[Table] = []
-    taken = list(keys)
-    for column in range(bare.keys, len(bare.headings)):
-        more = [*taken, column]
-        if widths_of(only(bare, more), width, NARROWEST) is None and taken != keys:
-            parts.append(only(bare, taken, title=continued(table, len(parts))))
-            more = [*keys, column]
-        taken = more
-    parts.append(only(bare, taken, title=continued(table, len(parts))))
+    parts = [only(bare, columns, continued(table, n)) for n, columns in enumerate(parted(bare, width))]
     return [(part, widths_of(part, width, NARROWEST) or squeezed(part, width)) for part in parts]
+
+
+def parted(table: Table, width: int) -> list[list[int]]:
+    """Return the columns of as few parts as fit, of which the widest is as narrow as it can be."""
+    least = [needs(table, n, NARROWEST)[0] for n in range(len(table.headings))]
+    fewest = packed(least, table.keys, width)
+    room = next(room for room in range(width + 1) if len(packed(least, table.keys, room)) == len(fewest))
+    return packed(least, table.keys, room)
+
+
+def packed(widths: Sequence[int], keys: int, room: int) -> list[list[int]]:
+    """Return columns in turn filled into parts of so much room behind the keys; one alone may be wider."""
+    parts: list[list[int]] = []
+    for column in range(keys, len(widths)):
+        last = [*parts[-1], column] if parts else []
+        if last and sum(widths[n] + GAP for n in last) - GAP <= room:
+            parts[-1] = last
+        else:
+            parts.append([*range(keys), column])
+    return parts or [[*range(keys)]]
 
 
 def continued(table: Table, before: int) -> str:
