@@ -50,9 +50,9 @@ def test_a_price_that_moved_moves_every_line(run, saved) -> None:
     found = run("compare", "plan.json", "other.json", "--json").json
     assert found["changed"] and found["question"] == []
     assert all(x["relative"] == pytest.approx(1.0) for x in found["lines"] if x["before"])
-    plan = {x["name"]: x for x in found["plan"]}
-    assert plan["a query"]["before"] == document["recommended"]["usd_per_query"]["expected"]
-    assert plan["a query"]["after"] == other["recommended"]["usd_per_query"]["expected"]
+    plan = {x["field"]: x for x in found["plan"]}
+    assert plan["usd_per_query.expected"]["before"] == document["recommended"]["usd_per_query"]["expected"]
+    assert plan["usd_per_query.expected"]["after"] == other["recommended"]["usd_per_query"]["expected"]
     assert plan["technique"]["before"] == plan["technique"]["after"] == document["recommended"]["technique"]
     assert "+100.0 %" in run("compare", "plan.json", "other.json").out
 
@@ -60,13 +60,18 @@ def test_a_price_that_moved_moves_every_line(run, saved) -> None:
 def test_asking_again_uses_other_prices_and_the_same_limits(run, saved) -> None:
     saved("plan.json", "--tpot", "80ms", day="2026-11-01")
     found = run("compare", "plan.json", "--on", "2026-11-24", "--json").json
-    assert [x["name"] for x in found["question"]] == ["prices of"]
+    assert [(x["field"], x["name"]) for x in found["question"]] == [("day", "prices of")]
 
 
 def test_small_costs_are_those_of_a_million_queries_in_every_table() -> None:
-    figures = (("a query", 0.0008, 0.0004), ("P10", 0.0006, 0.0003), ("a million tokens", 0.8, 0.4))
-    plan = tuple(Change(name=name, kind="usd", before=a, after=b) for name, a, b in figures)
-    line = Change(name="idle", kind="usd", before=0.0007, after=0.0002)
+    usd = "usd_per_query"
+    figures = (
+        (f"{usd}.expected", 0.0008, 0.0004),
+        (f"{usd}.p10", 0.0006, 0.0003),
+        (f"{usd[:4]}per_million_tokens", 0.8, 0.4),
+    )
+    plan = tuple(Change(field=name, kind="usd", before=a, after=b) for name, a, b in figures)
+    line = Change(field="idle", kind="usd", before=0.0007, after=0.0002)
     found = page(Comparison(names=("a", "b"), question=(), plan=plan, lines=(line,), reasons=("", "")))
     plans, bill = (block for block in found.blocks if isinstance(block, Table))
     assert [row.cells[:3] for row in plans.rows] == [
@@ -84,11 +89,24 @@ def test_no_plan_on_one_side_is_said(run, saved) -> None:
     assert "TTFT is at least" in found.out
 
 
+def test_a_rented_and_an_owned_plan_are_told_apart(run, saved) -> None:
+    flags = ("-g", "b200", "-t", "baseline", "--weights", "fp8")
+    saved("rented.json", *flags), saved("owned.json", *flags, "--own"), saved("mine.json", *flags, "--price", "5/h")
+    found = run("compare", "rented.json", "owned.json", "--json").json
+    (term,) = [x for x in found["plan"] if x["field"] == "price.term"]
+    assert (term["before"], term["after"], term["changed"]) == ("on-demand", "owned", True)
+    first = " ".join(run("compare", "rented.json", "owned.json").out.split("\n\n")[0].split())
+    assert "; owned GPUs instead of on-demand GPUs." in first
+    again = run("compare", "owned.json", "--on", "2026-11-24", "--json").json
+    assert not again["changed"] and {x["before"] for x in again["plan"] if x["field"] == "price.term"} == {"owned"}
+    assert "owned GPUs instead of GPUs at your price" in " ".join(run("compare", "mine.json", "owned.json").out.split())
+
+
 def test_lines_that_only_one_plan_has_are_kept(saved) -> None:
     rented, owned = saved("a.json"), saved("b.json", "--own")
     owned["recommended"]["lines"].append({"name": "extra", "usd_per_query": 0.5, "basis": ""})
     found = compare(side(rented, "a"), side(owned, "b"))
-    extra = next(x for x in found.lines if x.name == "extra")
+    extra = next(x for x in found.lines if x.field == "extra")
     assert extra.before is None and extra.after == 0.5 and extra.changed and extra.relative is None
 
 
@@ -162,8 +180,8 @@ def test_a_result_and_the_document_of_it_are_the_same_side(saved) -> None:
         assert not kvplan.compare("plan.json", made).changed
     full = answered(kvplan.recommend("doc-qa", "llama3.1-70b", on="2026-11-24", ttft="9s"), "").figures
     unknown = {name for name, value in full.items() if value is None}
-    assert unknown <= {"weights", "end-to-end limit", "quality limit", "GPUs limit"}
-    assert set(full) == {f.name for f in (*PLAN, *QUESTION)}
+    assert unknown <= {"weights", "limits.e2e", "limits.max_quality_drop", "limits.gpus"}
+    assert set(full) == {f.field for f in (*PLAN, *QUESTION)}
 
 
 #: what is written over a plan, and the field its refusal names
@@ -224,7 +242,7 @@ def test_a_budget_gate_fails_where_a_query_costs_more(run, saved) -> None:
     assert wrong.code == 1 and "--fail-above: expected a share below 1, write 5% if that is meant" in wrong.err
     saved("none.json", "-g", "b200", "--ttft", "1ms", "-t", "baseline")
     assert "none.json has no plan" in run("compare", "plan.json", "none.json", "--fail-above", "5%").err
-    unknown = (Change(name="a query", kind="usd", before=1.0, after=None),)
+    unknown = (Change(field="usd_per_query.expected", kind="usd", before=1.0, after=None),)
     assert (
         "not known on both sides"
         in Comparison(
@@ -250,7 +268,7 @@ def test_a_gate_holds_a_month_or_a_query(run, saved) -> None:
     assert gated("few.json", "many.json", "query=5%").code == 0
     grown = gated("few.json", "many.json", "month=5%")
     (gate,) = grown.json["gates"]
-    bills = next(x for x in grown.json["plan"] if x["name"] == "a month")
+    bills = next(x for x in grown.json["plan"] if x["field"] == "usd_per_month")
     assert grown.code == 1 and grown.err.startswith("kvplan: the cost of a month rises by ")
     rise = pytest.approx(bills["after"] / bills["before"] - 1)
     assert gate == {"gate": "month", "limit": 0.05, "rise": rise, "kept": False}
@@ -299,7 +317,9 @@ def test_a_rise_that_is_just_allowed_passes(run, saved) -> None:
 @pytest.mark.parametrize("limit", [0.0, 0.05, 0.1, 0.25, 0.3, 1.0, 7.0])
 def test_gates_leave_the_rounding_of_sums_aside(limit: float) -> None:
     for rise, kept in ((limit, True), (limit + 1e-12, True), (limit + 1e-6, False)):
-        (gate,) = gates((Change(name="a query", kind="usd", before=0.3, after=0.3 * (1 + rise)),), {"query": limit})
+        (gate,) = gates(
+            (Change(field="usd_per_query.expected", kind="usd", before=0.3, after=0.3 * (1 + rise)),), {"query": limit}
+        )
         assert gate.kept is kept
         shown = gate.verdict.split("rises by ")[1].split(", ")
         assert (shown[0] == shown[1].split("than ")[1]) is kept

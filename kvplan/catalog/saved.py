@@ -72,7 +72,7 @@ def check_question(question: object, location: str) -> None:
 
 def check_figures(document: Mapping[str, Any], wanted: Iterable[Quantity], place: str) -> None:
     """Refuse a figure that is of another kind or cannot be; one may be missing."""
-    for path, kind in ((figure.path, figure.kind) for figure in wanted):
+    for path, kind in ((figure.field, figure.kind) for figure in wanted):
         node: object = document
         for key in path.split("."):
             if node is not None and not isinstance(node, Mapping):

@@ -18,20 +18,19 @@ Value = float | str | None
 
 @dataclass(frozen=True)
 class Quantity:
-    """One figure that is compared: its name, its dotted path in a saved document, what it is, and how an answer has it.
+    """One figure that is compared, named by the field that a saved document has it in; a report calls it what it likes.
 
     `kind` is word, count, time [s], usd, share or energy [J].
     """
 
-    name: str  #: the figure, in words
-    path: str  #: where a saved document has it: keys joined by dots
+    field: str  #: where a saved document, or the plan in it, has the figure: keys joined by dots
     kind: str  #: its unit: word, count, time [s], usd [USD], share or energy [J]
     of: "Callable[[Recommendation], Value]"  #: how an answer has it, in base units
 
 
-def planned(name: str, path: str, kind: str, of: "Callable[[Plan], Value]") -> Quantity:
+def planned(field: str, kind: str, of: "Callable[[Plan], Value]") -> Quantity:
     """Return a figure that the plan of an answer has."""
-    return Quantity(name, path, kind, lambda r: None if r.plan is None else of(r.plan))
+    return Quantity(field, kind, lambda r: None if r.plan is None else of(r.plan))
 
 
 def per_million(r: "Recommendation") -> float | None:
@@ -46,11 +45,19 @@ def per_month(r: "Recommendation") -> float | None:
     return None if usd is None else usd * r.demand.mean * MONTH
 
 
-#: the cost of a query and of a month, which a budget is about
-COST, MONTHLY = "a query", "a month"
-#: the cost of a query, and its range
-OF_QUERY = (COST, "P10", "P90")
-#: what a gate is called -> the figure it holds
+def term(r: "Recommendation") -> str | None:
+    """Return how the GPUs of a plan are paid for: owned, or the term of their price."""
+    if r.plan is None or r.plan.usd is None or r.site is None:
+        return None
+    price = r.site.price
+    return OWNED if r.site.owned else None if price is None else price.term
+
+
+#: what a plan pays for in place of a rent
+OWNED = "owned"
+#: the cost of a query and of a month, which a budget is about, and the term of the price
+COST, MONTHLY, TERM = "usd_per_query.expected", "usd_per_month", "price.term"
+#: what a gate is called -> the field it holds
 GATED = {"query": COST, "month": MONTHLY}
 #: figures that differ by less, relatively, differ by the rounding of sums alone
 ROUNDING = 1e-9
@@ -58,57 +65,55 @@ ROUNDING = 1e-9
 DIGITS = 6
 #: what is compared of two plans
 PLAN = (
-    planned("technique", "technique", "word", lambda p: p.technique),
-    planned("weights", "weights", "word", lambda p: p.form),
-    planned("GPU", "gpu", "word", lambda p: p.gpu),
-    planned("replicas", "replicas", "count", lambda p: p.replicas),
-    planned("TP", "tp", "count", lambda p: p.parallel.tensor),
-    planned("DP", "dp", "count", lambda p: p.parallel.data),
-    planned("GPUs", "gpus", "count", lambda p: p.gpus),
-    planned("requests in flight each", "requests_in_flight", "count", lambda p: p.in_flight),
-    planned("TTFT", "ttft", "time", lambda p: p.ttft),
-    planned("TPOT", "tpot", "time", lambda p: p.tpot),
-    planned("end to end", "e2e", "time", lambda p: p.e2e),
-    planned(COST, "usd_per_query.expected", "usd", lambda p: p.usd),
-    Quantity("P10", "usd_per_query.p10", "usd", lambda r: r.usd and r.usd[0]),
-    Quantity("P90", "usd_per_query.p90", "usd", lambda r: r.usd and r.usd[2]),
-    Quantity("a million tokens", "usd_per_million_tokens", "usd", per_million),
-    Quantity(MONTHLY, "usd_per_month", "usd", per_month),
-    planned("limits kept", "slo_probability", "share", lambda p: p.slo_probability),
-    planned("quality lost", "quality.drop", "share", lambda p: p.quality.drop),
-    planned("energy of a query", "joules_per_query", "energy", lambda p: p.joules),
-)  # fmt: skip
+    planned("technique", "word", lambda p: p.technique),
+    planned("weights", "word", lambda p: p.form),
+    planned("gpu", "word", lambda p: p.gpu),
+    Quantity(TERM, "word", term),
+    planned("replicas", "count", lambda p: p.replicas),
+    planned("tp", "count", lambda p: p.parallel.tensor),
+    planned("dp", "count", lambda p: p.parallel.data),
+    planned("gpus", "count", lambda p: p.gpus),
+    planned("requests_in_flight", "count", lambda p: p.in_flight),
+    planned("ttft", "time", lambda p: p.ttft),
+    planned("tpot", "time", lambda p: p.tpot),
+    planned("e2e", "time", lambda p: p.e2e),
+    planned(COST, "usd", lambda p: p.usd),
+    Quantity("usd_per_query.p10", "usd", lambda r: r.usd and r.usd[0]),
+    Quantity("usd_per_query.p90", "usd", lambda r: r.usd and r.usd[2]),
+    Quantity("usd_per_million_tokens", "usd", per_million),
+    Quantity(MONTHLY, "usd", per_month),
+    planned("slo_probability", "share", lambda p: p.slo_probability),
+    planned("quality.drop", "share", lambda p: p.quality.drop),
+    planned("joules_per_query", "energy", lambda p: p.joules),
+)
 #: and of two questions
 QUESTION = (
-    Quantity("model", "model", "word", lambda r: r.demand.model.name),
-    Quantity("workload", "workload.name", "word", lambda r: r.demand.workload.name),
-    Quantity("objective", "objective", "word", lambda r: r.objective),
+    Quantity("model", "word", lambda r: r.demand.model.name),
+    Quantity("workload.name", "word", lambda r: r.demand.workload.name),
+    Quantity("objective", "word", lambda r: r.objective),
+    Quantity("workload.queries_per_day", "count", lambda r: r.demand.workload.arrivals.queries_per_day),
+    Quantity("workload.input_tokens", "count", lambda r: r.demand.prompt),
+    Quantity("workload.output_tokens", "count", lambda r: r.demand.output),
     Quantity(
-        "queries a day", "workload.queries_per_day", "count", lambda r: r.demand.workload.arrivals.queries_per_day
+        "workload.prefix_share", "share", lambda r: r.demand.workload.prefix_share if r.demand.prefix_cache else 0.0
     ),
-    Quantity("tokens in", "workload.input_tokens", "count", lambda r: r.demand.prompt),
-    Quantity("tokens out", "workload.output_tokens", "count", lambda r: r.demand.output),
-    Quantity(
-        "in the prefix cache", "workload.prefix_share", "share",
-        lambda r: r.demand.workload.prefix_share if r.demand.prefix_cache else 0.0,
-    ),
-    Quantity("TTFT limit", "limits.ttft", "time", lambda r: r.demand.limits.ttft),
-    Quantity("TPOT limit", "limits.tpot", "time", lambda r: r.demand.limits.tpot),
-    Quantity("end-to-end limit", "limits.e2e", "time", lambda r: r.demand.limits.e2e),
-    Quantity("percentile", "limits.percentile", "share", lambda r: r.demand.limits.percentile),
-    Quantity("quality limit", "limits.max_quality_drop", "share", lambda r: r.demand.limits.quality),
-    Quantity("GPUs limit", "limits.gpus", "count", lambda r: r.demand.limits.gpus),
-    Quantity("confidence", "limits.confidence", "share", lambda r: r.demand.limits.confidence),
-    Quantity("prices of", "day", "word", lambda r: r.day),
-)  # fmt: skip
+    Quantity("limits.ttft", "time", lambda r: r.demand.limits.ttft),
+    Quantity("limits.tpot", "time", lambda r: r.demand.limits.tpot),
+    Quantity("limits.e2e", "time", lambda r: r.demand.limits.e2e),
+    Quantity("limits.percentile", "share", lambda r: r.demand.limits.percentile),
+    Quantity("limits.max_quality_drop", "share", lambda r: r.demand.limits.quality),
+    Quantity("limits.gpus", "count", lambda r: r.demand.limits.gpus),
+    Quantity("limits.confidence", "share", lambda r: r.demand.limits.confidence),
+    Quantity("day", "word", lambda r: r.day),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of the two: figures by their names, unknown ones None; the bill of a query [USD]; why there is no plan."""
+    """One of the two: figures by their fields, unknown ones None; the bill of a query [USD]; why there is no plan."""
 
     name: str  #: the file, or the day it is asked again for
-    figures: Mapping[str, Value]  #: quantity -> its value in base units, None where unknown
+    figures: Mapping[str, Value]  #: field -> its value in base units, None where unknown
     lines: Mapping[str, float]  #: line of the bill -> cost of a query [USD]
     reason: str  #: why there is no plan, '' where there is one
 
@@ -120,7 +125,7 @@ class Change:
     `kind` is word, count, time [s], usd, share or energy [J].
     """
 
-    name: str  #: the figure, in words
+    field: str  #: where a saved document has it, or the name of a line of the bill
     kind: str  #: its unit: word, count, time [s], usd [USD], share or energy [J]
     before: Value  #: value of the first, None where unknown
     after: Value  #: value of the second, None where unknown
@@ -205,7 +210,7 @@ def apart(one: float, other: float) -> tuple[str, str]:
 
 def gates(plan: Iterable[Change], limits: Mapping[str, float]) -> tuple[Gate, ...]:
     """Return limits on the rise of costs (query, month -> a share) beside the rise of each."""
-    rises = {change.name: change.relative for change in plan}
+    rises = {change.field: change.relative for change in plan}
     return tuple(Gate(figure=name, limit=limit, rise=rises.get(GATED[name])) for name, limit in limits.items())
 
 
@@ -219,7 +224,7 @@ def compare(before: Side, after: Side, limits: Mapping[str, float] | None = None
         question=question,
         plan=plan,
         lines=tuple(
-            Change(name=name, kind="usd", before=before.lines.get(name), after=after.lines.get(name)) for name in lines
+            Change(field=name, kind="usd", before=before.lines.get(name), after=after.lines.get(name)) for name in lines
         ),
         reasons=(before.reason, after.reason),
         gates=gates(plan, limits or {}),
@@ -229,9 +234,9 @@ def compare(before: Side, after: Side, limits: Mapping[str, float] | None = None
 def changes(before: Side, after: Side, wanted: Iterable[Quantity]) -> Iterable[Change]:
     """Yield the figures that either side has."""
     for figure in wanted:
-        values = before.figures[figure.name], after.figures[figure.name]
+        values = before.figures[figure.field], after.figures[figure.field]
         if values != (None, None):
-            yield Change(name=figure.name, kind=figure.kind, before=values[0], after=values[1])
+            yield Change(field=figure.field, kind=figure.kind, before=values[0], after=values[1])
 
 
 def answered(r: "Recommendation", name: str) -> Side:
@@ -239,7 +244,7 @@ def answered(r: "Recommendation", name: str) -> Side:
     bill = (r.bill.lines_per("query") if r.bill else None) or ()
     return Side(
         name=name,
-        figures={f.name: value(f.of(r), f.kind) for f in (*QUESTION, *PLAN)},
+        figures={f.field: value(f.of(r), f.kind) for f in (*QUESTION, *PLAN)},
         lines={line.name: line.amount for line in bill},
         reason=r.lacking[:ASIDE],
     )
@@ -249,10 +254,13 @@ def saved(document: Document, name: str) -> Side:
     """Return the document of `kvplan recommend` as one side."""
     plan, reason = document.get("recommended"), document.get("reason")
     plan = plan if isinstance(plan, Mapping) else {}
-    figures = {f.name: value(at(document, f.path), f.kind) for f in QUESTION}
+    figures = {f.field: value(at(document, f.field), f.kind) for f in QUESTION}
+    figures |= {f.field: value(at(plan, f.field), f.kind) for f in PLAN}
+    if figures[COST] is not None and "price" in plan and plan["price"] is None:
+        figures[TERM] = OWNED  # nothing is paid by the hour
     return Side(
         name=name,
-        figures={**figures, **{f.name: value(at(plan, f.path), f.kind) for f in PLAN}},
+        figures=figures,
         lines=dict(line_of(plan)),
         reason=reason[:ASIDE] if isinstance(reason, str) else "",
     )

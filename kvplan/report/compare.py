@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
-from kvplan.planning.compare import COST, MONTHLY, OF_QUERY, Change, Comparison, Gate, Value
+from kvplan.planning.compare import COST, MONTHLY, TERM, Change, Comparison, Gate, Value
 from kvplan.report.blocks import Bars, Column, Json, Measure, Page, Table, Text, notes, records, schema, table
 from kvplan.units import priced_by, said_per_query, show_energy, show_percent, show_time, show_usd, show_usd_each
 
@@ -15,11 +15,56 @@ SHOWN = {
     "share": lambda v: show_percent(v, 1),
     "energy": show_energy,
 }
+#: field -> what a table calls it; what stands in no row, as a line of a bill, is called by its field
+LABELS = {
+    "gpu": "GPU",
+    TERM: "term of the price",
+    "tp": "TP",
+    "dp": "DP",
+    "gpus": "GPUs",
+    "requests_in_flight": "requests in flight each",
+    "ttft": "TTFT",
+    "tpot": "TPOT",
+    "e2e": "end to end",
+    COST: "a query",
+    "usd_per_query.p10": "P10",
+    "usd_per_query.p90": "P90",
+    "usd_per_million_tokens": "a million tokens",
+    MONTHLY: "a month",
+    "slo_probability": "chance to keep the limits",
+    "quality.drop": "quality loss",
+    "joules_per_query": "energy of a query",
+    "workload.name": "workload",
+    "workload.queries_per_day": "queries a day",
+    "workload.input_tokens": "tokens in",
+    "workload.output_tokens": "tokens out",
+    "workload.prefix_share": "input shared with earlier requests",
+    "limits.ttft": "TTFT limit",
+    "limits.tpot": "TPOT limit",
+    "limits.e2e": "end-to-end limit",
+    "limits.percentile": "percentile",
+    "limits.max_quality_drop": "quality limit",
+    "limits.gpus": "GPUs limit",
+    "limits.confidence": "confidence",
+    "day": "prices of",
+}
+#: the cost of a query, and its range
+OF_QUERY = (COST, "usd_per_query.p10", "usd_per_query.p90")
+
+
+#: how an unknown figure of a field reads
+UNKNOWN = {"limits": "none", "weights": "checkpoint"}
+
+
+def label(x: Change, like: float | None = None) -> str:
+    """Return what a figure is called, costs as those of a million queries where one like this is said so. [USD]"""
+    name = LABELS.get(x.field, x.field)
+    return said_per_query(name, like) if x.field in OF_QUERY else name
 
 
 def page(c: Comparison) -> Page:
     """Return the report of `kvplan compare`."""
-    lines = at_scale([line for line in c.lines if line.before or line.after], c, {line.name for line in c.lines})
+    lines = at_scale([line for line in c.lines if line.before or line.after], c, {line.field for line in c.lines})
     title = said_per_query("Where each dollar of a query goes", per_query(c))
     refusals = (f"{name}: {reason}" for name, reason in zip(c.names, c.reasons, strict=True) if reason)
     return Page.of(
@@ -35,7 +80,7 @@ def page(c: Comparison) -> Page:
 
 def per_query(c: Comparison) -> float | None:
     """Return what a query costs after the change, None where that is unknown. [USD]"""
-    return next((x.after for x in c.plan if x.name == COST and isinstance(x.after, float)), None)
+    return next((x.after for x in c.plan if x.field == COST and isinstance(x.after, float)), None)
 
 
 def at_scale(changes: Sequence[Change], c: Comparison, costs: Container[str]) -> tuple[Change, ...]:
@@ -46,17 +91,12 @@ def at_scale(changes: Sequence[Change], c: Comparison, costs: Container[str]) ->
     def grown(value: Value) -> Value:
         return many * value if isinstance(value, float) else value
 
-    return tuple(
-        replace(x, name=said_per_query(x.name, like), before=grown(x.before), after=grown(x.after))
-        if x.name in costs
-        else x
-        for x in changes
-    )
+    return tuple(replace(x, before=grown(x.before), after=grown(x.after)) if x.field in costs else x for x in changes)
 
 
 def sides(c: Comparison) -> Bars:
     """Return what a query costs with either plan, nothing where one is unknown."""
-    money = next(iter(at_scale([x for x in c.plan if x.name == COST], c, {COST})), None)
+    money = next(iter(at_scale([x for x in c.plan if x.field == COST], c, {COST})), None)
     values = (money.before, money.after) if money else ()
     both = [(name, v) for name, v in zip(c.names, values, strict=False) if isinstance(v, int | float)]
     title = said_per_query("Cost of a query", per_query(c))
@@ -71,13 +111,20 @@ def answer(c: Comparison) -> str:
         return f"{' and '.join(missing)}: no plan keeps every limit."
     if not c.changed:
         return f"The plan {'' if after.startswith('on ') else 'of '}{after} is that of {before}: nothing changed."
-    figures = {x.name: x for x in c.plan}
+    figures = {x.field: x for x in c.plan}
     moved = [
-        f"{text(x, x.after)} instead of {text(x, x.before)}{' GPUs' * (x.kind == 'count')}"
-        for name in ("technique", "GPU", "GPUs")
-        if (x := figures.get(name)) is not None and x.changed
+        f"{in_sentence(x, x.after)} instead of {in_sentence(x, x.before)}"
+        for field in ("technique", "gpu", TERM, "gpus")
+        if (x := figures.get(field)) is not None and x.changed
     ]
     return f"{after} against {before}: {'; '.join([*cost(figures), *moved]) or 'other figures'}."
+
+
+def in_sentence(x: Change, value: Value) -> str:
+    """Return a figure as a sentence says it."""
+    if x.field == TERM:
+        return {"as given": "GPUs at your price", "None": "GPUs without a price"}.get(str(value), f"{value} GPUs")
+    return f"{text(x, value)}{' GPUs' * (x.field == 'gpus')}"
 
 
 def held(gate: Gate) -> str:
@@ -102,7 +149,7 @@ def side_by_side(c: Comparison, title: str, changes: tuple[Change, ...]) -> Tabl
     """Return figures of both in columns."""
     before, after = c.names
     columns = (
-        Column[Change](heading="", value=lambda x: x.name, align="left"),
+        Column[Change](heading="", value=lambda x: label(x, per_query(c)), align="left"),
         Column[Change](heading=before, value=lambda x: x.before, cell=lambda x: text(x, x.before)),
         Column[Change](heading=after, value=lambda x: x.after, cell=lambda x: text(x, x.after)),
         Column[Change](heading="change", value=lambda x: x.difference, cell=change),
@@ -113,7 +160,7 @@ def side_by_side(c: Comparison, title: str, changes: tuple[Change, ...]) -> Tabl
 def text(x: Change, value: Value) -> str:
     """Return a figure as it is printed."""
     if value is None:
-        return "none" if x.name.endswith("limit") else "checkpoint" if x.name == "weights" else "-"
+        return UNKNOWN.get(x.field.partition(".")[0], "-")
     return value if isinstance(value, str) else SHOWN[x.kind](value) if value or x.kind != "usd" else "$0"
 
 
@@ -135,7 +182,8 @@ def signed(x: Change) -> str:
 
 
 CHANGE = (
-    Column[Change](key="name", value=lambda x: x.name),
+    Column[Change](key="field", value=lambda x: x.field),
+    Column[Change](key="name", value=label),
     Column[Change](key="before", value=lambda x: x.before),
     Column[Change](key="after", value=lambda x: x.after),
     Column[Change](key="difference", value=lambda x: x.difference),
