@@ -31,7 +31,7 @@ def terms_of(
             costs[term, place.price.provider] = rent(place.price), price_basis(place)
     mine = here.owned or with_power(here, owned, profile).owned
     if mine is not None:
-        costs["owned", ""] = mine, f"whole servers of {mine.unit} GPUs; an hour at work"
+        costs["owned", ""] = mine, f"whole servers of {mine.unit} GPUs; price of a busy GPU-hour"
     return tenures(answer.demand, answer.plan, costs, answer.break_even, answer.bill)
 
 

@@ -80,9 +80,9 @@ def api_line(r: Recommendation) -> str:
         return ""
     charge = show_usd((even.api_per_query or 0.0) * r.demand.mean * MONTH)
     other = "" if price.serves == r.demand.model.name else " of another model"
-    many = f"{times:.3g}" if times < 1000 else f"{times:,.0f}"
     name = f"{price.model} from {price.provider}"
-    return f"An API{other} is {many} times cheaper: {name} would charge {charge} a month."
+    share = f"{100 / times:.2g}" if times < 1000 else "less than 0.1"
+    return f"An API{other} costs {share} % as much: {name} would charge {charge} a month."
 
 
 def burst_line(r: Recommendation) -> str:

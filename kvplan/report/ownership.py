@@ -24,7 +24,7 @@ SPELLING = {
 }
 #: a line of what a GPU costs [USD/s], as USD an hour
 HOURLY = (
-    Column[Line](key="name", heading="per GPU-hour at work", value=lambda x: x.name, align="left"),
+    Column[Line](key="name", heading="per busy GPU-hour", value=lambda x: x.name, align="left"),
     Column[Line](key="usd", heading="USD", value=lambda x: x.amount * HOUR, show=show_usd),
     Column[Line](key="basis", value=lambda x: x.basis),
 )

@@ -42,7 +42,7 @@ def pareto(plans: Sequence[Plan], many: float, end: str) -> Chart:
         for technique in dict.fromkeys(p.technique for p, *_ in known)
         for chosen, usd, lost in [zip(*(row for row in known if row[0].technique == technique), strict=True)]
     )
-    return Chart("Cost against quality", f"USD {end}", "quality lost [%]", series, log=False, picture=True)
+    return Chart("Cost against quality", f"USD {end}", "quality loss [%]", series, log=False, picture=True)
 
 
 #: plans a load is shown with

@@ -8,13 +8,16 @@ from kvplan.units import show_count
 #: what an output of '-' is called
 STDOUT = "stdout"
 #: what end-to-end predictions rest on, as a report says it
-ON = {**SUPPORT, "none": "not predicted"}
+ON = {**SUPPORT, "none": "nothing, not predicted"}
 
 
 def page(p: Predicted) -> Page:
     """Return the report of predicted rows: of kernels by the tier of their profile, of servers by what was measured."""
     noun = "end-to-end" if p.profile else p.kind
-    stand = ", ".join(f"{count:,} {ON[on] if p.profile else on}" for on, count in basis(p).items())
+    if p.profile:
+        stand = f"measured was {', '.join(f'{ON[on]}: {count:,}' for on, count in basis(p).items())}"
+    else:
+        stand = ", ".join(f"{count:,} {on}" for on, count in basis(p).items())
     rows = show_count(p.rows, f"{noun} row")
     noted = f"{show_count(p.noted, 'row')} {'has' if p.noted == 1 else 'have'} a note"
     return Page.of(Text(f"{rows} written to {STDOUT if p.output == '-' else p.output} ({stand}); {noted}.", "answer"))

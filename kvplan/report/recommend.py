@@ -143,16 +143,15 @@ def waiting(r: Recommendation, plan: Plan) -> str:
         arrivals = f"Waits: {kind}{minute}{sent}, first come, first served."
     if not plan.cached_share:
         return arrivals
-    hit = f"{show_percent(plan.cached_share)} of the input tokens are found in the prefix cache"
+    hit = f"Prefix-cache hit rate: {show_percent(plan.cached_share)} of the input tokens"
     if len(w.prefix_classes) == 1:
-        return f"{arrivals} {hit}: every request begins with them."
-    of = show_percent(w.prefix_share)
+        return f"{arrivals} {hit}; every request begins with them."
+    most = f"{hit} ({show_percent(w.prefix_share)} if nothing were evicted)"
     how = (
-        f"of {of} if nothing were evicted: the least recently used prefix leaves first, running requests take memory "
-        f"before prefixes, and the next question to a prefix follows {show_time(w.between_questions)} later on average,"
-        " at the same replica"
+        "The least recently used prefix is evicted first, running requests take memory before prefixes, and the next "
+        f"question to a prefix follows {show_time(w.between_questions)} later on average, at the same replica."
     )
-    return f"{arrivals} {hit}, {how}."
+    return f"{arrivals} {most}. {how}"
 
 
 def sources(r: Recommendation) -> Iterator[str]:

@@ -99,12 +99,12 @@ WAYS = (SEEN, RELEASE, SIBLING, SERVER, PART, NOWHERE)
 
 #: the same in words, as reports count them
 SUPPORT = {
-    SEEN: "of servers measured like this",
-    RELEASE: "of servers measured under other releases",
-    SIBLING: "of models measured on other GPUs",
-    SERVER: "of models new to a measured server",
-    PART: "where only the GPU or the engine was measured",
-    NOWHERE: "where neither GPU nor engine was measured",
+    SEEN: "the same model, GPU and release of the engine",
+    RELEASE: "the same model and GPU, other releases",
+    SIBLING: "the same model, on other GPUs",
+    SERVER: "the same GPU and engine, other models",
+    PART: "the GPU or the engine, not both together",
+    NOWHERE: "neither the GPU nor the engine",
 }
 
 

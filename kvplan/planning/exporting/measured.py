@@ -42,7 +42,7 @@ def about(m: LoadPlan) -> tuple[str, ...]:
     load = f"{p.concurrency} requests in flight" if p.rate is None else f"{p.rate:.3g} requests a second"
     alone = f", its share of {p.serving} that serve" if p.serving > 1 else ""
     expected = f"TTFT {show_time(p.ttft)} and TPOT {show_time(p.tpot)} at P{100 * p.percentile:g}"
-    hits = f"; {show_percent(p.hit)} of the input is found in the prefix cache" if p.hit else ""
+    hits = f"; prefix-cache hit rate {show_percent(p.hit)} of the input tokens" if p.hit else ""
     return (f"one replica gets {load}{alone}; the plan expects {expected}{hits}",)
 
 
