@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
-from math import floor, log10
+from math import copysign, floor, inf, log10, nextafter
 
 from kvplan.errors import SpecError, shown
 
@@ -157,36 +157,41 @@ def parse_tokens(text: object, location: str = "context") -> int:
 MAX_TOKENS = 1024**4
 
 
+def up(value: float) -> float:
+    """Return a value that is written with ties away from zero, as scripts of a page round: 11.25 as 11.3, not 11.2."""
+    return nextafter(value, copysign(inf, value)) if value else value
+
+
 def scaled(value: float, units: tuple[tuple[float, str], ...], digits: int = 1) -> str:
     """Return `value` in the largest of `units` ((factor, name), largest first) not above it."""
     for factor, name in units:
         if abs(value) >= factor:
-            return f"{value / factor:,.{digits}f} {name}"
+            return f"{up(value / factor):,.{digits}f} {name}"
     factor, name = units[-1]
-    return f"{value / factor:,.{digits}f} {name}"
+    return f"{up(value / factor):,.{digits}f} {name}"
 
 
 def show_bytes(value: float) -> str:
     """Return bytes in binary units: '40.0 GiB'."""
     if abs(value) < 1024:
-        return f"{value:,.0f} B"
+        return f"{up(value):,.0f} B"
     return scaled(value, ((1024.0**4, "TiB"), (GIB, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB")))
 
 
 def show_time(value: float, more: int = 0) -> str:
     """Return seconds as people say them: '24.0 h', '14.0 min', '2.1 s', '34.0 ms', '80.0 us'; `more` are digits."""
     if value >= 2 * HOUR:
-        return f"{value / HOUR:.{1 + more}f} h"
+        return f"{up(value / HOUR):.{1 + more}f} h"
     if value >= 600:
-        return f"{value / 60:.{1 + more}f} min"
+        return f"{up(value / 60):.{1 + more}f} min"
     if value >= 1:
-        return f"{value:.{1 + more}f} s"
-    return f"{value * 1e3:.{1 + more}f} ms" if value >= 1e-3 else f"{value * 1e6:.{1 + more}f} us"
+        return f"{up(value):.{1 + more}f} s"
+    return f"{up(value * 1e3):.{1 + more}f} ms" if value >= 1e-3 else f"{up(value * 1e6):.{1 + more}f} us"
 
 
 def show_percent(share: float, digits: int = 0, signed: bool = False) -> str:
     """Return a share in percent: '59 %', '0.8 %' with one digit, '+3 %' with its sign."""
-    return f"{share:{'+' if signed else ''}.{digits}%}".replace("%", " %")
+    return f"{up(100 * share):{'+' if signed else ''}.{digits}f} %"
 
 
 def show_odds(share: float) -> str:
@@ -208,7 +213,7 @@ def show_count(count: int, noun: str) -> str:
 
 def show_number(value: float, digits: int = 3) -> str:
     """Return a number in so many digits, whole where it has more before the point: '0.0123', '12.3', '1,020'."""
-    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+    return f"{up(value):,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{up(value):.{digits}g}"
 
 
 def show_rate(value: float, unit: str) -> str:
@@ -231,12 +236,12 @@ def show_usd(value: float, more: int = 0) -> str:
     `more` are digits beyond these.
     """
     if value >= 100:
-        return f"${value:,.{more}f}"
+        return f"${up(value):,.{more}f}"
     if value >= 1:
-        return f"${value:,.{2 + more}f}"
+        return f"${up(value):,.{2 + more}f}"
     if abs(value) >= 1e-4 or not value:
-        return f"${value:#.{3 + more}g}"
-    return f"${value:.{1 + more - floor(log10(abs(value)))}f}" if abs(value) >= LEAST_USD else f"${value:.1g}"
+        return f"${up(value):#.{3 + more}g}"
+    return f"${up(value):.{1 + more - floor(log10(abs(value)))}f}" if abs(value) >= LEAST_USD else f"${up(value):.1g}"
 
 
 #: below it money is written with an exponent [USD]

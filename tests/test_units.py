@@ -103,7 +103,7 @@ def test_time_and_money_read_well() -> None:
         "$0.0276",
         "$0.500",
         "$2.50",
-        "$1,234",
+        "$1,235",
     ]
 
 
@@ -160,4 +160,13 @@ def test_two_numbers_are_told_apart_by_as_many_digits_as_it_takes() -> None:
 def test_numbers_of_any_size_read_without_powers_of_ten() -> None:
     seen = {0.0123: "0.0123", 1.234: "1.23", 99.96: "100", 123.4: "123", 1020.4: "1,020", 1234567.8: "1,234,568"}
     assert {value: units.show_number(value) for value in seen} == seen
-    assert [units.show_number(x, 2) for x in (0.123, 1.25, 9.96, 99.7, 120.0)] == ["0.12", "1.2", "10", "100", "120"]
+    assert [units.show_number(x, 2) for x in (0.123, 1.25, 9.96, 99.7, 120.0)] == ["0.12", "1.3", "10", "100", "120"]
+
+
+def test_ties_round_as_a_page_s_scripts_round_them() -> None:
+    """JavaScript writes (11.25).toFixed(1) as 11.3, where Python's half to even is 11.2."""
+    assert [units.show_time(t) for t in (11.25, 0.01225, 11.249)] == ["11.3 s", "12.3 ms", "11.2 s"]
+    assert [units.show_percent(x, 1) for x in (0.00125, -0.00125)] == ["0.1 %", "-0.1 %"]
+    assert [units.show_percent(x) for x in (0.125, -0.125, 0.025)] == ["13 %", "-13 %", "3 %"]
+    assert [units.show_usd(x) for x in (0.03125, 2.125, 100.5)] == ["$0.0313", "$2.13", "$101"]
+    assert units.show_bytes(11.25 * 2**30) == "11.3 GiB" and units.show_number(12.25) == "12.3"
