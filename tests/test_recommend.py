@@ -1435,8 +1435,9 @@ def test_what_if_is_the_same_question_asked_again(run) -> None:
     ("said", "says"),
     [
         ("load", "write name=a,b"), ("speed=1", "cannot be varied"), ("own=1", "cannot be varied"),
-        ("load=" + ",".join(map(str, range(1, 99))), "more than 64"), ("max-gpus=x", "--max-gpus: expected from 1"),
-        ("load=0", "load: must be from"),
+        ("load=" + ",".join(map(str, range(1, 99))), "more than 64"),
+        ("max-gpus=x", "--vary max_gpus: expected from 1"),
+        ("load=1,0", "kvplan: --vary load: must be from"), ("technique=fp9", "--vary: no technique named 'fp9'"),
     ],
 )  # fmt: skip
 def test_a_wrong_what_if_is_one_line(run, said: str, says: str) -> None:

@@ -13,7 +13,7 @@ from kvplan.api.questions import Question, engines_of, limits_of, question_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
 from kvplan.api.speculating import draftings_of
 from kvplan.api.tenure import terms_of
-from kvplan.api.vary import axes_of, with_changes
+from kvplan.api.vary import axes_of, each, with_changes
 from kvplan.errors import KvplanError
 from kvplan.kv.budget import graph_warnings
 from kvplan.planning.confirm import Confirmation
@@ -88,6 +88,7 @@ def recommend(
     call = dict(locals())
     listener = values.given(values.called, progress, "progress")
     axes = axes_of(vary, call)
+    each(call, axes, read_call)  # what cannot be read is said before anything is planned
     question, market, engines, day = read_call(call)
     answer = best_of(
         [
@@ -115,8 +116,8 @@ def recommend(
         named=len(market.gpus) if market.named else 0,
         confirmed=simulated,
         variations=tuple(
-            Variation(changed=tuple(changed.items()), answer=recommend(**with_changes(call, changed)))
-            for changed in axes
+            Variation(changed=tuple(changed.items()), answer=varied)
+            for changed, varied in zip(axes, each(call, axes, lambda asked: recommend(**asked)), strict=True)
         ),
     )
 

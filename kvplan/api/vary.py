@@ -1,12 +1,14 @@
 """What-if: the same question with other values of some of its parameters."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from kvplan.api.values import several
-from kvplan.errors import SpecError, meant, shown
+from kvplan.errors import KvplanError, SpecError, WrongUse, meant, shown
+
+T = TypeVar("T")
 
 #: questions that one table asks at most
 MOST = 64
@@ -77,6 +79,18 @@ def with_changes(call: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[st
     typed = {name: as_typed(name, value) for name, value in changed.items()}
     volume = {"rate": None} if "queries_per_day" in typed else {"queries_per_day": None} if "rate" in typed else {}
     return {**call, **volume, **typed, "vary": ()}
+
+
+def each(call: Mapping[str, Any], axes: Iterable[Mapping[str, Any]], ask: Callable[[dict[str, Any]], T]) -> list[T]:
+    """Return what is answered to a question under each of several changes; a refusal says which of them it is about."""
+    answers = []
+    for changed in axes:
+        try:
+            answers.append(ask(with_changes(call, changed)))
+        except KvplanError as refusal:
+            place = "vary=" if str(refusal).partition(":")[0] in changed else "vary: "
+            raise (WrongUse if isinstance(refusal, WrongUse) else SpecError)(f"{place}{refusal}") from None
+    return answers
 
 
 def as_typed(name: str, value: Any) -> Any:
