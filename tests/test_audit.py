@@ -586,7 +586,7 @@ def test_a_bad_file_is_refused_in_one_line(run, tmp_path, text: str, said: str) 
     path.write_text(f"{SOURCE}claims:\n  - {{id: one, claim: something, {text}}}\n", "utf-8")
     found = run("audit", str(path))
     assert found.code == 1 and found.out == ""
-    assert found.err.count("\n") == 1 and found.err.startswith("kvplan: mine.yaml: ") and said in found.err
+    assert found.err.count("\n") == 1 and found.err.startswith(f"kvplan: {path}: ") and said in found.err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from datetime import date
 from math import inf
 from typing import Any
 
-from kvplan.catalog.files import Document, read_text, read_yaml
+from kvplan.catalog.files import Document, called, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import document
 from kvplan.errors import ECHOED, KvplanError, SpecError, UnknownName, meant, shown
@@ -46,7 +46,7 @@ def shelf_document(kind: str, word: str, noun: str) -> tuple[Document, str, str]
     """
     path = as_path(word)
     if path is not None:
-        return read_yaml(read_text(path, path.name), path.name, typed=False), path.stem, path.name
+        return read_yaml(read_text(path, called(path)), called(path), typed=False), path.stem, called(path)
     name = resolve(kind, word, noun)
     return document(kind, name), name, f"{name}.yaml"
 

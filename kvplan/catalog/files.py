@@ -27,6 +27,10 @@ PATIENCE = 3.0
 VALUE, HOLDER, MOST_MEMORY = 40, 100, 600_000_000
 
 
+#: letters of a path that a message repeats
+LONGEST_PATH = 200
+
+
 def path_of(word: str) -> Path:
     """Return the path a word means, `~` expanded; raise SpecError where no file can be called so."""
     if not word:
@@ -37,6 +41,11 @@ def path_of(word: str) -> Path:
         return Path(word).expanduser()
     except (ValueError, RuntimeError):
         raise SpecError(f"{shown(word)} is no path") from None
+
+
+def called(path: Path) -> str:
+    """Return what messages call a file: its path as it was given, of a very long one the last part alone."""
+    return str(path) if len(str(path)) <= LONGEST_PATH else path.name
 
 
 def distinct(inputs: Sequence[str], output: str | None) -> None:

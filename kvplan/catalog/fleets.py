@@ -18,7 +18,7 @@ from kvplan.catalog.fields import (
     share,
     text,
 )
-from kvplan.catalog.files import Document, read_text, read_yaml
+from kvplan.catalog.files import Document, called, read_text, read_yaml
 from kvplan.catalog.lookup import as_path
 from kvplan.catalog.rents import rates, rent
 from kvplan.catalog.workloads import workload
@@ -46,7 +46,7 @@ def fleet(word: str) -> FleetFile:
     path = as_path(word)
     if path is None or path.is_dir():
         raise SpecError(f"{word}: no such file; a fleet is a YAML file of yours, as in ./fleet.yaml")
-    location = path.name
+    location = called(path)
     raw = read_yaml(read_text(path, location), location, typed=False)
     known_fields(raw, FIELDS, location, "fleet")
     gpus = mapping(raw.get("gpus"), f"{location}: gpus", "{h100: 32, h200: 8}")

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from kvplan.catalog.files import called
 from kvplan.catalog.gguf_layers import LAYERED, WINDOWS, Said, windows
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Quantization
@@ -102,9 +103,9 @@ def read_gguf(path: Path) -> Header:
 
     The first part of a split file says all of the model; tensors are those of the parts beside it.
     """
-    location, (said, held) = path.name, _header(path)
+    location, (said, held) = called(path), _header(path)
     missing = 0
-    parts, name = said.get("split.count"), PART.fullmatch(location)
+    parts, name = said.get("split.count"), PART.fullmatch(path.name)
     if isinstance(parts, int) and 1 < parts <= MOST_PARTS and name:
         if said.get("split.no"):
             raise SpecError(f"{location}: a later part of a split file; give its first, {name[1]}00001{name[3]}")
@@ -122,7 +123,7 @@ def read_gguf(path: Path) -> Header:
 
 def _header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], int]]]:
     """Return a header's entries, and the shape and type of every tensor; raise SpecError where a file has none."""
-    location = path.name
+    location = called(path)
     with path.open("rb") as file:
         reader = _Reader(file, location)
         if reader.bytes(4) != b"GGUF":

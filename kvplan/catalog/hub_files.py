@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kvplan.catalog.files import read_json, read_text, write_whole
+from kvplan.catalog.files import called, read_json, read_text, write_whole
 from kvplan.errors import SpecError
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
@@ -61,7 +61,7 @@ class Snapshot:
             (self.folder.parent.parent / HEADER, "the header of its file"),
         ):
             if path.is_file():
-                stated = read_json(read_text(path, path.name), path.name).get("metadata")
+                stated = read_json(read_text(path, called(path)), called(path)).get("metadata")
                 size = stated.get("total_size") if isinstance(stated, dict) else None
                 if isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < 1e15:
                     return int(size), basis

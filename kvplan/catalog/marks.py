@@ -6,6 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from kvplan import CODE, DATA, __version__
+from kvplan.catalog.files import called
 from kvplan.catalog.hub_files import described
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.models import model
@@ -85,4 +86,4 @@ def _of(path: Path) -> bytes:
             return f"{about.st_size} {about.st_mtime_ns}".encode()
         return blake2b(path.read_bytes()).digest()
     except OSError as error:
-        raise SpecError(f"{path.name}: cannot be read ({error.strerror or error})") from None
+        raise SpecError(f"{called(path)}: cannot be read ({error.strerror or error})") from None

@@ -11,7 +11,7 @@ from kvplan import CODE
 from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
-from kvplan.catalog.files import Document, path_of, read_json, read_text, read_yaml
+from kvplan.catalog.files import Document, called, path_of, read_json, read_text, read_yaml
 from kvplan.catalog.hub_files import NAME, described, snapshot
 from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped, uploads
 from kvplan.catalog.shelves import document, names
@@ -184,23 +184,23 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
         path = files[0]
     if path.suffix == ".gguf":
         return _gguf_at(path, as_family)
-    content = read_text(path, path.name)
+    content = read_text(path, called(path))
     if path.suffix in (".yaml", ".yml"):
-        raw = read_yaml(content, path.name, typed=True)
+        raw = read_yaml(content, called(path), typed=True)
         if "config" in raw:
-            return _model_file(raw, path.stem, path.name, _here(path), as_family)
+            return _model_file(raw, path.stem, called(path), _here(path), as_family)
         if not raw.keys().isdisjoint(WORKLOAD):
             raise swapped(str(path), "workload", "model", EXAMPLE)
     else:
-        raw = read_json(content, path.name)
+        raw = read_json(content, called(path))
     beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
     if "quantization_config" not in raw and beside.is_file():
-        stated = read_json(read_text(beside, beside.name), beside.name).get("quantization")
+        stated = read_json(read_text(beside, called(beside)), called(beside)).get("quantization")
         raw["quantization_config"] = {"quant_method": "modelopt", **(stated if isinstance(stated, dict) else {})}
     whole = path.name in ("config.json", "params.json")  # of a folder that holds the weights
     name = path.parent.resolve().name if whole else path.stem
     spec = read_model(
-        raw, name=name, place=path.name, source=_here(path), classes=class_defaults(), as_family=as_family
+        raw, name=name, place=called(path), source=_here(path), classes=class_defaults(), as_family=as_family
     )
     return replace(spec, file_bytes=tensor_bytes(path.parent) if whole else None)
 
@@ -209,7 +209,7 @@ def tensor_bytes(folder: Path) -> int | None:
     """Return the bytes of a folder's safetensors, as their index or their headers say; None where it has none. [B]"""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        about = read_json(read_text(index, index.name), index.name).get("metadata")
+        about = read_json(read_text(index, called(index)), called(index)).get("metadata")
         total = about.get("total_size") if isinstance(about, dict) else None
         known = isinstance(total, (int, float)) and not isinstance(total, bool) and 0 < total < LARGEST_FILES
         return int(total) if known and total is not None else None
@@ -243,7 +243,7 @@ def _gguf_at(path: Path, as_family: str | None) -> ModelSpec:
     spec = read_model(
         header.config,
         name=path.stem,
-        place=path.name,
+        place=called(path),
         source=_here(path),
         classes=class_defaults(),
         as_family=as_family,

@@ -11,7 +11,7 @@ from os import chdir
 from pathlib import Path
 from typing import Any
 
-from kvplan.catalog.files import path_of, read_json, read_text, write_bytes, write_whole, writing_bytes
+from kvplan.catalog.files import called, path_of, read_json, read_text, write_bytes, write_whole, writing_bytes
 from kvplan.catalog.marks import digest
 from kvplan.errors import SpecError
 
@@ -84,7 +84,7 @@ def results(word: str, *, make: bool) -> Path:
 def about(folder: Path) -> dict[str, Any]:
     """Return what a folder of results says of itself, {} where it is new; raise SpecError."""
     path = folder / ABOUT
-    return read_json(read_text(path, path.name), path.name) if path.is_file() else {}
+    return read_json(read_text(path, called(path)), called(path)) if path.is_file() else {}
 
 
 def tell_about(folder: Path, document: Mapping[str, Any]) -> None:
@@ -131,7 +131,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> Iterator[Rows]:
     except (OSError, ValueError) as error:  # pyarrow's own are among these
         why = str(error).partition("\n")[0]
         again = "remove it, and its points are asked again"
-        raise SpecError(f"{path.name}: cannot be read ({why}); {again}") from None
+        raise SpecError(f"{called(path)}: cannot be read ({why}); {again}") from None
 
 
 def rows(folder: Path, columns: Sequence[str]) -> Iterator[Rows]:
@@ -201,7 +201,7 @@ def _table(path: Path, columns: Sequence[str] | None = None, filters: Any = None
     try:
         return parquet().read_table(path, columns=columns, filters=filters, use_threads=False)
     except (OSError, ValueError) as error:
-        raise SpecError(f"{path.name}: cannot be read ({str(error).partition(chr(10))[0]}); remove it") from None
+        raise SpecError(f"{called(path)}: cannot be read ({str(error).partition(chr(10))[0]}); remove it") from None
 
 
 def _save(path: Path, table: Any) -> None:

@@ -18,7 +18,7 @@ from kvplan.catalog.fields import (
     source_of,
     text,
 )
-from kvplan.catalog.files import Document, path_of
+from kvplan.catalog.files import Document, called, path_of
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.rents import RATE, currency_of, rates, rent
 from kvplan.catalog.shelves import names
@@ -121,11 +121,11 @@ def price_table(word: str) -> tuple[Price, ...]:
     prices = []
 
     def check(columns: list[str]) -> None:
-        required(dict.fromkeys(columns), CSV_COLUMNS, ("gpu", "price"), path.name)
+        required(dict.fromkeys(columns), CSV_COLUMNS, ("gpu", "price"), called(path))
 
     for _, rows in csv_blocks(word, None, check):
         for row in rows:
-            place = f"{path.name}: line {row[LINE]}"
+            place = f"{called(path)}: line {row[LINE]}"
             entry = {key: cell.strip() for key, cell in row.items() if key != LINE and cell.strip()}
             required(entry, CSV_COLUMNS, ("gpu", "price"), place)
             seen = day(entry["from"], f"{place}: from") if "from" in entry else ""

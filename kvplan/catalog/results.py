@@ -8,7 +8,17 @@ import json
 import re
 from typing import Any
 
-from kvplan.catalog.files import MAX_FILE, MAX_TABLE, Document, check_size, path_of, read_text, read_yaml, reading
+from kvplan.catalog.files import (
+    MAX_FILE,
+    MAX_TABLE,
+    Document,
+    called,
+    check_size,
+    path_of,
+    read_text,
+    read_yaml,
+    reading,
+)
 from kvplan.errors import SpecError
 
 #: a result with every token's time of 10,000 requests has some 200 MB
@@ -42,7 +52,7 @@ def holds_results(word: str) -> bool:
 def _written(word: str) -> str:
     """Return how a file is written: as json, yaml, csv or printed (results), or as a table of rows."""
     path = path_of(word)
-    with reading(path, path.name, MAX_TABLE) as file:
+    with reading(path, called(path), MAX_TABLE) as file:
         lines = [file.readline(WIDTH) for _ in range(HEAD)]
     first = next((line for line in lines if line.strip() and not line.startswith(("#", "---"))), "")
     if any(set(_cells(line)) >= TABLE for line in lines):
@@ -75,7 +85,7 @@ def read_results(word: str) -> tuple[str, list[Document]]:
     and printed tables hold one a line, all of it text. Raises SpecError.
     """
     path = path_of(word)
-    location, written = path.name, _written(word)
+    location, written = called(path), _written(word)
     if written == "yaml":
         return location, [read_yaml(read_text(path, location), location, typed=True)]
     if written == "csv":

@@ -9,7 +9,7 @@ from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from kvplan.catalog.files import MAX_TABLE, Document, path_of, read_bytes, read_text, read_yaml, reading
+from kvplan.catalog.files import MAX_TABLE, Document, called, path_of, read_bytes, read_text, read_yaml, reading
 from kvplan.errors import SpecError, shown
 from kvplan.units import parse
 
@@ -74,23 +74,23 @@ def read_samples(word: str, columns: Sequence[str]) -> list[dict[str, str]]:
     path = path_of(word)
     if not path.exists():
         return []
-    whole, _ = _whole_lines(path, path.name)
+    whole, _ = _whole_lines(path, called(path))
     try:
         reader = csv.reader(io.StringIO(whole.decode("utf-8-sig"), newline=""))
         if next(reader, list(columns)) != list(columns):
             raise SpecError(
-                f"{path.name}: line 1: these are no samples of this version's `kvplan profile`; name another file"
+                f"{called(path)}: line 1: these are no samples of this version's `kvplan profile`; name another file"
             )
         lines = list(reader)
     except UnicodeDecodeError:
-        raise SpecError(f"{path.name}: is not UTF-8 text") from None
+        raise SpecError(f"{called(path)}: is not UTF-8 text") from None
     except csv.Error as error:
-        raise SpecError(f"{path.name}: {error}") from None
+        raise SpecError(f"{called(path)}: {error}") from None
     if wrong := next((n for n, line in enumerate(lines, 2) if len(line) != len(columns)), None):
-        raise SpecError(f"{path.name}: line {wrong}: expected {len(columns)} values, as line 1 names")
+        raise SpecError(f"{called(path)}: line {wrong}: expected {len(columns)} values, as line 1 names")
     samples = [dict(zip(columns, line, strict=True)) for line in lines]
     for n, sample in enumerate(samples, 2):
-        _check_numbers(sample, f"{path.name}: line {n}")
+        _check_numbers(sample, f"{called(path)}: line {n}")
     return samples
 
 
@@ -124,14 +124,14 @@ def must_be_writable(word: str) -> None:
 def holds_samples(word: str, columns: Sequence[str]) -> bool:
     """Return whether a file's first line names the columns of samples; raise SpecError."""
     path = path_of(word)
-    with reading(path, path.name, MAX_TABLE) as file:
+    with reading(path, called(path), MAX_TABLE) as file:
         return file.readline(LONGEST_HEADING).strip().split(",") == list(columns)
 
 
 def profile_beside(word: str) -> Document:
     """Return the profile that lies beside a file of samples, empty when there is none."""
     path = path_of(word).with_suffix(".yaml")
-    return read_yaml(read_text(path, path.name), path.name, typed=True) if path.exists() else {}
+    return read_yaml(read_text(path, called(path)), called(path), typed=True) if path.exists() else {}
 
 
 def measured_profile(word: str) -> tuple[Document, str] | None:
@@ -139,7 +139,7 @@ def measured_profile(word: str) -> tuple[Document, str] | None:
     path = path_of(word)
     if path.suffix not in (".yaml", ".yml") or not path.exists():
         return None
-    profile = read_yaml(read_text(path, path.name), path.name, typed=True)
+    profile = read_yaml(read_text(path, called(path)), called(path), typed=True)
     if not {"groups", "samples", "rows"} <= set(profile):
         return None
     return profile, str(path.parent / str(profile["rows"]))

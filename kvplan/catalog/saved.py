@@ -6,7 +6,7 @@ from math import inf, isclose
 from pathlib import Path
 from typing import Any
 
-from kvplan.catalog.files import Document, path_of, read_json, read_text, write_whole
+from kvplan.catalog.files import Document, called, path_of, read_json, read_text, write_whole
 from kvplan.errors import SpecError, shown
 from kvplan.planning.compare import PLAN, QUESTION, Quantity, at
 
@@ -36,21 +36,21 @@ def save_plan(word: str, document: Mapping[str, Any]) -> None:
 def saved_plan(word: str) -> Document:
     """Return the document of a recommendation that was saved; raise SpecError that names the field that is amiss."""
     path = path_of(word)
-    written = read_text(path, path.name or word)
+    written = read_text(path, called(path))
     if path.suffix != ".json" and not written.lstrip().startswith("{"):
-        raise SpecError(f"{path.name}: {NO_PLAN}")
-    document = read_json(written, path.name or word)
+        raise SpecError(f"{called(path)}: {NO_PLAN}")
+    document = read_json(written, called(path))
     if document.get("command") != "recommend" or document.get("schema") != SCHEMA:
-        raise SpecError(f"{path.name}: {NO_PLAN}")
-    check_question(document.get("question"), f"{path.name}: question")
+        raise SpecError(f"{called(path)}: {NO_PLAN}")
+    check_question(document.get("question"), f"{called(path)}: question")
     for field, kind in (("model", str), ("workload", dict), ("limits", dict), ("day", str)):
         if not isinstance(document.get(field), kind):
-            raise SpecError(f"{path.name}: {field}: is missing or no {kind.__name__}; save the plan again")
+            raise SpecError(f"{called(path)}: {field}: is missing or no {kind.__name__}; save the plan again")
     if not isinstance(document.get("recommended", ""), (dict, type(None))):
-        raise SpecError(f"{path.name}: recommended: expected a plan or null, as kvplan recommend saves them")
-    check_figures(document, QUESTION, f"{path.name}: ")
+        raise SpecError(f"{called(path)}: recommended: expected a plan or null, as kvplan recommend saves them")
+    check_figures(document, QUESTION, f"{called(path)}: ")
     if plan := document.get("recommended"):
-        place = f"{path.name}: recommended."
+        place = f"{called(path)}: recommended."
         check_figures(plan, PLAN, place)
         total = at(plan, "usd_per_query.expected")
         for bill in ("lines", "kinds"):

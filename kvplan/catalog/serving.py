@@ -3,7 +3,7 @@
 from functools import cache
 
 from kvplan.catalog.fields import read_source
-from kvplan.catalog.files import Document, read_text, read_yaml
+from kvplan.catalog.files import Document, called, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.serving_reader import read_serving_profile
 from kvplan.catalog.shelves import document, names
@@ -19,7 +19,7 @@ def serving_profile(word: str = "published") -> ServingProfile:
     path = as_path(word)
     if path is None:
         return _serving_named(resolve("serving", word, "serving profile"))
-    return _serving_text(read_text(path, path.name), path.name)
+    return _serving_text(read_text(path, called(path)), called(path))
 
 
 @cache
@@ -43,7 +43,7 @@ def is_serving(word: str) -> bool:
     path = as_path(word)
     if path is None or path.suffix not in (".yaml", ".yml"):
         return word in names("serving")
-    return read_yaml(read_text(path, path.name), path.name, typed=False).get("kind") == "serving"
+    return read_yaml(read_text(path, called(path)), called(path), typed=False).get("kind") == "serving"
 
 
 def calibration(

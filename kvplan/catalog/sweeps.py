@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kvplan.catalog.fields import known_fields, read_source
-from kvplan.catalog.files import Document, read_text, read_yaml
+from kvplan.catalog.files import Document, called, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.quantities import WHOLE, read_value, whole
 from kvplan.catalog.shelves import shipped
@@ -34,7 +34,7 @@ def study(word: str, askable: Mapping[str, Askable], reasons: Mapping[str, str])
     if path is not None and path.is_dir():
         raise SpecError(f"{word}: is a folder; a study is a YAML file, as in ./study.yaml")
     name = path.stem if path else resolve("studies", word, "study")
-    location = path.name if path else f"{name}.yaml"
+    location = called(path) if path else f"{name}.yaml"
     text = read_text(path, location) if path else shipped("studies", name)
     raw = read_yaml(text, location, typed=False)
     return _Reading(location, lines_of(text), askable, reasons).study(raw, name)

@@ -16,6 +16,7 @@ from kvplan.catalog.files import (
     MAX_FILE,
     MAX_TABLE,
     Document,
+    called,
     path_of,
     read_text,
     read_yaml,
@@ -39,8 +40,8 @@ STDOUT = "-"
 def csv_columns(word: str) -> list[str]:
     """Return the columns of a CSV file, which its first line names; raise SpecError."""
     path = path_of(word)
-    with reading(path, path.name, MAX_TABLE) as file:
-        return _columns(csv.DictReader(_lines(file, path.name)), path.name)
+    with reading(path, called(path), MAX_TABLE) as file:
+        return _columns(csv.DictReader(_lines(file, called(path))), called(path))
 
 
 def csv_blocks(
@@ -52,16 +53,16 @@ def csv_blocks(
     any row is read, and raises for those it cannot use. Raises SpecError, for a line below only when it is reached.
     """
     path = path_of(word)
-    with reading(path, path.name, MAX_FILE if size is None else MAX_TABLE) as file:
-        reader = csv.DictReader(_lines(file, path.name))
-        columns = _columns(reader, path.name)
+    with reading(path, called(path), MAX_FILE if size is None else MAX_TABLE) as file:
+        reader = csv.DictReader(_lines(file, called(path)))
+        columns = _columns(reader, called(path))
         check(columns)
         if size is None:
             _check_size(path)
-        rows = _rows(reader, path.name, len(columns))
+        rows = _rows(reader, called(path), len(columns))
         block = list(islice(rows, size))
         if not block:
-            raise SpecError(f"{path.name}: holds no rows below its header")
+            raise SpecError(f"{called(path)}: holds no rows below its header")
         while block:
             yield columns, block
             block = list(islice(rows, size))
@@ -70,7 +71,7 @@ def csv_blocks(
 def _check_size(path: Path) -> None:
     """Refuse a plain file whose size alone says that it is too large to be read whole."""
     if path.is_file() and path.stat().st_size > MAX_FILE:
-        raise SpecError(f"{path.name}: larger than {MAX_FILE:,} bytes; no file that kvplan reads here is")
+        raise SpecError(f"{called(path)}: larger than {MAX_FILE:,} bytes; no file that kvplan reads here is")
 
 
 def _lines(file: TextIO, location: str) -> Iterator[str]:
@@ -176,7 +177,7 @@ def kernel_document(word: str) -> tuple[Document, Source, str]:
     """Return a fitted profile's document, its source, and its name for messages; a shipped name or a path."""
     path = path_of(word)
     if path.suffix in (".yaml", ".yml"):
-        location, text = path.name, read_text(path, path.name)
+        location, text = called(path), read_text(path, called(path))
     else:
         name = resolve("calibrations", word, "profile", others=names("serving"))
         location, text = f"{name}.yaml", shelf("calibrations").joinpath(f"{name}.yaml").read_text("utf-8")

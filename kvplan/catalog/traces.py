@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from kvplan.catalog.files import MAX_TABLE, path_of, read_json, read_text, reading, writing
+from kvplan.catalog.files import MAX_TABLE, called, path_of, read_json, read_text, reading, writing
 from kvplan.catalog.tables import LINE, csv_blocks
 from kvplan.catalog.trace_rows import (
     Arrival,
@@ -50,7 +50,7 @@ KEYS = ("timestamp", "input_length", "output_length")
 
 
 def _csv(word: str) -> Iterator[Placed]:
-    location = path_of(word).name
+    location = called(path_of(word))
 
     def check(columns: list[str]) -> None:
         if not any(set(names) <= set(columns) for names, _, _ in TABLES):
@@ -100,7 +100,7 @@ def _json_lines(word: str) -> Iterator[Placed]:
 
 
 def _objects(word: str) -> Iterator[tuple[Row, str]]:
-    location = path_of(word).name
+    location = called(path_of(word))
     with _opened(word) as file:
         number = 0
         while line := _line(file, location, number + 1):
@@ -133,16 +133,16 @@ def _opened(word: str) -> Iterator[TextIO]:
     """Give a text file, unzipped where its name ends in .gz."""
     path = path_of(word)
     if path.suffix != ".gz":
-        with reading(path, path.name, MAX_TABLE) as file:
+        with reading(path, called(path), MAX_TABLE) as file:
             yield file
         return
     try:
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unzipped:
             yield io.TextIOWrapper(io.BufferedReader(unzipped), "utf-8-sig", newline="")
     except OSError as error:
-        raise SpecError(f"{path.name}: cannot be read ({error.strerror or error})") from None
+        raise SpecError(f"{called(path)}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
-        raise SpecError(f"{path.name}: is not UTF-8 text") from None
+        raise SpecError(f"{called(path)}: is not UTF-8 text") from None
 
 
 def _line(file: TextIO, location: str, number: int) -> str:
@@ -157,17 +157,17 @@ def _line(file: TextIO, location: str, number: int) -> str:
 
 def _json(word: str) -> Iterator[Placed]:
     path = path_of(word)
-    document = read_json(read_text(path, path.name), path.name)
+    document = read_json(read_text(path, called(path)), called(path))
     if isinstance(document.get("benchmarks"), list):
-        rows = guidellm(document, path.name)
+        rows = guidellm(document, called(path))
     elif "input_lens" in document:
-        rows = vllm(document, path.name)
+        rows = vllm(document, called(path))
     else:
         raise SpecError(
-            f"{path.name}: no trace that kvplan reads; give a CSV, Mooncake's or AIPerf's JSON lines, or a result of "
-            "vLLM (--save-detailed) or GuideLLM"
+            f"{called(path)}: no trace that kvplan reads; give a CSV, Mooncake's or AIPerf's JSON lines, or a result "
+            "of vLLM (--save-detailed) or GuideLLM"
         )
-    yield from ((path.name, one) for one in sorted(rows, key=lambda one: one.at))
+    yield from ((called(path), one) for one in sorted(rows, key=lambda one: one.at))
 
 
 # -- the whole ------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def arrivals(word: str) -> Iterator[Arrival]:
     kind = _csv if name.endswith(".csv") else _json if name.endswith(".json") else _json_lines
     if not name.endswith((".csv", ".json", ".jsonl", ".jsonl.gz")):
         found = "is a folder; a trace is a file whose name" if Path(word).is_dir() else "expected a name that"
-        raise SpecError(f"{name or word}: {found} ends in .csv, .json, .jsonl or .jsonl.gz")
+        raise SpecError(f"{called(path_of(word))}: {found} ends in .csv, .json, .jsonl or .jsonl.gz")
     start, before, number = None, 0.0, 0
     for place, one in kind(word):
         number += 1
@@ -197,7 +197,7 @@ def arrivals(word: str) -> Iterator[Arrival]:
         before = at
         yield one._replace(at=at)
     if not number:
-        raise SpecError(f"{name}: holds no requests")
+        raise SpecError(f"{called(path_of(word))}: holds no requests")
 
 
 def pieces(word: str, size: int = ROWS) -> Iterator[Piece]:
