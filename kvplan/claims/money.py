@@ -88,11 +88,14 @@ def with_ideal_prefix(case: ClaimCase, evidence: Evidence, row: Evaluation) -> t
 def requests_per(case: ClaimCase) -> float:
     """Return how many requests the unit has that a case's cost is of; UnknownName where the workload has no such part.
 
-    The unit is a request, or a part of the prompt that several requests in a row share, such as a contract.
+    The unit is a request, what several requests make (an item, such as a contract), or a part of the prompt that
+    several requests in a row share.
     """
     if case.per == REQUEST:
         return 1.0
-    units = {p.name: p.requests for p in case.workload.parts if p.requests < inf} if case.workload else {}
+    w = case.workload
+    units = {p.name: p.requests for p in w.parts if p.requests < inf} if w else {}
+    units |= {w.item: w.requests_per_item} if w and w.item else {}
     if case.per not in units:
         raise UnknownName("unit", case.per, (REQUEST, *units), f"known: {', '.join((REQUEST, *units))}")
     return units[case.per]

@@ -1,5 +1,6 @@
 """Checks of quality: what a technique loses of a score, between published scores or in each of them."""
 
+import re
 from dataclasses import replace
 from math import inf
 
@@ -16,6 +17,8 @@ from kvplan.specs.quality import SHORT, TASKS, Score
 CAVEATS = ("published", "an average over", "measured on prompts")
 #: how far a claimed loss may be off, as a share of the score: the noise between two runs of one benchmark
 NOISE = 0.005
+#: how far the share that a published row leaves may be off the one that is claimed, relatively
+ALIKE = 0.02
 
 
 @check(unit="share", needs=("model", "technique", "task", "context"), tolerance=NOISE)
@@ -34,7 +37,7 @@ def _answer(loss: Quality, when: str) -> Answer:
     """Return a loss as a figure; `when` says whether the question is known when the cache is compressed."""
     caveats = tuple(c for c in loss.caveats if c.startswith(CAVEATS))
     if loss.drop is None:
-        reason = loss.basis + (f"; {show(loss.low, 'share')} is lost before that" if loss.low else "")
+        reason = loss.basis + (f"; so it loses at least {show(loss.low, 'share')}" if loss.low else "")
         return replace(unknown(reason, *loss.source, low=loss.low or -inf), remarks=caveats, extra=when)
     line = f"{show(loss.drop, 'share')} lost {show_span(loss.low, loss.high, 'share')}: {loss.basis}"
     return Answer(
@@ -58,15 +61,32 @@ def published_drop(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     if not rows:
         task = "short prompts" if case.task == SHORT else TASKS[case.task].title
         return [unknown(f"no score of {spelling.canonical(case.technique)} on {task} is published in kvplan's table")]
-    return [_row(r) for r in rows]
+    asked = _asked(parts[0][1])
+    return [_row(r, asked) for r in rows]
 
 
-def _row(score: Score) -> Answer:
-    """Return one published row as a figure."""
+def _asked(argument: str) -> float | None:
+    """Return what a technique's argument leaves, '20%' or '4x', of 1; None where that depends on the model."""
+    found = re.match(r"(\d+(?:\.\d+)?)(%|x)", argument)
+    if found is None:
+        return None
+    return float(found[1]) / 100 if found[2] == "%" else 1 / float(found[1])
+
+
+def _row(score: Score, asked: float | None) -> Answer:
+    """Return one published row as a figure; where it leaves another share than `asked`, as a bound of it alone."""
     scores = f"{score.baseline:g} -> {score.compressed:g}, " if score.baseline and score.compressed else ""
     extra = f"{score.model or 'any model'}{f', {score.condition}' if score.condition else ''}"
-    line = f"{extra}: {scores}{show(1 - score.retained, 'share')} lost"
-    return replace(exact(1 - score.retained, line, score.source), extra=extra)
+    lost = 1 - score.retained
+    line = f"{extra}: {scores}{show(lost, 'share')} lost"
+    if asked is None or score.share is None or abs(score.share / asked - 1) <= ALIKE:
+        return replace(exact(lost, line, score.source), extra=extra)
+    left, wanted = (show(x, "share") for x in (score.share, asked))
+    if score.share < asked:
+        reason = f"{line} where {left} is left; with {wanted} left, as claimed, it loses at most that"
+        return replace(unknown(reason, score.source, high=lost), extra=extra)
+    reason = f"{line} where {left} is left; with {wanted} left, as claimed, it loses at least that"
+    return replace(unknown(reason, score.source, low=lost), extra=extra)
 
 
 def _family(row: Score) -> str:

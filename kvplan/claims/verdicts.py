@@ -9,6 +9,7 @@ from kvplan.claims.figures import Figure, show
 from kvplan.claims.labels import field_phrase
 from kvplan.specs.claims import Claim, ClaimCase
 from kvplan.specs.source import Source
+from kvplan.units import show_count
 
 HOLDS, IN_PART, WITHIN = "holds", "holds in part", "within our error"
 FAILS, OPEN = "does not hold", "cannot be checked"
@@ -178,7 +179,8 @@ def _reasons(v: Verdict) -> list[str]:
     for reason, cases in list(groups.items())[:MOST_REASONS]:
         name = _phrase(v.claim, cases, v.outcomes) if len(cases) < len(v.outcomes) else ""
         lines.append(f"{name}: {reason}" if name and not reason.startswith(name.split(maxsplit=1)[-1]) else reason)
-    return lines + [f"{len(groups) - MOST_REASONS} more reasons in the JSON"] * (len(groups) > MOST_REASONS)
+    left = len(groups) - MOST_REASONS
+    return [*lines, f"{show_count(left, 'more reason')} in the JSON"] if left > 0 else lines
 
 
 def _implied_load(v: Verdict) -> list[str]:

@@ -1,7 +1,7 @@
 """From published rows to a loss: interpolated in the share left, never beyond the harshest measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 
 from kvplan.kv.techniques import Technique
@@ -47,7 +47,8 @@ def estimated(asked: AskedLoss, pool: Evidenced, every: Sequence[Evidenced], *, 
     if share < harshest.share * 0.999:
         remaining, least = f"{100 * share:.3g} %", f"{100 * harshest.share:.3g} %"
         reason = f"{name} leaves {remaining} of the {_of(kind)}; the harshest measured leaves {least}"
-        return unknown(name, task, reason, low=max(1 - harshest.high, 0.0), caveats=caveats, source=sources)
+        there = estimated(replace(asked, share=harshest.share), pool, every, own=own)
+        return unknown(name, task, reason, low=there.low, caveats=caveats, source=sources)
     at = retained_at(points, share)
     basis = _where(scores, kind, share)
     worst = [1 - retained_at(curve(other), share).low for other in by_family(single)]
