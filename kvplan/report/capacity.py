@@ -46,7 +46,9 @@ def basis(capacity: Capacity) -> list[str]:
     demand, c = capacity.demand, capacity.site.calibration
     limits = (("TTFT", demand.limits.ttft), ("TPOT", demand.limits.tpot), ("end to end", demand.limits.e2e))
     times = ", ".join(f"{name} {show_time(limit)}" for name, limit in limits if limit) or "none"
-    spare = "one replica is a spare" if demand.spares == 1 else f"{demand.spares} replicas are spares"
+    spare = {0: "no replica is a spare", 1: "one replica is a spare"}.get(
+        demand.spares, f"{demand.spares} replicas are spares"
+    )
     lines = [
         f"Limits: {times} at P{100 * demand.limits.percentile:g}, kept with at least"
         f" {show_percent(demand.limits.confidence)} probability; {spare}."

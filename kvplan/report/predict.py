@@ -13,14 +13,14 @@ ON = {**SUPPORT, "none": "nothing, not predicted"}
 
 def page(p: Predicted) -> Page:
     """Return the report of predicted rows: of kernels by the tier of their profile, of servers by what was measured."""
-    noun = "end-to-end" if p.profile else p.kind
-    if p.profile:
-        stand = f"measured was {', '.join(f'{ON[on]}: {count:,}' for on, count in basis(p).items())}"
-    else:
-        stand = ", ".join(f"{count:,} {on}" for on, count in basis(p).items())
-    rows = show_count(p.rows, f"{noun} row")
+    to = STDOUT if p.output == "-" else p.output
     noted = f"{show_count(p.noted, 'row')} {'has' if p.noted == 1 else 'have'} a note"
-    return Page.of(Text(f"{rows} written to {STDOUT if p.output == '-' else p.output} ({stand}); {noted}.", "answer"))
+    if not p.profile:
+        stand = ", ".join(f"{count:,} {tier}" for tier, count in basis(p).items())
+        return Page.of(Text(f"{show_count(p.rows, f'{p.kind} row')} written to {to} ({stand}); {noted}.", "answer"))
+    stand = "; ".join(f"{ON[on]} ({show_count(count, 'row')})" for on, count in basis(p).items())
+    rows = show_count(p.rows, "end-to-end row")
+    return Page.of(Text(f"{rows} written to {to}. What was measured: {stand}. {noted}.", "answer"))
 
 
 def basis(p: Predicted) -> dict[str, int]:

@@ -115,7 +115,8 @@ def fitted(table: Table, width: int) -> list[tuple[Table, list[int]]]:
     """Return the table in as few parts as fit, each with its columns' widths.
 
     Words wrap first, to a width one still likes to read; then pictures go; then words wrap closer; then columns move
-    to further tables that repeat the key columns, about equally wide. A cell that is alone too wide is folded.
+    to further tables that repeat the key columns, the last not for one column alone. A cell that is alone too wide is
+    folded.
     """
     bare = without_pictures(table)
     for tried, least in ((table, COMFORT), (bare, COMFORT), (bare, NARROWEST)):
@@ -126,11 +127,12 @@ def fitted(table: Table, width: int) -> list[tuple[Table, list[int]]]:
 
 
 def parted(table: Table, width: int) -> list[list[int]]:
-    """Return the columns of as few parts as fit, of which the widest is as narrow as it can be."""
+    """Return the columns of as few parts as fit; where one alone would be left for the last, of parts equally wide."""
     least = [needs(table, n, NARROWEST)[0] for n in range(len(table.headings))]
-    fewest = packed(least, table.keys, width)
-    room = next(room for room in range(width + 1) if len(packed(least, table.keys, room)) == len(fewest))
-    return packed(least, table.keys, room)
+    full = packed(least, table.keys, width)
+    if len(full[-1]) > table.keys + 1:
+        return full
+    return next(even for room in range(width + 1) if len(even := packed(least, table.keys, room)) == len(full))
 
 
 def packed(widths: Sequence[int], keys: int, room: int) -> list[list[int]]:
