@@ -143,10 +143,11 @@ def test_the_patterns_of_quantities_are_what_readers_take(unit: str) -> None:
 @pytest.mark.parametrize(
     ("text", "well"),
     [("2.49 USD/h", True), ("$2.49/h", True), ("2.49/h", True), ("USD 2.49/h", True), ("2.49", False),
-     ("3 parsecs", False), ("2.49 USD", False), ("2.49 USD/kWh", False)],
+     ("3 parsecs", False), ("2.49 USD", False), ("2.49 USD/kWh", False), ("2.49/hour", True), ("€2/h at 1.245", True),
+     ("2.00 EUR/h at 1.245", True), ("2.49 USD/h at", False)],
 )  # fmt: skip
 def test_the_pattern_of_a_rent_is_what_readers_take(text: str, well: bool) -> None:
-    from kvplan.catalog.fields import rent
+    from kvplan.catalog.rents import rent
     from kvplan.catalog.shapes import quantity
 
     assert Draft202012Validator(quantity("USD/s")).is_valid(text) is well
