@@ -7,12 +7,22 @@ from typing import Any
 
 from kvplan.perf.simulate import buckets, compiled
 from kvplan.perf.simulate import tally as counts
+from kvplan.perf.simulate.phases import parted
 from kvplan.perf.simulate.run import Simulation
 from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS
 from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Scaler, failures
 from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, OfPriority, Percentiles, Replayed
-from kvplan.planning.simulated_server import LaneMemory, lanes_of, memory_of, rules_of, shares_of, shelves_of, steps_of
+from kvplan.planning.simulated_server import (
+    LaneMemory,
+    lanes_of,
+    memory_of,
+    parting_of,
+    rules_of,
+    shares_of,
+    shelves_of,
+    steps_of,
+)
 from kvplan.units import MINUTE, show_count
 
 #: most bins of the time series
@@ -65,7 +75,10 @@ def simulate(
     t = counts.tally(quick, bins, x.ranks if 1 < len(x.ranks) <= MOST_RANKS else ())
     count, limits, end, left = run.calls["counted"], asked.limits, 0.0, 0
     bounds = [x if x is not None else inf for x in (limits.ttft, limits.tpot, limits.e2e)]
-    for records, n in run.finished(asked.source()):
+    early = parting_of(s, x, memory, r, asked.concurrency)
+    many = min(asked.concurrency, x.requests)
+    pieces = parted(asked.source(), early, many=many, lanes=r.lanes, seed=asked.seed) if early else asked.source()
+    for records, n in run.finished(pieces):
         count(t, records, n, asked.warm, asked.until, width, *bounds)
         end = max(end, float(max(records.end[:n])))
         left += n
@@ -73,7 +86,7 @@ def simulate(
             asked.watch(records, n)
         if asked.progress is not None:
             asked.progress(left / x.requests, f"{left:,} of {x.requests:,} requests, {show_count(replicas, 'replica')}")
-    return outcome(asked, run, t, replicas if scaler is None else scaler.highest, end, scaler, memory)
+    return outcome(asked, run, t, replicas if scaler is None else scaler.highest, end, scaler, memory, early)
 
 
 def worth(requests: int) -> bool:
@@ -83,7 +96,8 @@ def worth(requests: int) -> bool:
 
 
 def outcome(
-    asked: Asked, run: Simulation, t: counts.Tally, replicas: int, end: float, scaler: Scaler | None, memory: LaneMemory
+    asked: Asked, run: Simulation, t: counts.Tally, replicas: int, end: float, scaler: Scaler | None,
+    memory: LaneMemory, early: float,
 ) -> Replayed:  # fmt: skip
     """Return the counts of a simulation that is over as what they mean."""
     r, at, s = run.rules, asked.limits.percentile, asked.server
@@ -97,8 +111,8 @@ def outcome(
     both = [int(a) + int(b) for a, b in zip(t.miss, t.hit, strict=True)]
     count = run.fleet.count
     return Replayed(
-        asked=asked, rules=r, memory=memory, steps=run.steps, replicas=many, requests=total,
-        completed=total - int(t.sums[counts.REFUSED]), refused=int(t.sums[counts.REFUSED]),
+        asked=asked, rules=r, memory=memory, steps=run.steps, parted=early, replicas=many,
+        requests=total, completed=total - int(t.sums[counts.REFUSED]), refused=int(t.sums[counts.REFUSED]),
         preemptions=int(count[PREEMPTED]), ttft=Percentiles.of(both, at), ttft_hit=Percentiles.of(t.hit, at),
         ttft_miss=Percentiles.of(t.miss, at), tpot=Percentiles.of(t.tpot, at),
         itl=Percentiles.of(run.fleet.gaps, at), e2e=Percentiles.of(t.e2e, at), queued=Percentiles.of(t.queued, at),

@@ -10,6 +10,7 @@ from kvplan.kv.replica import weights
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
 from kvplan.perf.serving import receiving
 from kvplan.perf.simulate.looks import remembered
+from kvplan.perf.simulate.phases import parting
 from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, RANDOM, ROUND_ROBIN, Ruleset
 from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, Shelf, StepTable
@@ -174,6 +175,16 @@ def rules_of(
         transfer=float(whole / c.link), tiers=tiers * sharing, reload=reload_of(s), cell=CELL,
         sizes=len(steps.grid), bin=bin, bins=bins,
     )  # fmt: skip
+
+
+def parting_of(s: Server, extent: Extent, memory: LaneMemory, r: Ruleset, concurrency: int) -> float:
+    """Return by how much the first answers of a closed loop are shorter at most; 0: of no other requests. [token]"""
+    if not concurrency or r.readers:
+        return 0.0
+    held = memory.blocks(s.prompt, s.prompt + round(s.output))
+    slots = min(concurrency / r.lanes, r.most, r.room / max(held, 1))
+    return parting(s.site.calibration, slots=slots, prompt=extent.prompt, output=extent.output, spread=extent.uneven,
+                   poll=r.poll)  # fmt: skip
 
 
 def holding(s: Server, extent: Extent) -> Server:
