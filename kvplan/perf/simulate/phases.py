@@ -17,11 +17,12 @@ from kvplan.specs.calibration import Calibration
 
 
 def parting(c: Calibration, *, slots: float, prompt: float, output: float, spread: float, poll: float) -> float:
-    """Return the steps of a cycle over which the starts of a lane's requests are spread; 0: as lengths part them.
+    """Return over how many steps of a cycle a lane's requests come to be spread; 0: only as their lengths part them.
 
-    Of the `poll` + 1/2 steps for which a request waits, a share holds prompts of others: that of all steps, and `met`
-    more in all. In as dense a convoy `slots` prompts take that many steps: one by one where `met` is large, a whole
-    cycle where it is 0. `spread` is the width of the answers' uniform distribution over their mean. [step]
+    A request waits `poll` + 1/2 steps. Of all steps as many hold a prompt as `slots` prompts take of a cycle; the ones
+    that it waits hold `met` more in all. So its neighbours are that dense: one prompt a step at most, where `met` is
+    large, and over the whole cycle where it is 0. `spread` is the width of the answers' uniform distribution over their
+    mean: what parts them otherwise. [step]
     """
     if slots <= 1 or not c.mixes:
         return 0.0
@@ -32,10 +33,10 @@ def parting(c: Calibration, *, slots: float, prompt: float, output: float, sprea
 
 
 def parted(pieces: Iterable[Piece], window: float, *, many: int, lanes: int, seed: int) -> Iterator[Piece]:
-    """Yield the requests of a closed loop of `many` in flight, the first answer of each slot up to `window` shorter.
+    """Yield the requests of a closed loop of `many` in flight, the first answers up to `window` tokens shorter.
 
-    So the later ones, all alike, start at as many phases: one in each of equal parts of the window, at random in it,
-    on every lane. Only the first answers tell how long a slot is taken: their number is one of each cycle. [token]
+    All start together; the next ones then come at as many phases, one at random in each equal part of the window, and
+    keep them, since they are alike. On each of the `lanes` likewise, if requests go round them.
     """
     rng = np.random.default_rng(seed)
     each = -(-many // lanes)
