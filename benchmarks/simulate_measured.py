@@ -145,13 +145,13 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     machine = Machine(model=row.model, base=layout, layout=layout, held=weights(row.model, row.weight_format),
                       parallel=parallel, calibration=c, gain=(float(c.accepted),))  # fmt: skip
     table = steps(machine, most, int(row.chunk), int(prompts.min()), int((prompts + outputs).max()) + 1)
-    poll = float(c.poll) + (row.recv_interval - 1) / 2 + holding(row)
+    poll, interval = float(c.poll) + holding(row), int(row.recv_interval)
     rules = Ruleset(
         lanes=ranks, readers=0, chunk=int(row.chunk), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
         hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=int(kept), width=1, priorities=0,
         overhead=float(receiving(c, row.prompt)) * (1 - own), occupied=float(receiving(c, row.prompt)) * own,
-        poll=poll, looks=remembered(poll), transfer=0.0, tiers=0, reload=0.0, cell=CELL,
+        poll=poll, interval=interval, looks=remembered(poll, interval), transfer=0.0, tiers=0, reload=0.0, cell=CELL,
         sizes=len(table.grid), bin=60.0, bins=1,
     )  # fmt: skip
     first, each = [], []
@@ -159,7 +159,7 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     pieces: Iterable[Piece] = sent(row, prompts, outputs, run, runs, kept, rng)
     if rules.closed:
         window = parting(c, slots=row.concurrency / ranks, prompt=row.prompt, output=row.output, spread=row.spread,
-                         poll=poll)  # fmt: skip
+                         poll=poll + (interval - 1) / 2)  # fmt: skip
         pieces = parted(pieces, window, many=sim.concurrency, lanes=ranks, seed=seed)
     for records, many in sim.finished(list(pieces)):
         for i in range(many):

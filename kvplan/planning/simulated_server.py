@@ -171,7 +171,8 @@ def rules_of(
         share=memory.share, cap=memory.cap, hold_unit=memory.hold_unit, hold_weight=memory.hold_weight,
         reserving=int(s.site.engine.name in RESERVING), sharing=int(sharing),
         width=max(extent.chain, 1), priorities=int(extent.ranked),
-        overhead=float(receiving(c, s.prompt)), occupied=0.0, poll=float(c.poll), looks=remembered(float(c.poll)),
+        overhead=float(receiving(c, s.prompt)), occupied=0.0, poll=float(c.poll), interval=1,
+        looks=remembered(float(c.poll)),
         transfer=float(whole / c.link), tiers=tiers * sharing, reload=reload_of(s), cell=CELL,
         sizes=len(steps.grid), bin=bin, bins=bins,
     )  # fmt: skip
