@@ -1,8 +1,8 @@
 """What a lane's scheduler has seen when it plans a step: requests that came some steps before.
 
 A fitted server takes up a request `Ruleset.poll` steps after the one in which it came, whatever they hold: prompts that
-are read meanwhile make the wait longer. So the ends of as many steps are remembered. One that looks for requests once in
-several steps (`Ruleset.interval`; SGLang: --scheduler-recv-interval) takes up together what came between two looks.
+are read meanwhile make the wait longer. So the ends of as many steps are remembered. One that looks for requests once
+in several steps (`Ruleset.interval`; SGLang: --scheduler-recv-interval) takes up together what came between two looks.
 """
 
 from math import ceil, sqrt
