@@ -10,6 +10,7 @@ from simulate_twin import One
 from test_simulate import piece, rules, steps
 
 import kvplan
+from kvplan.perf.simulate import tally
 from kvplan.perf.simulate.phases import parted, parting
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.streams import extent
@@ -98,3 +99,21 @@ def test_a_trace_of_equal_answers_is_replayed_in_parted_phases_and_says_so(tmp_p
     assert kvplan.simulate("llama3.1-8b", "h100", trace=str(path), concurrency=16, on=ON).outcome.parted == 0.0
     path.write_text("arrival,input,output\n" + "0,512,128\n" * 20)
     assert kvplan.simulate("llama3.1-8b", "h100", trace=str(path), on=ON).outcome.parted == 0.0
+
+
+def test_the_time_series_of_a_closed_loop_lasts_as_long_as_it(tmp_path: Path):
+    path = tmp_path / "equal.csv"
+    path.write_text("arrival,input,output\n" + "0,512,128\n" * 200)
+    for more in ({"concurrency": 16}, {"concurrency": 4, "replicas": 2}, {"concurrency": 200}):
+        o = kvplan.simulate("llama3.1-8b", "h100", trace=str(path), on=ON, **more).outcome
+        assert len(o.bins) >= 3 and o.bins[-1].start <= o.end < o.bins[-1].start + o.bins[-1].seconds
+        assert sum(b.came for b in o.bins) == 200 and o.bins[-2].busy == pytest.approx(1.0, abs=0.05)
+        assert max(b.queued for b in o.bins) <= more["concurrency"]
+    assert o.parted == 0.0, "nobody comes after the first ones"
+
+
+def test_who_waits_is_counted_in_each_minute_of_the_wait():
+    counts = tally.tally(False, 4)
+    tally.waited(counts, 60.0, 30.0, 150.0)
+    tally.waited(counts, 60.0, 200.0, 1000.0)
+    assert list(counts.waited) == [30.0, 60.0, 30.0, 40.0]

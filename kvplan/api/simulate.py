@@ -308,7 +308,7 @@ def cautions(o: Replayed) -> list[str]:
         if f.at >= o.end
     ]
     if o.parted >= 1:
-        first = show_count(min(o.asked.concurrency, o.asked.extent.requests), "answer")
+        first = show_count(o.asked.concurrency, "answer")
         said.append(
             f"answers are all of one length: the first {first} end up to {o.parted:,.0f} tokens early, which parts "
             "requests as a server's host does"

@@ -15,6 +15,7 @@ from kvplan.planning.scaling import Scaler, failures
 from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, OfPriority, Percentiles, Replayed
 from kvplan.planning.simulated_server import (
     LaneMemory,
+    closed_span,
     lanes_of,
     memory_of,
     parting_of,
@@ -29,6 +30,8 @@ from kvplan.units import MINUTE, show_count
 MOST_BINS = 240
 #: most priorities whose times are told apart
 MOST_RANKS = 8
+#: how much longer a time series may be than a closed loop is thought to take
+ROOMY = 1.5
 #: requests from which on compiled code is worth the second of its start, and half a minute of compilation
 WORTH, COMPILING = 50_000, 500_000
 #: most replicas that are tried
@@ -53,9 +56,12 @@ def simulate(
     """Return what becomes of the requests on so many replicas."""
     s, x = asked.server, asked.extent
     memory, steps = known or (memory_of(s), steps_of(s, x))
-    span = min(asked.until, x.span + 1.0) - asked.warm
-    width, bins = bin_of(max(span, 1.0))
     most = max(replicas, asked.autoscale.most) if asked.autoscale else replicas
+    if asked.concurrency:
+        span = ROOMY * closed_span(s, x, memory, steps, lanes_of(s, replicas), asked.concurrency)
+    else:
+        span = min(asked.until, x.span + 1.0) - asked.warm
+    width, bins = bin_of(max(span, 1.0))
     shared = shares_of(s, x, memory, asked.prefix_cache)
     tiers = shelves_of(s, memory, asked.tiers, lanes_of(s, most)) if shared else ()
     r = rules_of(
@@ -76,8 +82,9 @@ def simulate(
     count, limits, end, left = run.calls["counted"], asked.limits, 0.0, 0
     bounds = [x if x is not None else inf for x in (limits.ttft, limits.tpot, limits.e2e)]
     early = parting_of(s, x, memory, r, asked.concurrency)
-    many = min(asked.concurrency, x.requests)
-    pieces = parted(asked.source(), early, many=many, lanes=r.lanes, seed=asked.seed) if early else asked.source()
+    pieces = asked.source()
+    if early:
+        pieces = parted(pieces, early, many=asked.concurrency, lanes=r.lanes, seed=asked.seed)
     for records, n in run.finished(pieces):
         count(t, records, n, asked.warm, asked.until, width, *bounds)
         end = max(end, float(max(records.end[:n])))

@@ -178,14 +178,33 @@ def rules_of(
     )  # fmt: skip
 
 
+def slots_of(s: Server, memory: LaneMemory, lanes: int, concurrency: int) -> float:
+    """Return the requests of a closed loop that run on one lane at a time: a lane's part, or as many as it holds."""
+    held = memory.blocks(s.prompt, s.prompt + round(s.output))
+    return max(min(concurrency / lanes, sequences_of(s), memory.room // max(held, 1)), 1.0)
+
+
 def parting_of(s: Server, extent: Extent, memory: LaneMemory, r: Ruleset, concurrency: int) -> float:
     """Return by how much the first answers of a closed loop are shorter at most; 0: of no other requests. [token]"""
-    if not concurrency or r.readers:
+    if not concurrency or r.readers or extent.requests <= concurrency:  # no others come later
         return 0.0
-    held = memory.blocks(s.prompt, s.prompt + round(s.output))
-    slots = min(concurrency / r.lanes, r.most, r.room / max(held, 1))
+    slots = slots_of(s, memory, r.lanes, concurrency)
     return parting(s.site.calibration, slots=slots, prompt=extent.prompt, output=extent.output, spread=extent.uneven,
                    poll=r.poll)  # fmt: skip
+
+
+def closed_span(
+    s: Server, extent: Extent, memory: LaneMemory, steps: StepTable, lanes: int, concurrency: int
+) -> float:  # fmt: skip
+    """Return about how long the requests of a closed loop take, whose times nobody knows before. [s]
+
+    In a cycle each of a lane's requests decodes its answer, and the prompts of all are read.
+    """
+    slots = min(slots_of(s, memory, lanes, concurrency), max(extent.requests / lanes, 1.0))
+    n, sizes = int(slots), len(steps.grid)
+    step = steps.base[n] + steps.slope[n] * n * (extent.prompt + extent.output / 2)
+    prompt = steps.more[(n + 1) * sizes - 1] * extent.prompt / steps.grid[-1]
+    return (extent.output * step + slots * prompt) * max(extent.requests / (slots * lanes), 1.0)
 
 
 def holding(s: Server, extent: Extent) -> Server:
