@@ -14,6 +14,8 @@ from kvplan.perf.simulate import tally
 from kvplan.perf.simulate.phases import parted, parting
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.streams import extent
+from kvplan.planning.simulate import after
+from kvplan.report.simulate import stairs
 from kvplan.specs.calibration import Calibration
 
 ON = "2026-11-24"
@@ -117,3 +119,11 @@ def test_who_waits_is_counted_in_each_minute_of_the_wait():
     tally.waited(counts, 60.0, 30.0, 150.0)
     tally.waited(counts, 60.0, 200.0, 1000.0)
     assert list(counts.waited) == [30.0, 60.0, 30.0, 40.0]
+
+
+def test_replicas_that_come_and_go_are_told_from_the_end_of_the_warm_up_and_drawn_as_stairs():
+    changes = ((0.0, 1), (300.0, 2), (720.0, 3))
+    assert after(changes, 600.0) == ((0.0, 2), (120.0, 3))
+    assert after(changes, 0.0) == changes
+    drawn = stairs("replicas", after(changes, 600.0), 240.0)
+    assert (drawn.x, drawn.y) == ((0.0, 2.0, 2.0, 4.0), (2.0, 2.0, 3.0, 3.0))

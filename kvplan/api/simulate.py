@@ -314,7 +314,9 @@ def cautions(o: Replayed) -> list[str]:
             "requests as a server's host does"
         )
     if o.refused:
-        said.append(f"{o.refused:,} of {o.requests:,} requests fit no replica's memory and were sent away")
+        fit, be = ("fits", "was") if o.refused == 1 else ("fit", "were")
+        of = f"{o.refused:,} of {show_count(o.requests, 'request')}"
+        said.append(f"{of} {fit} no replica's memory and {be} sent away")
     if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
         said.append(f"{s.technique} leaves no cache that a shared prefix can be read from: no hits are simulated")
     elif o.asked.tiers and not o.rules.sharing:
@@ -322,7 +324,8 @@ def cautions(o: Replayed) -> list[str]:
         said.append(f"{why}: tiers keep nothing that is asked for")
     if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
         at = f"P{o.asked.limits.percentile * 100:g}"
-        said.append(f"{o.completed:,} requests say little of {at}; simulate more of them")
+        few = "1 request says" if o.completed == 1 else f"{o.completed:,} requests say"
+        said.append(f"{few} little of {at}; simulate more of them")
     if o.end > 1.2 * o.asked.extent.span + 60 and not o.asked.concurrency:
         said.append("requests pile up: the fleet is slower than they come, and waits grow with the trace's length")
     return said

@@ -130,8 +130,15 @@ def outcome(
         busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
         end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),
         courses={"first token": course(both), "whole answer": course(t.e2e)},
-        classes=classes_of(t, at), bins=bins_of(asked, run, t, end), scaled=scaler.history() if scaler else (),
+        classes=classes_of(t, at), bins=bins_of(asked, run, t, end),
+        scaled=after(scaler.history(), asked.warm) if scaler else (),
     )  # fmt: skip
+
+
+def after(changes: tuple[tuple[float, int], ...], warm: float) -> tuple[tuple[float, int], ...]:
+    """Return (time, replicas from then on) from the end of the warm-up on, which is time 0."""
+    begun = [n for at, n in changes if at <= warm][-1]
+    return ((0.0, begun), *((at - warm, n) for at, n in changes if at > warm))
 
 
 def classes_of(t: counts.Tally, share: float) -> tuple[OfPriority, ...]:
