@@ -106,10 +106,13 @@ def test_a_trace_of_equal_answers_is_replayed_in_parted_phases_and_says_so(tmp_p
 def test_the_time_series_of_a_closed_loop_lasts_as_long_as_it(tmp_path: Path):
     path = tmp_path / "equal.csv"
     path.write_text("arrival,input,output\n" + "0,512,128\n" * 200)
-    for more in ({"concurrency": 16}, {"concurrency": 4, "replicas": 2}, {"concurrency": 200}):
+    for more in ({"concurrency": 16}, {"concurrency": 2, "replicas": 4}, {"concurrency": 200}):
         o = kvplan.simulate("llama3.1-8b", "h100", trace=str(path), on=ON, **more).outcome
         assert len(o.bins) >= 3 and o.bins[-1].start <= o.end < o.bins[-1].start + o.bins[-1].seconds
-        assert sum(b.came for b in o.bins) == 200 and o.bins[-2].busy == pytest.approx(1.0, abs=0.05)
+        assert (
+            sum(b.came for b in o.bins) == 200
+            and o.bins[-2].busy >= 0.95 * min(more["concurrency"], o.replicas) / o.replicas
+        )
         assert max(b.queued for b in o.bins) <= more["concurrency"]
     assert o.parted == 0.0, "nobody comes after the first ones"
 

@@ -204,7 +204,7 @@ def closed_span(
     n, sizes = int(slots), len(steps.grid)
     step = steps.base[n] + steps.slope[n] * n * (extent.prompt + extent.output / 2)
     prompt = steps.more[(n + 1) * sizes - 1] * extent.prompt / steps.grid[-1]
-    return (extent.output * step + slots * prompt) * max(extent.requests / (slots * lanes), 1.0)
+    return (extent.output * step + slots * prompt) * max(extent.requests / min(slots * lanes, concurrency), 1.0)
 
 
 def holding(s: Server, extent: Extent) -> Server:
