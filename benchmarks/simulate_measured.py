@@ -8,6 +8,7 @@ import argparse
 import csv
 import random
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
@@ -24,6 +25,7 @@ from kvplan.measuring.serving.reading import OCCUPIED, read_server
 from kvplan.measuring.serving.rows import OPEN, Refused
 from kvplan.perf.serving import receiving
 from kvplan.perf.simulate.looks import remembered
+from kvplan.perf.simulate.phases import parted, parting
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import Ruleset
 from kvplan.perf.simulate.tables import CELL, Machine, steps
@@ -108,18 +110,6 @@ def holding(row) -> float:
     return row.hold * (1 + joining / 2) / (1 + joining)
 
 
-def budget_of(row) -> int:
-    """Return the tokens of a step, one prompt's at most in a closed loop of prompts and answers all alike.
-
-    There they pass one by one, as the closed form has it (`serving.passing_prompts`): measured TTFT does not depend on
-    the answers' length, and grows by a twentieth of a prompt's time with every request in flight, which is the first of
-    ten waves read one by one. Replayed in lock-step, as many as fit into a budget would come and be read together
-    forever: a server's host parts them.
-    """
-    alone = row.arrival != OPEN and not row.spread and mixes(row)
-    return int(min(row.chunk, row.prompt + row.concurrency) if alone else row.chunk)
-
-
 def sequences(row, words: str) -> int:
     """Return how many requests the engine ran at once."""
     if OWN_PROCESS in words and row.engine == "vllm":
@@ -154,19 +144,24 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     own = OCCUPIED if OWN_PROCESS in words and row.engine == "vllm" and not caches(row) else 0.0
     machine = Machine(model=row.model, base=layout, layout=layout, held=weights(row.model, row.weight_format),
                       parallel=parallel, calibration=c, gain=(float(c.accepted),))  # fmt: skip
-    table = steps(machine, most, budget_of(row), int(prompts.min()), int((prompts + outputs).max()) + 1)
-    poll = float(c.poll) + (row.recv_interval - 1) / 2 + holding(row)
+    table = steps(machine, most, int(row.chunk), int(prompts.min()), int((prompts + outputs).max()) + 1)
+    poll, interval = float(c.poll) + holding(row), int(row.recv_interval)
     rules = Ruleset(
-        lanes=ranks, readers=0, chunk=budget_of(row), most=most, mixed=int(mixes(row)), leaping=1,
+        lanes=ranks, readers=0, chunk=int(row.chunk), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
         hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=int(kept), width=1, priorities=0,
         overhead=float(receiving(c, row.prompt)) * (1 - own), occupied=float(receiving(c, row.prompt)) * own,
-        poll=poll, looks=remembered(poll), transfer=0.0, tiers=0, reload=0.0, cell=CELL,
+        poll=poll, interval=interval, looks=remembered(poll, interval), transfer=0.0, tiers=0, reload=0.0, cell=CELL,
         sizes=len(table.grid), bin=60.0, bins=1,
     )  # fmt: skip
     first, each = [], []
     sim = Simulation(rules=rules, steps=table, concurrency=max(round(row.concurrency), 1))
-    for records, many in sim.finished(list(sent(row, prompts, outputs, run, runs, kept, rng))):
+    pieces: Iterable[Piece] = sent(row, prompts, outputs, run, runs, kept, rng)
+    if rules.closed:
+        window = parting(c, slots=row.concurrency / ranks, prompt=row.prompt, output=row.output, spread=row.spread,
+                         poll=poll + (interval - 1) / 2)  # fmt: skip
+        pieces = parted(pieces, window, many=sim.concurrency, lanes=ranks, seed=seed)
+    for records, many in sim.finished(list(pieces)):
         for i in range(many):
             if records.refused[i] or (kept and records.name[i] < run):
                 continue

@@ -49,6 +49,7 @@ class Replica:
     poll: float = 0.0
     reserving: bool = False
     occupied: float = 0.0
+    interval: int = 1  # steps from one look for new requests to the next
     tiers: tuple[tuple[int, float], ...] = ()  # (blocks, seconds a token), the nearest first
 
     def attention(self, tokens: int) -> float:
@@ -105,15 +106,16 @@ class Replica:
         waiting: list[One] = []
         done: list[One] = []
         now, coming = 0.0, list(coming)
-        ends = [0.0]  # of steps
+        ends, ticks = [0.0], 0  # of steps, and how many there were
         decoding = lambda: [o for o in self.running if o.read == o.to_read]  # noqa: E731
 
         def sees(o: One) -> bool:
             """Whether a request was there `poll` steps ago."""
-            if o.known or not self.poll:
+            if o.known or not (self.poll or self.interval > 1):
                 return o.ready <= now
             whole, part = divmod(self.poll, 1)
-            late, before = (ends[max(-1 - int(whole) - j, -len(ends))] for j in (0, 1))
+            since = int(whole) + (ticks - int(whole)) % self.interval  # steps since the look that counts
+            late, before = (ends[max(-1 - since - j, -len(ends))] for j in (0, 1))
             return o.ready <= late - part * (late - before)
 
         def arrive(until: float) -> None:
@@ -183,6 +185,7 @@ class Replica:
             now += self.takes(contexts, tokens, attention)
             arrive_before(coming, now, lambda: arrive(coming[0].at))
             ends.append(now)
+            ticks += 1
             if not paused:
                 for o in batch:
                     o.cached, o.told = o.cached + 1, o.told + 1

@@ -40,10 +40,10 @@ def rules(**more: object) -> Ruleset:
         "lanes": 1, "readers": 0, "chunk": CHUNK, "most": MOST, "mixed": 1, "leaping": 1, "closed": 0, "router": 0,
         "room": 10_000, "unit": 16, "weight": 1, "fixed": 0, "share": 1.0, "cap": 1 << 40, "hold_unit": 16,
         "hold_weight": 1, "reserving": 0, "sharing": 0, "width": 1, "priorities": 0,
-        "overhead": 0.0, "occupied": 0.0, "poll": 0.0, "transfer": 0.0, "tiers": 0, "reload": 0.0,
+        "overhead": 0.0, "occupied": 0.0, "poll": 0.0, "interval": 1, "transfer": 0.0, "tiers": 0, "reload": 0.0,
         "cell": CELL, "sizes": len(STEPS.grid), "bin": 60.0, "bins": 8,
     }  # fmt: skip
-    more.setdefault("looks", remembered(more.get("poll", 0.0)))
+    more.setdefault("looks", remembered(more.get("poll", 0.0), more.get("interval", 1)))
     return Ruleset(**{**usual, **more})  # type: ignore[arg-type]
 
 
@@ -112,6 +112,7 @@ def twin(r: Ruleset, coming: list[One], s: StepTable = STEPS, tiers: tuple[tuple
         r.poll,
         bool(r.reserving),
         r.occupied,
+        r.interval,
         tiers,
     )
 
@@ -124,6 +125,8 @@ SETTINGS = {
     "few slots": {"most": 5},
     "paused": {"mixed": 0, "room": 300},
     "late": {"overhead": 0.02, "poll": 2.5, "room": 250},
+    "seldom": {"overhead": 0.02, "poll": 1.5, "interval": 7, "room": 250},
+    "seldom and at once": {"mixed": 0, "interval": 4, "room": 300},
     "in one process": {"mixed": 0, "overhead": 0.02, "occupied": 0.01, "room": 250},
     "prefixes": {"sharing": 1, "width": 5, "room": 260},
     "one tier": {"sharing": 1, "width": 5, "room": 260, "tiers": 1},
@@ -252,6 +255,19 @@ def test_a_request_waits_for_the_scheduler_through_prompts_of_others(mixed: int)
     assert seen == read
 
 
+def test_a_scheduler_that_looks_every_ten_steps_takes_up_together_what_came_between() -> None:
+    """They come in steps 11, 14 and 19, and 21, of one that looks after its 20th and 30th; poll: a step later."""
+    step = [STEPS.base[1] + STEPS.slope[1] * (100 + i) for i in range(60)]
+    alone, _ = served(rules(), [One(0.0, 100, 60)])
+    begun = alone[0][0]  # the first step's end
+    after = lambda n: begun + sum(step[: n - 1])  # noqa: E731
+    coming = [One(0.0, 100, 60), *(One(after(n) - step[n - 2] / 2, 10, 40) for n in (11, 14, 19, 21))]
+    for poll, late in ((0.0, 0), (1.0, 1)):
+        found, _ = served(rules(interval=10, poll=poll), coming)
+        seen = [found[i][5] for i in range(1, 5)]
+        assert seen[:3] == pytest.approx([after(20 + late)] * 3) and seen[3] > seen[0]
+
+
 def test_a_closed_loop_sends_at_any_moment_of_a_step() -> None:
     """Of lengths all alike those that start together do not come together for ever, where another keeps steps going."""
     coming = [One(0.0, 50, 900), *(One(0.0, 50, 40) for _ in range(150))]
@@ -285,6 +301,7 @@ def fleets(draw: st.DrawFn) -> tuple[Ruleset, list[One], tuple[Event, ...], int]
         mixed=draw(st.integers(0, 1)), leaping=draw(st.integers(0, 1)), room=draw(st.integers(110, 400)),
         most=draw(st.integers(1, 20)), priorities=draw(st.integers(0, 1)), poll=draw(st.sampled_from([0.0, 1.5])),
         overhead=draw(st.sampled_from([0.0, 0.01])), transfer=1e-5, closed=draw(st.integers(0, 1)),
+        interval=draw(st.sampled_from([1, 4])),
         tiers=draw(st.integers(0, 2)) * sharing, reload=draw(st.sampled_from([0.0, 1e-5])),
     )  # fmt: skip
     coming = chained(seed, many, draw(st.sampled_from([1.0, 8.0, 100.0])))

@@ -493,7 +493,7 @@ def test_compiled_code_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.mark.skipif(not compiled.available(), reason="needs numba (kvplan[fast])")
 def test_compiled_code_gives_the_same_to_the_last_bit() -> None:
     for more in ({"replicas": 3}, {"utilization": 0.235, "scale": 30}, {"disaggregated": "1:2"}, {"engine": "sglang"},
-                 {"utilization": 0.235, "scale": 30, "tiers": "cpu,remote"}):  # fmt: skip
+                 {"utilization": 0.235, "scale": 30, "tiers": "cpu,remote"}, {"concurrency": 4}):  # fmt: skip
         a = kvplan.simulate("llama3.1-8b", "h100", **SMALL, **more).outcome
         plain, fast = (simulate(a.asked, a.replicas, fast=quick) for quick in (False, True))
         for name in ("ttft", "tpot", "itl", "e2e", "bins", "preemptions", "busy_seconds", "hit_rate", "events"):

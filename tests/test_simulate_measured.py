@@ -44,19 +44,3 @@ def test_prompts_are_found_again_where_they_were_sent_before_to_an_engine_that_k
 
 def test_a_figure_is_the_median_of_its_replays(bench):
     assert bench.middle([np.array([1.0, 3.0]), np.array([9.0, 9.0]), np.array([4.0, 6.0])], np.mean) == 5.0
-
-
-@pytest.mark.parametrize(
-    ("arrival", "spread", "version", "budget"),
-    [
-        ("closed", 0.0, "0.12.0", 1024 + 16),
-        ("closed", 0.2, "0.12.0", 8192),
-        ("poisson", 0.0, "0.12.0", 8192),
-        ("closed", 0.0, "0.7.3", 8192),
-    ],
-)
-def test_prompts_that_are_all_alike_pass_one_by_one_in_a_closed_loop(bench, arrival, spread, version, budget):
-    row = SimpleNamespace(
-        arrival=arrival, spread=spread, engine="vllm", version=version, chunk=8192.0, prompt=1024, concurrency=16.0
-    )
-    assert bench.budget_of(row) == budget

@@ -27,7 +27,7 @@ from kvplan.planning.simulated_server import BLIND, ROUTERS, holding
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
 from kvplan.specs.result import Result
-from kvplan.units import show_time
+from kvplan.units import show_count, show_time
 
 #: from the decision to start a replica to its first request, where nobody says [s]
 STARTUP = 180.0
@@ -125,9 +125,10 @@ def simulate(
     spec = catalog.model(values.word(model, "model"))
     day = values.day(on)
     device = catalog.gpu(values.word(gpu, "gpu"))
+    seed = values.count(seed, "seed", 0, 2**32 - 1)
     stream = requests_of(
         trace, workload, spec, queries_per_day=queries_per_day, rate=rate, duration=duration, scale=scale, speed=speed,
-        seed=values.count(seed, "seed", 0, 2**32 - 1),
+        seed=seed,
     )  # fmt: skip
     limits = limits_of(stream, ttft, tpot, e2e, percentile)
     if find_replicas and limits.ttft is None and limits.tpot is None and limits.e2e is None:
@@ -156,7 +157,7 @@ def simulate(
         warm=warm, until=FOREVER if closed else stream.until,
         router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
         prefix_cache=values.flag(prefix_cache, "prefix_cache"), tiers=tier_names(tiers, endpoint),
-        concurrency=closed or 0, autoscale=fleet.scaled,
+        concurrency=closed or 0, seed=seed, autoscale=fleet.scaled,
         failures=tuple(replace(f, at=f.at + warm) for f in fleet.failures), told=told,
         progress=values.given(values.called, progress, "progress"),
     )  # fmt: skip
@@ -306,8 +307,16 @@ def cautions(o: Replayed) -> list[str]:
         for f in o.asked.failures
         if f.at >= o.end
     ]
+    if o.parted >= 1:
+        first = show_count(o.asked.concurrency, "answer")
+        said.append(
+            f"answers are all of one length: the first {first} end up to {o.parted:,.0f} tokens early, which parts "
+            "requests as a server's host does"
+        )
     if o.refused:
-        said.append(f"{o.refused:,} of {o.requests:,} requests fit no replica's memory and were sent away")
+        fit, be = ("fits", "was") if o.refused == 1 else ("fit", "were")
+        of = f"{o.refused:,} of {show_count(o.requests, 'request')}"
+        said.append(f"{of} {fit} no replica's memory and {be} sent away")
     if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
         said.append(f"{s.technique} leaves no cache that a shared prefix can be read from: no hits are simulated")
     elif o.asked.tiers and not o.rules.sharing:
@@ -315,7 +324,8 @@ def cautions(o: Replayed) -> list[str]:
         said.append(f"{why}: tiers keep nothing that is asked for")
     if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
         at = f"P{o.asked.limits.percentile * 100:g}"
-        said.append(f"{o.completed:,} requests say little of {at}; simulate more of them")
+        few = "1 request says" if o.completed == 1 else f"{o.completed:,} requests say"
+        said.append(f"{few} little of {at}; simulate more of them")
     if o.end > 1.2 * o.asked.extent.span + 60 and not o.asked.concurrency:
         said.append("requests pile up: the fleet is slower than they come, and waits grow with the trace's length")
     return said

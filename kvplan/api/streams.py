@@ -74,7 +74,8 @@ def of_trace(word: str, more: float, faster: float, seed: int) -> RequestStream:
     known = extent(anew())
     if not known.requests:
         raise SpecError(f"{word}: none of its requests got an answer")
-    left = f"{show_count(known.failed, 'request')} of the trace got no answer and are left out"
+    be = "is" if known.failed == 1 else "are"
+    left = f"{show_count(known.failed, 'request')} of the trace got no answer and {be} left out"
     changed = f", {more:g} times as many requests" * (more != 1) + f", {faster:g} times as fast" * (faster != 1)
     return RequestStream(
         title=f"{stem(word)}{changed}", source=kept(anew, known), extent=known, workload=None, warm=0.0,

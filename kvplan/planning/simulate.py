@@ -7,18 +7,31 @@ from typing import Any
 
 from kvplan.perf.simulate import buckets, compiled
 from kvplan.perf.simulate import tally as counts
+from kvplan.perf.simulate.phases import parted
 from kvplan.perf.simulate.run import Simulation
 from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS
 from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Scaler, failures
 from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, OfPriority, Percentiles, Replayed
-from kvplan.planning.simulated_server import LaneMemory, lanes_of, memory_of, rules_of, shares_of, shelves_of, steps_of
+from kvplan.planning.simulated_server import (
+    LaneMemory,
+    closed_span,
+    lanes_of,
+    memory_of,
+    parting_of,
+    rules_of,
+    shares_of,
+    shelves_of,
+    steps_of,
+)
 from kvplan.units import MINUTE, show_count
 
 #: most bins of the time series
 MOST_BINS = 240
 #: most priorities whose times are told apart
 MOST_RANKS = 8
+#: how much longer a time series may be than a closed loop is thought to take
+ROOMY = 1.5
 #: requests from which on compiled code is worth the second of its start, and half a minute of compilation
 WORTH, COMPILING = 50_000, 500_000
 #: most replicas that are tried
@@ -43,9 +56,12 @@ def simulate(
     """Return what becomes of the requests on so many replicas."""
     s, x = asked.server, asked.extent
     memory, steps = known or (memory_of(s), steps_of(s, x))
-    span = min(asked.until, x.span + 1.0) - asked.warm
-    width, bins = bin_of(max(span, 1.0))
     most = max(replicas, asked.autoscale.most) if asked.autoscale else replicas
+    if asked.concurrency:
+        span = ROOMY * closed_span(s, x, memory, steps, lanes_of(s, replicas), asked.concurrency)
+    else:
+        span = min(asked.until, x.span + 1.0) - asked.warm
+    width, bins = bin_of(max(span, 1.0))
     shared = shares_of(s, x, memory, asked.prefix_cache)
     tiers = shelves_of(s, memory, asked.tiers, lanes_of(s, most)) if shared else ()
     r = rules_of(
@@ -65,7 +81,11 @@ def simulate(
     t = counts.tally(quick, bins, x.ranks if 1 < len(x.ranks) <= MOST_RANKS else ())
     count, limits, end, left = run.calls["counted"], asked.limits, 0.0, 0
     bounds = [x if x is not None else inf for x in (limits.ttft, limits.tpot, limits.e2e)]
-    for records, n in run.finished(asked.source()):
+    early = parting_of(s, x, memory, r, asked.concurrency)
+    pieces = asked.source()
+    if early:
+        pieces = parted(pieces, early, many=asked.concurrency, lanes=r.lanes, seed=asked.seed)
+    for records, n in run.finished(pieces):
         count(t, records, n, asked.warm, asked.until, width, *bounds)
         end = max(end, float(max(records.end[:n])))
         left += n
@@ -73,7 +93,7 @@ def simulate(
             asked.watch(records, n)
         if asked.progress is not None:
             asked.progress(left / x.requests, f"{left:,} of {x.requests:,} requests, {show_count(replicas, 'replica')}")
-    return outcome(asked, run, t, replicas if scaler is None else scaler.highest, end, scaler, memory)
+    return outcome(asked, run, t, replicas if scaler is None else scaler.highest, end, scaler, memory, early)
 
 
 def worth(requests: int) -> bool:
@@ -83,7 +103,8 @@ def worth(requests: int) -> bool:
 
 
 def outcome(
-    asked: Asked, run: Simulation, t: counts.Tally, replicas: int, end: float, scaler: Scaler | None, memory: LaneMemory
+    asked: Asked, run: Simulation, t: counts.Tally, replicas: int, end: float, scaler: Scaler | None,
+    memory: LaneMemory, early: float,
 ) -> Replayed:  # fmt: skip
     """Return the counts of a simulation that is over as what they mean."""
     r, at, s = run.rules, asked.limits.percentile, asked.server
@@ -97,8 +118,8 @@ def outcome(
     both = [int(a) + int(b) for a, b in zip(t.miss, t.hit, strict=True)]
     count = run.fleet.count
     return Replayed(
-        asked=asked, rules=r, memory=memory, steps=run.steps, replicas=many, requests=total,
-        completed=total - int(t.sums[counts.REFUSED]), refused=int(t.sums[counts.REFUSED]),
+        asked=asked, rules=r, memory=memory, steps=run.steps, parted=early, replicas=many,
+        requests=total, completed=total - int(t.sums[counts.REFUSED]), refused=int(t.sums[counts.REFUSED]),
         preemptions=int(count[PREEMPTED]), ttft=Percentiles.of(both, at), ttft_hit=Percentiles.of(t.hit, at),
         ttft_miss=Percentiles.of(t.miss, at), tpot=Percentiles.of(t.tpot, at),
         itl=Percentiles.of(run.fleet.gaps, at), e2e=Percentiles.of(t.e2e, at), queued=Percentiles.of(t.queued, at),
@@ -109,8 +130,15 @@ def outcome(
         busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
         end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),
         courses={"first token": course(both), "whole answer": course(t.e2e)},
-        classes=classes_of(t, at), bins=bins_of(asked, run, t, end), scaled=scaler.history() if scaler else (),
+        classes=classes_of(t, at), bins=bins_of(asked, run, t, end),
+        scaled=after(scaler.history(), asked.warm) if scaler else (),
     )  # fmt: skip
+
+
+def after(changes: tuple[tuple[float, int], ...], warm: float) -> tuple[tuple[float, int], ...]:
+    """Return (time, replicas from then on) from the end of the warm-up on, which is time 0."""
+    begun = [n for at, n in changes if at <= warm][-1]
+    return ((0.0, begun), *((at - warm, n) for at, n in changes if at > warm))
 
 
 def classes_of(t: counts.Tally, share: float) -> tuple[OfPriority, ...]:

@@ -86,6 +86,7 @@ class Asked:
     prefix_cache: bool = True  #: whether prefixes are cached, where requests tell what they share
     tiers: tuple[str, ...] = ()  #: tiers that keep prefixes besides, the nearest first
     concurrency: int = 0  #: requests of a closed loop, 0 for the arrivals as they are
+    seed: int = 0  #: of the phases at which a closed loop's requests are parted
     autoscale: Autoscale | None = None  #: replicas that come and go with the load
     failures: tuple[Failure, ...] = ()  #: replicas that fail
     leaping: bool = True  #: whether equal steps are taken together
@@ -104,6 +105,7 @@ class Replayed:
     rules: Ruleset  #: the rules it ran by
     memory: LaneMemory  #: blocks of a lane
     steps: StepTable  #: times of steps
+    parted: float  #: by how much a closed loop's first answers are shorter, at most [token]
     replicas: int  #: replicas, the most at once where they come and go
     requests: int  #: requests counted
     completed: int  #: of these that got all their tokens

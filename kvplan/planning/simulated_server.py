@@ -10,6 +10,7 @@ from kvplan.kv.replica import weights
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
 from kvplan.perf.serving import receiving
 from kvplan.perf.simulate.looks import remembered
+from kvplan.perf.simulate.phases import parting
 from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, RANDOM, ROUND_ROBIN, Ruleset
 from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, Shelf, StepTable
@@ -170,10 +171,40 @@ def rules_of(
         share=memory.share, cap=memory.cap, hold_unit=memory.hold_unit, hold_weight=memory.hold_weight,
         reserving=int(s.site.engine.name in RESERVING), sharing=int(sharing),
         width=max(extent.chain, 1), priorities=int(extent.ranked),
-        overhead=float(receiving(c, s.prompt)), occupied=0.0, poll=float(c.poll), looks=remembered(float(c.poll)),
+        overhead=float(receiving(c, s.prompt)), occupied=0.0, poll=float(c.poll), interval=1,
+        looks=remembered(float(c.poll)),
         transfer=float(whole / c.link), tiers=tiers * sharing, reload=reload_of(s), cell=CELL,
         sizes=len(steps.grid), bin=bin, bins=bins,
     )  # fmt: skip
+
+
+def slots_of(s: Server, memory: LaneMemory, lanes: int, concurrency: int) -> float:
+    """Return the requests of a closed loop that run on one lane at a time: a lane's part, or as many as it holds."""
+    held = memory.blocks(s.prompt, s.prompt + round(s.output))
+    return max(min(concurrency / lanes, sequences_of(s), memory.room // max(held, 1)), 1.0)
+
+
+def parting_of(s: Server, extent: Extent, memory: LaneMemory, r: Ruleset, concurrency: int) -> float:
+    """Return by how much the first answers of a closed loop are shorter at most; 0: of no other requests. [token]"""
+    if not concurrency or r.readers or extent.requests <= concurrency:  # no others come later
+        return 0.0
+    slots = slots_of(s, memory, r.lanes, concurrency)
+    return parting(s.site.calibration, slots=slots, prompt=extent.prompt, output=extent.output, spread=extent.uneven,
+                   poll=r.poll)  # fmt: skip
+
+
+def closed_span(
+    s: Server, extent: Extent, memory: LaneMemory, steps: StepTable, lanes: int, concurrency: int
+) -> float:  # fmt: skip
+    """Return about how long the requests of a closed loop take, whose times nobody knows before. [s]
+
+    In a cycle each of a lane's requests decodes its answer, and the prompts of all are read.
+    """
+    slots = min(slots_of(s, memory, lanes, concurrency), max(extent.requests / lanes, 1.0))
+    n, sizes = int(slots), len(steps.grid)
+    step = steps.base[n] + steps.slope[n] * n * (extent.prompt + extent.output / 2)
+    prompt = steps.more[(n + 1) * sizes - 1] * extent.prompt / steps.grid[-1]
+    return (extent.output * step + slots * prompt) * max(extent.requests / min(slots * lanes, concurrency), 1.0)
 
 
 def holding(s: Server, extent: Extent) -> Server:

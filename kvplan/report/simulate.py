@@ -204,8 +204,14 @@ def charts(o: Replayed) -> Iterator[Chart]:
         shares.append(Series("prefix hits", at, hits))
     yield chart("Shares over time", "%", *shares)
     if len(o.scaled) > 1:
-        when = tuple(t / MINUTE for t, _ in o.scaled)
-        yield chart("Replicas", "replicas", Series("replicas", when, tuple(float(n) for _, n in o.scaled)))
+        yield chart("Replicas", "replicas", stairs("replicas", o.scaled, bins[-1].start + bins[-1].seconds))
+
+
+def stairs(name: str, changes: tuple[tuple[float, int], ...], end: float) -> Series:
+    """Return a number that stays as it is until it changes, up to a time. [s]"""
+    ends = [*(at for at, _ in changes[1:]), max(end, changes[-1][0])]
+    points = [(t / MINUTE, float(n)) for (at, n), until in zip(changes, ends, strict=True) for t in (at, until)]
+    return Series(name, tuple(t for t, _ in points), tuple(n for _, n in points))
 
 
 def legend(s: Simulated) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What a lane's scheduler has seen when it plans a step: requests that came some steps before.
 
 A fitted server takes up a request `Ruleset.poll` steps after the one in which it came, whatever they hold: prompts that
-are read meanwhile make the wait longer. So the ends of as many steps are remembered.
+are read meanwhile make the wait longer. So the ends of as many steps are remembered. One that looks for requests once
+in several steps (`Ruleset.interval`; SGLang: --scheduler-recv-interval) takes up together what came between two looks.
 """
 
 from math import ceil, sqrt
@@ -14,9 +15,9 @@ from kvplan.perf.simulate.state import Lanes, Requests, Ruleset, Tables
 FINE = 1 << 20
 
 
-def remembered(poll: float) -> int:
+def remembered(poll: float, interval: int = 1) -> int:
     """Return the ends of steps that a lane remembers."""
-    return int(poll) + 2 if poll > 0.0 else 0
+    return int(poll) + interval + 1 if poll > 0.0 or interval > 1 else 0
 
 
 @hot
@@ -63,8 +64,9 @@ def seen(rules: Ruleset, lanes: Lanes, requests: Requests, r: int, q: int) -> bo
     if looks == 0 or requests.again[q] > 0:
         return requests.ready[q] <= lanes.now[r]
     whole = int(rules.poll)
-    late = lanes.past[r * looks + (lanes.ticks[r] - whole) % looks]
-    before = lanes.past[r * looks + (lanes.ticks[r] - whole - 1) % looks]
+    look = (lanes.ticks[r] - whole) // rules.interval * rules.interval
+    late = lanes.past[r * looks + look % looks]
+    before = lanes.past[r * looks + (look - 1) % looks]
     return requests.ready[q] <= late - (rules.poll - whole) * (late - before)
 
 
@@ -83,7 +85,9 @@ def seeing(rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, r: 
         ago += 1
         late, before = before, lanes.past[r * looks + (lanes.ticks[r] - ago) % looks]
     rest = (late - ready) / (late - before) if late > before else 0.0
-    return max(ceil(k - ago - rest + rules.poll), 1)
+    whole, since = int(rules.poll), lanes.ticks[r] % rules.interval
+    look = ceil((k - ago - rest + rules.poll - whole + since) / rules.interval) * rules.interval - since
+    return max(look + whole, 1)
 
 
 @inner

@@ -52,6 +52,7 @@ class Ruleset(NamedTuple):
     overhead: float  #: of a request before its first step [s]
     occupied: float  #: of a request in its first step, in which nothing else happens [s]
     poll: float  #: steps of its lane that a request among others waits for the scheduler
+    interval: int  #: steps from one look for new requests to the next
     looks: int  #: ends of steps that are remembered for that
     transfer: float  #: time that a token of a prompt's cache takes from prefill to decode [s/token]
     tiers: int  #: tiers beside the memory that keep prefixes

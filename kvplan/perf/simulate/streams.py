@@ -23,6 +23,7 @@ class Extent:
     span: float  #: from the first arrival to the last [s]
     prompt: float  #: mean prompt [token]
     output: float  #: mean answer [token]
+    uneven: float  #: how far answers differ: the width of a uniform distribution that varies as much, over their mean
     shortest: int  #: shortest prompt [token]
     longest: int  #: longest prompt and answer together [token]
     chain: int  #: items of the longest chain of prefix blocks
@@ -44,11 +45,14 @@ def extent(pieces: Iterable[Piece]) -> Extent:
     """Return what is in a stream, read once from beginning to end."""
     requests = failed = prompt = output = longest = chain = busiest = 0
     shortest, first, last, minute, many, ranks = 1 << 62, 0.0, 0.0, -1, 0, set[int]()
+    usual, off, squared = 0.0, 0.0, 0.0  # an answer's length, how far others are from it, and that squared
     for p in pieces:
         failed += p.failed
         if not len(p):
             continue
         read, written, at = np.asarray(p.prompt), np.asarray(p.output), np.asarray(p.at)
+        usual = usual if requests else float(written[0])
+        off, squared = off + float((written - usual).sum()), squared + float(((written - usual) ** 2).sum())
         first, last = (float(at[0]) if not requests else first), float(at[-1])
         requests += len(p)
         prompt, output = prompt + int(read.sum()), output + int(written.sum())
@@ -61,9 +65,14 @@ def extent(pieces: Iterable[Piece]) -> Extent:
         minute, many, busiest = int(numbers[-1]), int(counts[-1]), max(busiest, int(counts.max()))
     return Extent(
         requests=requests, failed=failed, span=last, prompt=prompt / max(requests, 1),
-        output=output / max(requests, 1), shortest=shortest, longest=longest, chain=chain,
-        ranks=tuple(sorted(ranks)), busiest=busiest,
+        output=output / max(requests, 1), uneven=width(requests, off, squared) * requests / max(output, 1),
+        shortest=shortest, longest=longest, chain=chain, ranks=tuple(sorted(ranks)), busiest=busiest,
     )  # fmt: skip
+
+
+def width(n: int, off: float, squared: float) -> float:
+    """Return the width of a uniform distribution that varies as n numbers of a sum and a sum of squares."""
+    return (12 * max(squared / n - (off / n) ** 2, 0.0)) ** 0.5 if n else 0.0
 
 
 def hastened(pieces: Iterable[Piece], speed: float) -> Iterator[Piece]:

@@ -26,7 +26,7 @@ class Tally(NamedTuple):
     late: Array  #: [bin] of these beyond a limit
     first: Array  #: [bin] sum of TTFT [s]
     slowest: Array  #: [bin] longest TTFT [s]
-    waited: Array  #: [bin] sum of times to the first admission [s]
+    waited: Array  #: [bin] time for which requests waited for their first admission in it [s]
     read: Array  #: [bin] tokens of prompts that were computed [token]
     found: Array  #: [bin] tokens of prompts found in a prefix cache [token]
     sums: Array  #: totals, see COUNTED ...
@@ -61,6 +61,15 @@ def classed(t: Tally, rank: int, first: float, each: float, whole: float) -> Non
                 t.tpot_of[at * BUCKETS + bucket(each)] += 1
 
 
+@inner
+def waited(t: Tally, width: float, came: float, until: float) -> None:
+    """Count a wait in every bin that it passes, so that a bin's mean is of those that wait in it."""
+    at, end = int(came / width), min(until, len(t.came) * width)
+    while at * width < end:
+        t.waited[at] += min(end, (at + 1) * width) - max(came, at * width)
+        at += 1
+
+
 @outer
 def counted(
     t: Tally, records: Records, n: int, since: float, until: float, width: float, ttft: float, tpot: float, e2e: float
@@ -93,7 +102,7 @@ def counted(
             t.late[at] += 1
         t.first[at] += first
         t.slowest[at] = max(t.slowest[at], first)
-        t.waited[at] += records.admitted[i] - came
+        waited(t, width, came - since, records.admitted[i] - since)
         t.read[at] += records.prompt[i] - records.hits[i]
         t.found[at] += records.hits[i]
         t.sums[READ] += records.prompt[i]
