@@ -11,7 +11,8 @@ import kvplan
 from kvplan import catalog
 from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError
-from kvplan.kv.budget import Deployment, activation_bytes, memory_budget
+from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.profiling import activation_bytes
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, replica_shapes, weights
 from kvplan.report import estimate as estimate_report

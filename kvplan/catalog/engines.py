@@ -13,6 +13,7 @@ from kvplan.catalog.fields import (
     listed,
     mapping,
     number,
+    one_of,
     read_source,
     required,
     shelf_document,
@@ -20,7 +21,7 @@ from kvplan.catalog.fields import (
 )
 from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.specs.hardware import Engine, Reserve, StepSize
+from kvplan.specs.hardware import SERVES, Engine, Reserve, Runner, StepSize
 from kvplan.specs.source import Source
 
 UNITS = {
@@ -31,6 +32,9 @@ UNITS = {
     "latent_block_size": "#",
     "contiguous": "#",
     "sampler_bytes_per_logit": "B",
+    "kept_bytes_per_logit": "B",
+    "steps_ahead": "#",
+    "whole_prompts": "#",
     "live_hidden": "1",
     "activation_base": "B",
     "expert_chunk": "#",
@@ -64,12 +68,15 @@ SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
-#: parts of model types that an engine starts a kind of draft for, keeps the windows of whole, or fills the tower of
-MODELS = ("eagle3_models", "mtp_models", "whole_windows", "encoder_models")
+#: parts of model types that an engine starts a kind of draft for, or fills the tower of
+MODELS = ("eagle3_models", "mtp_models", "encoder_models")
 #: fields that are lists of words
 LISTS = (*MODELS, "latent_formats", "vendors")
 #: fields that are no single figures
-OTHER = ("first_step", *LISTS, "steps", "runtime", "reserve", "releases", "launch")
+OTHER = ("first_step", *LISTS, "steps", "runtime", "reserve", "second_runner", "releases", "launch")
+RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"
+#: what a second runner's profiling run may lack, and the figures that are none then
+LACKS = {"graphs": ("graph_bytes", "expert_graph_bytes"), "images": ("encoder_patches",)}
 
 
 def _number(release: str) -> tuple[int, ...]:
@@ -178,6 +185,8 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
         values["steps"] = tuple(
             _step(s, f"{location}: steps") for s in listed(part["steps"], f"{location}: steps", STEPS, 1)
         )
+    if "second_runner" in part:
+        values["second_runner"] = _runner(part["second_runner"], f"{location}: second_runner")
     if "reserve" in part:
         raw = required(part["reserve"], RESERVE, RESERVE, f"{location}: reserve")
         values["reserve"] = Reserve(
@@ -191,6 +200,16 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
             for gpus, amount in mapping(part["runtime"], f"{location}: runtime", RUNTIME).items()
         }
     return values
+
+
+def _runner(raw: object, location: str) -> Runner:
+    """Return a release's second model runner; raise SpecError."""
+    part = dict(mapping(raw, location, RUNNER))
+    models, serves = part.pop("models", []), one_of(part.pop("serves", SERVES[0]), f"{location}: serves", SERVES)
+    lacks = [one_of(name, f"{location}: lacks", LACKS) for name in listed(part.pop("lacks", []), location, "[graphs]")]
+    rules, _ = figures(part, UNITS, location, "engine")
+    rules |= {figure: 0 for name in lacks for figure in LACKS[name]}
+    return Runner(models=tuple(map(str, listed(models, f"{location}: models", "[qwen3]"))), serves=serves, rules=rules)
 
 
 def _step(raw: object, location: str) -> StepSize:

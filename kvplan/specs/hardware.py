@@ -97,6 +97,24 @@ class Reserve:
     large: float  #: memory of a GPU that is large [B]
 
 
+#: what a second runner serves besides the models it names
+SERVES = ("named", "dense", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Another model runner of an engine's release (vLLM's V2)."""
+
+    models: tuple[str, ...]  #: model types that it serves
+    serves: str  #: named, dense (also every model without experts and states) or all
+    rules: dict[str, float]  #: figures of the Engine that it has otherwise
+
+    def __str__(self) -> str:
+        also = {"named": "", "dense": " and all without experts and states", "all": "all models"}[self.serves]
+        rules = ", ".join(f"{name} {value:g}" for name, value in self.rules.items())
+        return f"{', '.join(self.models) * (self.serves != 'all')}{also}: {rules}"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Engine:
     """How one release of a serving engine divides a GPU's memory, as sourced data.
@@ -117,8 +135,12 @@ class Engine:
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
     contiguous: bool = False  #: whether a slot has rows of its own in every layer, rounded up to blocks, and no pages
     steps: tuple[StepSize, ...]  #: largest steps by the GPU's memory, smallest GPU first
+    steps_ahead: int = 1  #: steps scheduled before their windows' pages are freed
+    whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
+    second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
+    kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
     live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
     activation_base: float = 0.0  #: live beside the sampler whatever the model [B]
     expert_chunk: int | None = None  #: tokens whose experts are computed at once, None: all of a step [token]
@@ -138,7 +160,6 @@ class Engine:
     draft_models: bool = False  #: whether it starts with a smaller model that drafts
     eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known
     mtp_models: tuple[str, ...] = ()  #: the same of a model's own next-token layers
-    whole_windows: tuple[str, ...] = ()  #: parts of the model types whose windowed layers keep every token
     #: cache formats that it serves where the cache is a latent (MLA), (): all that it serves elsewhere
     latent_formats: tuple[str, ...] = ()
     vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
