@@ -33,6 +33,7 @@ UNITS = {
     "contiguous": "#",
     "sampler_bytes_per_logit": "B",
     "kept_bytes_per_logit": "B",
+    "vocabulary_copies": "#",
     "steps_ahead": "#",
     "whole_prompts": "#",
     "live_hidden": "1",

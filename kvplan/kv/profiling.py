@@ -76,7 +76,7 @@ def activation_bytes(
     max_num_batched_tokens), which only the last stage has, of the widest feed-forward of such a step, and of the vision
     tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
     tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images; and what it keeps of
-    every sequence's vocabulary.
+    every sequence's vocabulary. A second runner's peak is one copy of the vocabulary's matrix at least.
     """
     engine, parallel = deployment.engine, deployment.parallel
     sequences, tokens = deployment.limits
@@ -91,9 +91,13 @@ def activation_bytes(
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts
     encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches else 0.0
-    if encoder > max(feed, sampler if last else 0.0):
+    head = engine.vocabulary_copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts if last else 0.0
+    sampled = sampler if last else 0.0
+    if encoder > max(feed, sampled, head):
         return encoder, f"vision tower: an image of {engine.encoder_patches:,} patches"
-    if not last or sampler < feed:
+    if head > max(feed, sampled):
+        return head, "a copy of the vocabulary's matrix"
+    if sampled < feed:
         return feed, f"feed-forward of {tokens:,} tokens"
     per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
     besides = ", buffers of experts" * (kept > images) + ", image embeddings" * (images > 0)

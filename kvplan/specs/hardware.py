@@ -141,6 +141,7 @@ class Engine:
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
+    vocabulary_copies: int = 0  #: copies of the vocabulary's matrix that the profiling run holds at some time
     live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
     activation_base: float = 0.0  #: live beside the sampler whatever the model [B]
     expert_chunk: int | None = None  #: tokens whose experts are computed at once, None: all of a step [token]
