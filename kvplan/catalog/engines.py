@@ -53,6 +53,7 @@ UNITS = {
     "needs_slots": "#",
     "draft_models": "#",
     "expert_padding": "#",
+    "expert_scale_bytes": "B",
     "rope_table_bytes": "B",
     "absorbed_bytes": "B",
     "allocation_step": "B",

@@ -248,7 +248,7 @@ def _stage_weights(
     """
     parallel = deployment.parallel
     own = held.stage(parallel, index) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
-    own += resident(model, deployment.weights, parallel, index, rules(deployment.engine))
+    own += resident(model, deployment.weights, parallel, index, rules(deployment.engine, deployment.gpu))
     if deployment.draft is None or not last:
         return own
     drafts = weights(deployment.draft.model, deployment.draft.form)

@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any
 
 from kvplan.kv.replica import Parallel, Weights, weights
-from kvplan.specs.hardware import Engine
+from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import Attention, Latent, Layer, ModelSpec, Weight
 
 
@@ -25,11 +25,13 @@ class Rules:
     angle: float  #: of an element of a rotary table [B]
     absorbed: float  #: of an element of a latent's up-projection, kept a second time [B]
     step: float = 0.0  #: large tensors take multiples of it, 0: as they are [B]
+    scale: float = 0.0  #: of an FP4 expert's scale beside its packed one [B]
 
 
-def rules(engine: Engine) -> Rules:
-    """Return what an engine keeps besides."""
-    return Rules(engine.expert_padding, engine.rope_table_bytes, engine.absorbed_bytes, engine.allocation_step)
+def rules(engine: Engine, gpu: Gpu | None = None) -> Rules:
+    """Return what an engine keeps besides on a GPU: FP4 experts' scales a second time where it has no FP4 units."""
+    scale = engine.expert_scale_bytes if gpu is not None and not gpu.fp4 else 0.0
+    return Rules(engine.expert_padding, engine.rope_table_bytes, engine.absorbed_bytes, engine.allocation_step, scale)
 
 
 @lru_cache(maxsize=1024)
@@ -39,7 +41,9 @@ def resident(model: ModelSpec, form: str | None, parallel: Parallel, index: int,
     start, end = parallel.cuts(len(model.layers))[index]
     stage = model.layers[start:end]
     per_layer = {
-        id(layer): _padding(layer, held, parallel, kept.padding) + _rounding(layer, held, parallel, kept.step)
+        id(layer): _padding(layer, held, parallel, kept.padding)
+        + _rounding(layer, held, parallel, kept.step)
+        + _scales(layer, held, parallel, kept.scale)
         for layer in model.distinct_layers
     }
     absorbed = sum(
@@ -73,6 +77,22 @@ def _padding(layer: Layer, held: Weights, parallel: Parallel, multiple: int) -> 
         held.bytes_of(f"model.layers.0.{w.name}", w) for w in layer.weights if w.split == "expert" and len(w.shape) == 2
     )
     return grown * experts / (parallel.tensor * parallel.data)
+
+
+#: bits of an element of FP4 experts with an 8-bit scale for every GROUP of them
+FP4, GROUP = 4.25, 32
+
+
+def _scales(layer: Layer, held: Weights, parallel: Parallel, each: float) -> float:
+    """Return the bytes that a layer's FP4 experts have of scales a second time on one GPU. [B]
+
+    Only where a checkpoint stores its experts so and the rest otherwise (DeepSeek-V4).
+    """
+    if not each or held.how is None or held.how.method == "mxfp4":
+        return 0.0
+    experts = [w for w in layer.weights if w.split == "expert" and len(w.shape) == 2]
+    packed = (w for w in experts if abs(held.bytes_of(f"model.layers.0.{w.name}", w) * 8 / w.parameters - FP4) < 0.01)
+    return sum(w.parameters for w in packed) / GROUP * each / (parallel.tensor * parallel.data)
 
 
 #: PyTorch's allocator gives a tensor of this size a segment of its own, and what is left of that and larger than the

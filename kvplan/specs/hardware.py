@@ -166,6 +166,7 @@ class Engine:
     vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
+    expert_scale_bytes: float = 0.0  #: of an FP4 expert's scale that it keeps besides on GPUs without FP4 units [B]
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
     absorbed_bytes: float = 0.0  #: of an element of a latent's up-projection, kept a second time to absorb it [B]
     allocation_step: float = 0.0  #: its allocator rounds large tensors up to multiples of it, 0: it does not [B]
