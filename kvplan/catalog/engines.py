@@ -35,6 +35,8 @@ UNITS = {
     "kept_bytes_per_logit": "B",
     "vocabulary_copies": "#",
     "steps_ahead": "#",
+    "window_share": "1",
+    "state_share": "1",
     "whole_prompts": "#",
     "live_hidden": "1",
     "activation_base": "B",
@@ -55,6 +57,7 @@ UNITS = {
     "expert_padding": "#",
     "expert_scale_bytes": "B",
     "rope_table_bytes": "B",
+    "image_positions": "#",
     "absorbed_bytes": "B",
     "allocation_step": "B",
 }
@@ -70,8 +73,8 @@ SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
-#: parts of model types that an engine starts a kind of draft for, or fills the tower of
-MODELS = ("eagle3_models", "mtp_models", "encoder_models")
+#: parts of model types that an engine starts a kind of draft for, fills the tower of, or keeps windows apart of
+MODELS = ("eagle3_models", "mtp_models", "encoder_models", "window_models")
 #: fields that are lists of words
 LISTS = (*MODELS, "latent_formats", "vendors")
 #: fields that are no single figures

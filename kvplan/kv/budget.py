@@ -83,7 +83,8 @@ class Deployment:
 
     def serving(self, model: ModelSpec, length: int) -> "Deployment":
         """Return what a model is served with: its runner's rules, and the step of an engine that cuts no prompts."""
-        served = replace(self, engine=rules_for(self.engine, model))
+        whole = self.engine.window_share is not None and not any(m in model.model_type for m in self.engine.window_models)
+        served = replace(self, engine=rules_for(self.engine, model), hybrid=self.hybrid and not whole)
         if self.max_num_batched_tokens is not None or not length <= self.engine.whole_prompts:
             return served
         return replace(served, max_num_batched_tokens=max(length, self.limits[1]))
@@ -175,7 +176,7 @@ class Budget:
 
     def shortfall(self, length: int, peak: float = 0.0) -> float:
         """Return the bytes missing for one request of `length` tokens; 0 when it fits. [B]"""
-        return max(0.0, self.paging.reserved(length) + peak - self.kv_cache)
+        return max(0.0, self.paging.taken(length) + peak - self.kv_cache)
 
 
 def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, length: int) -> Budget:

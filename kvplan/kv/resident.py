@@ -24,6 +24,7 @@ class Rules:
     padding: int  #: MXFP4 experts' inner width on a GPU is padded to a multiple of it
     angle: float  #: of an element of a rotary table [B]
     absorbed: float  #: of an element of a latent's up-projection, kept a second time [B]
+    images: int = 1  #: tables of rotary positions of images (M-RoPE) have so many times the positions
     step: float = 0.0  #: large tensors take multiples of it, 0: as they are [B]
     scale: float = 0.0  #: of an FP4 expert's scale beside its packed one [B]
 
@@ -31,7 +32,14 @@ class Rules:
 def rules(engine: Engine, gpu: Gpu | None = None) -> Rules:
     """Return what an engine keeps besides on a GPU: FP4 experts' scales a second time where it has no FP4 units."""
     scale = engine.expert_scale_bytes if gpu is not None and not gpu.fp4 else 0.0
-    return Rules(engine.expert_padding, engine.rope_table_bytes, engine.absorbed_bytes, engine.allocation_step, scale)
+    return Rules(
+        padding=engine.expert_padding,
+        angle=engine.rope_table_bytes,
+        absorbed=engine.absorbed_bytes,
+        images=engine.image_positions,
+        step=engine.allocation_step,
+        scale=scale,
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -54,7 +62,7 @@ def resident(model: ModelSpec, form: str | None, parallel: Parallel, index: int,
     )
     towers = sum(held.bytes_of(w.name, w) for w in model.outer if _of_tower(w.name)) * (1 - 1 / tensor)
     outer = 1 if parallel.pipeline == 1 or model.tied else 0.5
-    tables = rope_elements(model) * kept.angle
+    tables = rope_elements(model, kept.images) * kept.angle
     return sum(per_layer[id(layer)] for layer in stage) + absorbed * kept.absorbed + tables - towers * outer
 
 
@@ -123,11 +131,11 @@ def _share(w: Weight, held: Weights, parallel: Parallel) -> float:
 
 
 @lru_cache(maxsize=256)
-def rope_elements(model: ModelSpec) -> float:
+def rope_elements(model: ModelSpec, images: int = 1) -> float:
     """Return the elements of the tables of cosines and sines, which every GPU holds: positions x rotated width.
 
     One table for each width, base and scaling: linear scaling multiplies the positions, rotary positions of images
-    (M-RoPE) take four times as many. Gemma 3 has two, of 8 x 131,072 and of 131,072 positions.
+    (M-RoPE) take `images` times as many. Gemma 3 has two, of 8 x 131,072 and of 131,072 positions.
     """
     text = model.config.get("text_config")
     config: Mapping[str, Any] = text if isinstance(text, Mapping) else model.config
@@ -149,7 +157,7 @@ def rope_elements(model: ModelSpec) -> float:
             continue
         kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
         longer = _number(scaling, "factor", 1) if kind in ("linear", "dynamic") else 1.0
-        longer *= 4 if "mrope_section" in scaling else 1
+        longer *= images if "mrope_section" in scaling else 1
         if (table := (width, kind, longer, str(scaling.get("rope_theta")))) not in tables:
             tables.add(table)
             total += positions * longer * width

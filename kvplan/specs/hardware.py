@@ -135,6 +135,9 @@ class Engine:
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
     contiguous: bool = False  #: whether a slot has rows of its own in every layer, rounded up to blocks, and no pages
     steps: tuple[StepSize, ...]  #: largest steps by the GPU's memory, smallest GPU first
+    window_share: float | None = None  #: tokens in the pool of windows, of those in the other layers', of 1
+    window_models: tuple[str, ...] = ()  #: parts of the model types whose windows have such a pool; others keep all
+    state_share: float | None = None  #: memory of the pool of recurrent states, of what the tokens take, of 1
     steps_ahead: int = 1  #: steps scheduled before their windows' pages are freed
     whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
     second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
@@ -168,6 +171,7 @@ class Engine:
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
     expert_scale_bytes: float = 0.0  #: of an FP4 expert's scale that it keeps besides on GPUs without FP4 units [B]
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
+    image_positions: int = 1  #: its tables of rotary positions of images (M-RoPE) have so many times the positions
     absorbed_bytes: float = 0.0  #: of an element of a latent's up-projection, kept a second time to absorb it [B]
     allocation_step: float = 0.0  #: its allocator rounds large tensors up to multiples of it, 0: it does not [B]
     launch: LaunchOptions | None = None  #: how its server is started, None where that is not known
