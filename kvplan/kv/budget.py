@@ -83,7 +83,9 @@ class Deployment:
 
     def serving(self, model: ModelSpec, length: int) -> "Deployment":
         """Return what a model is served with: its runner's rules, and the step of an engine that cuts no prompts."""
-        whole = self.engine.window_share is not None and not any(m in model.model_type for m in self.engine.window_models)
+        whole = self.engine.window_share is not None and not any(
+            m in model.model_type for m in self.engine.window_models
+        )
         served = replace(self, engine=rules_for(self.engine, model), hybrid=self.hybrid and not whole)
         if self.max_num_batched_tokens is not None or not length <= self.engine.whole_prompts:
             return served
@@ -91,8 +93,9 @@ class Deployment:
 
     def pages(self, layout: KVLayout) -> Paging:
         """Return how the engine pages a layout on one GPU."""
+        ahead = self.limits[1] * self.engine.steps_ahead
         return paging(
-            layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1] * self.engine.steps_ahead, self.compacts,
+            layout, self.engine, self.parallel.tensor, self.block_size, ahead, self.compacts,
             state_pages=self.engine.state_pages if self.prefix_caching else 1,
             ranks=self.context_ranks, hybrid=self.hybrid, drafted=self.draft.drafted if self.draft else 0,
             even=self.engine.capacity == "even",

@@ -86,7 +86,9 @@ def activation_bytes(
     images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
     kept = images + (experts if engine.keeps_workspaces and form_of(model, deployment) != "mxfp4" else 0.0)
     counts = sequences * model.vocab * engine.kept_bytes_per_logit
-    feed = engine.live_hidden * hidden + max(tokens * 2.0 * wide.dense, 0.0 if kept > images else experts) + kept + counts
+    feed = (
+        engine.live_hidden * hidden + max(tokens * 2.0 * wide.dense, 0.0 if kept > images else experts) + kept + counts
+    )
     feed += 2 * hidden * (parallel.pipeline > 1)  # the hidden states and the residual between stages
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts

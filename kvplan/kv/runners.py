@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from kvplan.specs.hardware import Engine, Runner
 from kvplan.specs.model import ModelSpec, Recurrent
@@ -11,7 +12,10 @@ from kvplan.specs.model import ModelSpec, Recurrent
 def rules_for(engine: Engine, model: ModelSpec) -> Engine:
     """Return an engine's memory rules for a model: those of its second runner where that one serves it."""
     second = engine.second_runner
-    return replace(engine, **second.rules) if second is not None and _served(second, model) else engine
+    if second is None or not _served(second, model):
+        return engine
+    rules: dict[str, Any] = {**second.rules}
+    return replace(engine, **rules)
 
 
 def _served(second: Runner, model: ModelSpec) -> bool:

@@ -9,6 +9,7 @@ from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout
 from kvplan.kv.paging import Paging
+from kvplan.kv.profiling import graph_warnings
 from kvplan.kv.replica import check_parallel, check_ranks, weights
 from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
