@@ -139,13 +139,26 @@ def fitted_engine() -> Engine:
 
 
 def described(word: str) -> Engine:
-    """Return an engine as `engine` does; raise SpecError also for a release newer than every one described."""
+    """Return an engine as `engine` does; raise SpecError also for a release whose options are not known.
+
+    Those are the releases newer than every one described, and the older ones of which only memory rules are.
+    """
     name, _, wanted = word.partition("@")
-    known = _sorted(shelf_document("engines", name, "engine")[0].get("releases", {}), name)
+    raw = shelf_document("engines", name, "engine")[0]
+    releases = raw.get("releases", {})
+    known = _sorted(releases, name)
+    first = next(
+        (r for r in known if "launch" in raw or "launch" in ({str(k): v for k, v in releases.items()}[r] or {})), ""
+    )
     if _newer(wanted, known[-1]):
+        told = [r for r in known if _number(r) >= _number(first)]
         raise SpecError(
             f"engine {name}: release {shown(wanted)} is newer than those whose options kvplan knows, "
-            f"{', '.join(known)}; write {name}@{known[-1]}"
+            f"{', '.join(told)}; write {name}@{known[-1]}"
+        )
+    if first and re.fullmatch(RELEASE, wanted, re.ASCII) and _number(wanted) < _number(first):
+        raise SpecError(
+            f"engine {name}@{wanted}: kvplan knows the options of releases from {first} on; write {name}@{first}"
         )
     return engine(word)
 
