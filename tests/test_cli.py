@@ -477,7 +477,7 @@ def test_memory_says_why_evicted_tokens_leave_no_room(run, technique: str, held:
             technique,
             "--engine",
             "vllm@0.21",
-        ).out.split()  # fmt: skip
+        ).out.split()
     )
     assert f": {held} sequences of 128k" in text and ("frees no block" in text) == said
 
