@@ -97,6 +97,9 @@ class Reserve:
     large: float  #: memory of a GPU that is large [B]
 
 
+#: memory of the GPU that stands for one not named [B]
+USUAL = 80e9
+
 #: what a second runner serves besides the models it names
 SERVES = ("named", "dense", "all")
 
@@ -195,15 +198,14 @@ class Engine:
 
     @lru_cache(maxsize=1024)  # noqa: B019 (engines are few and live as long as the process)
     def step(self, gpu: Gpu | None) -> StepSize:
-        """Return the largest step the engine takes on this GPU; None stands for the largest GPU."""
-        if gpu is None:
-            return self.steps[-1]
-        if any(gpu.name.startswith(p) for p in self.first_step):
+        """Return the largest step the engine takes on this GPU; None stands for one of 80 GB."""
+        if gpu is not None and any(gpu.name.startswith(p) for p in self.first_step):
             return self.steps[0]
-        return [s for s in self.steps if s.memory <= gpu.visible_memory or s is self.steps[0]][-1]
+        memory = USUAL if gpu is None else gpu.visible_memory
+        return [s for s in self.steps if s.memory <= memory or s is self.steps[0]][-1]
 
     def limits(self, gpu: Gpu | None) -> tuple[int, int]:
-        """Return (max_num_seqs, max_num_batched_tokens) the engine chooses on this GPU; None stands for a large one."""
+        """Return (max_num_seqs, max_num_batched_tokens) the engine chooses here; None stands for a GPU of 80 GB."""
         step = self.step(gpu)
         return step.sequences, step.tokens
 
