@@ -11,8 +11,9 @@ import kvplan
 from kvplan import catalog
 from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError
-from kvplan.kv.budget import Deployment, activation_bytes, memory_budget
+from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
+from kvplan.kv.profiling import activation_bytes
 from kvplan.kv.replica import Parallel, replica_shapes, weights
 from kvplan.report import estimate as estimate_report
 from kvplan.report import load as load_report
@@ -134,27 +135,28 @@ def test_early_pipeline_stages_have_no_sampler(pipeline: int, first: float, room
     assert found.line("runtime") / GIB == pytest.approx(0.07)
 
 
-def test_cuda_graphs_are_set_aside_from_021_on() -> None:
+def test_cuda_graphs_are_set_aside_from_020_on() -> None:
     """Estimates of vLLM 0.19 logs, which print them without subtracting them: median error below 25 %."""
     printed = [("llama3.1-8b", 0.84), ("qwen2.5-7b", 0.61), ("gemma3-27b", 1.05), ("deepseek-v2-lite", 1.39),
                ("phi4-14b", 0.81), ("granite3.3-8b", 0.74), ("qwen3-30b-a3b", 1.24), ("gemma2-2b", 0.52)]  # fmt: skip
     errors = sorted(abs(budget(name).line("cuda_graphs") / GIB / gib - 1) for name, gib in printed)
     assert errors[len(errors) // 2] < 0.25
-    assert "cuda_graphs" not in budget("llama3.1-8b", engine=catalog.engine("vllm@0.20")).amounts
+    assert "cuda_graphs" not in budget("llama3.1-8b", engine=catalog.engine("vllm@0.19")).amounts
+    assert "cuda_graphs" in budget("llama3.1-8b", engine=catalog.engine("vllm@0.20")).amounts
     assert budget("llama3.1-8b", max_num_seqs=4).line("cuda_graphs") < 0.2 * budget("llama3.1-8b").line("cuda_graphs")
 
 
 def test_data_parallel_ranks_of_experts_lose_much_to_the_estimate_of_graphs() -> None:
     """MiniMax-M2.5, DP2: 245,840 tokens instead of 769,888 (vllm-project/vllm#45178)."""
-    parallel = Parallel(data=2)
-    found = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="nvfp4")
-    other = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="fp8")
+    parallel, asked = Parallel(data=2), {"bits": 8, "engine": catalog.engine("vllm@0.22")}
+    found = budget("minimax-m2.5", catalog.gpu("b200"), parallel, weights="nvfp4", **asked)
+    other = budget("minimax-m2.5", catalog.gpu("b200"), parallel, weights="fp8", **asked)
     assert other.line("cuda_graphs") < 2 * GIB
     assert found.line("cuda_graphs") == pytest.approx((769_888 - 245_840) * 62 * 2 * 8 * 128, rel=0.02)
-    alone = budget("minimax-m2.5", catalog.gpu("b200"), Parallel(tensor=2), bits=8, weights="nvfp4")
+    alone = budget("minimax-m2.5", catalog.gpu("b200"), Parallel(tensor=2), weights="nvfp4", **asked)
     assert alone.line("cuda_graphs") < 2 * GIB  # one rank alone
     assert found.kv_tokens == pytest.approx(245_840, rel=0.02)
-    without = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="nvfp4", graphs=False)
+    without = budget("minimax-m2.5", catalog.gpu("b200"), parallel, weights="nvfp4", graphs=False, **asked)
     assert without.kv_tokens == pytest.approx(769_888, rel=0.02)
 
 
@@ -212,24 +214,30 @@ def test_tensorrt_llm_takes_a_share_of_what_is_left() -> None:
 @pytest.mark.parametrize(
     ("release", "chosen"),
     [
+        ("0.6.3.post1", "0.6"),
+        ("0.7.3", "0.6"),
+        ("0.8.5", "0.8"),
+        ("0.10.2", "0.9"),
         ("0.11", "0.11"),
         ("0.16.1", "0.11"),
         ("0.17", "0.17"),
         ("0.18.2", "0.18"),
         ("v0.19.0", "0.19"),
-        ("0.20", "0.19"),
+        ("0.20", "0.20"),
+        ("0.20.2", "0.20.1"),
         ("0.21", "0.21"),
-        ("0.24.1", "0.21"),
-        ("0.99rc1", "0.25"),
+        ("0.24.1", "0.24"),
+        ("0.28.1", "0.28"),
+        ("0.99rc1", "0.33"),
     ],
 )
 def test_the_rules_of_a_release_hold_until_the_next_known(release: str, chosen: str) -> None:
     assert catalog.engine(f"vllm@{release}").release == chosen
-    assert catalog.engine("vllm").release == "0.25"
+    assert catalog.engine("vllm").release == "0.33"
 
 
 @pytest.mark.parametrize(
-    ("word", "said"), [("vllm@0.9", "write vllm@0.11"), ("vllm@new", "write vllm@0.25"), ("vlm", "did you mean 'vllm'")]
+    ("word", "said"), [("vllm@0.5", "write vllm@0.6"), ("vllm@new", "write vllm@0.33"), ("vlm", "did you mean 'vllm'")]
 )
 def test_unknown_releases_are_refused_with_what_to_write(word: str, said: str) -> None:
     with pytest.raises(KvplanError, match=said):

@@ -1058,6 +1058,7 @@ def test_a_mixture_of_widths_is_not_guessed() -> None:
 def test_deepseek_v4_is_as_its_loader_and_its_engine_say() -> None:
     """284.3 B parameters; vLLM 0.22 names 6.66 GiB a GPU for a request of 30,000 tokens, 5.44 GiB for 13,528."""
     asked = {"layout": "engine", "kv_dtype": "fp8", "tp": 2, "block_size": 256, "max_num_batched_tokens": 16384}
+    asked["engine"] = "vllm@0.22"
     for tokens, gib in ((30_000, 6.66), (13_528, 5.44)):
         found = memory("deepseek-ai/DeepSeek-V4-Flash", tokens, **asked)
         assert found.total / 2 / 2**30 == pytest.approx(gib, abs=0.005)

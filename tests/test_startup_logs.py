@@ -21,7 +21,9 @@ OUT = ("source", "kv_gib", "kv_tokens")
 
 def rows(name: str) -> list[Any]:
     with (HERE / name).open(encoding="utf-8") as file:
-        return [pytest.param(row, id=row["source"].partition("com/")[2]) for row in csv.DictReader(file)]
+        return [
+            pytest.param(row, id=row["source"].partition("com/")[2] or row["source"]) for row in csv.DictReader(file)
+        ]
 
 
 def asked(row: dict[str, str], **more: Any) -> Memory:
@@ -46,3 +48,55 @@ def test_a_room_holds_the_tokens_that_the_engine_logs(row: dict[str, str]) -> No
     """The room is printed to a hundredth of a GiB, and a hybrid's blocks are large."""
     found = asked(row, gpu=ROOMY, kv_cache_memory_bytes=f"{row['kv_gib']}GiB").budget
     assert found.kv_tokens == pytest.approx(int(row["kv_tokens"]), rel=0.003)
+
+
+@pytest.mark.parametrize(
+    ("source", "gpu", "gib"),
+    [
+        ("https://github.com/SemiAnalysisAI/InferenceX/issues/2128", "h200", 125.65),
+        ("a start-up log of 2026-08-13 on eight B300", "b300", 104.24),
+    ],
+)
+def test_fp4_experts_keep_their_scales_twice_on_gpus_without_fp4_units(source: str, gpu: str, gib: float) -> None:
+    """DeepSeek-V4-Pro, TP8, in SGLang: 4 + 1 + 0.25 bits an element of an expert on Hopper."""
+    found = kvplan.memory("deepseek-v4-pro", 8192, layout="engine", engine="sglang", gpu=gpu, tp=8, utilization=0.95)
+    assert found.budget is not None and found.budget.amounts["weights"] / GIB == pytest.approx(gib, rel=NEAR), source
+
+
+@pytest.mark.parametrize(
+    ("release", "model", "graphs"),
+    [("0.21", "qwen3-8b", True), ("0.22", "qwen3-8b", False), ("0.22", "llama3.1-8b", True),
+     ("0.24", "llama3.1-8b", False), ("0.24", "gemma3-27b", True), ("0.25", "gemma3-27b", False),
+     ("0.28", "qwen3-30b-a3b", True), ("0.28", "qwen3.5-27b", True), ("0.29", "qwen3-8b", True)],
+)  # fmt: skip
+def test_the_second_runner_sets_nothing_aside_for_graphs_before_029(release: str, model: str, graphs: bool) -> None:
+    found = kvplan.memory(model, 8192, layout="engine", engine=f"vllm@{release}", gpu="b200").budget
+    assert found is not None and ("cuda_graphs" in found.amounts) == graphs
+
+
+def test_the_second_runner_keeps_counts_of_every_vocabulary_from_027_on() -> None:
+    """4 bytes and a bit for each of 256 sequences x 128,256 words: 0.126 GiB of Llama 3.1 8B on an A100."""
+    older, newer = (
+        kvplan.memory("llama3.1-8b", 8192, layout="engine", engine=f"vllm@{release}", gpu="a100-80gb-sxm").budget
+        for release in ("0.26", "0.27")
+    )
+    assert older is not None and newer is not None
+    assert newer.amounts["activations"] - older.amounts["activations"] == pytest.approx(256 * 128_256 * 4.125)
+
+
+@pytest.mark.parametrize(("length", "tokens"), [(1024, 2048), (16_384, 16_384), (32_768, 32_768), (131_072, 2048)])
+def test_v0_takes_prompts_whole_up_to_32768_tokens(length: int, tokens: int) -> None:
+    found = kvplan.memory("qwen2.5-1.5b", length, layout="engine", engine="vllm@0.7.3", gpu="l40s").budget
+    assert found is not None and found.deployment.limits == (256, tokens)
+
+
+def test_sglang_divides_its_pool_among_windows_states_and_the_rest() -> None:
+    """gpt-oss-20b: 12 layers of each kind, windows hold 0.8 of the tokens; Gemma 3's windows keep all of them."""
+    pages = {
+        name: kvplan.memory(name, 8192, layout="engine", engine="sglang", gpu="h200").budget.paging
+        for name in ("gpt-oss-20b", "gemma3-27b", "qwen3.5-9b", "llama3.1-8b")
+    }
+    assert pages["gpt-oss-20b"].cell == pytest.approx(12 * 2048 * 1.8)
+    assert pages["gemma3-27b"].cell == 62 * 16 * 128 * 2 * 2
+    assert pages["qwen3.5-9b"].cell == pytest.approx(8 * 4 * 256 * 2 * 2 * 1.9)
+    assert pages["llama3.1-8b"].cell == 131_072

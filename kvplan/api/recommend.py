@@ -15,7 +15,7 @@ from kvplan.api.speculating import draftings_of
 from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, each, with_changes
 from kvplan.errors import KvplanError
-from kvplan.kv.budget import graph_warnings
+from kvplan.kv.profiling import graph_warnings
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.plan import Plan

@@ -13,6 +13,7 @@ from kvplan.catalog.fields import (
     listed,
     mapping,
     number,
+    one_of,
     read_source,
     required,
     shelf_document,
@@ -20,7 +21,7 @@ from kvplan.catalog.fields import (
 )
 from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.specs.hardware import Engine, Reserve, StepSize
+from kvplan.specs.hardware import SERVES, Engine, Reserve, Runner, StepSize
 from kvplan.specs.source import Source
 
 UNITS = {
@@ -31,6 +32,12 @@ UNITS = {
     "latent_block_size": "#",
     "contiguous": "#",
     "sampler_bytes_per_logit": "B",
+    "kept_bytes_per_logit": "B",
+    "vocabulary_copies": "#",
+    "steps_ahead": "#",
+    "window_share": "1",
+    "state_share": "1",
+    "whole_prompts": "#",
     "live_hidden": "1",
     "activation_base": "B",
     "expert_chunk": "#",
@@ -48,7 +55,9 @@ UNITS = {
     "needs_slots": "#",
     "draft_models": "#",
     "expert_padding": "#",
+    "expert_scale_bytes": "B",
     "rope_table_bytes": "B",
+    "image_positions": "#",
     "absorbed_bytes": "B",
     "allocation_step": "B",
 }
@@ -64,12 +73,15 @@ SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
-#: parts of model types that an engine starts a kind of draft for, keeps the windows of whole, or fills the tower of
-MODELS = ("eagle3_models", "mtp_models", "whole_windows", "encoder_models")
+#: parts of model types that an engine starts a kind of draft for, fills the tower of, or keeps windows apart of
+MODELS = ("eagle3_models", "mtp_models", "encoder_models", "window_models")
 #: fields that are lists of words
 LISTS = (*MODELS, "latent_formats", "vendors")
 #: fields that are no single figures
-OTHER = ("first_step", *LISTS, "steps", "runtime", "reserve", "releases", "launch")
+OTHER = ("first_step", *LISTS, "steps", "runtime", "reserve", "second_runner", "releases", "launch")
+RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"
+#: what a second runner's profiling run may lack, and the figures that are none then
+LACKS = {"graphs": ("graph_bytes", "expert_graph_bytes"), "images": ("encoder_patches",)}
 
 
 def _number(release: str) -> tuple[int, ...]:
@@ -127,13 +139,26 @@ def fitted_engine() -> Engine:
 
 
 def described(word: str) -> Engine:
-    """Return an engine as `engine` does; raise SpecError also for a release newer than every one described."""
+    """Return an engine as `engine` does; raise SpecError also for a release whose options are not known.
+
+    Those are the releases newer than every one described, and the older ones of which only memory rules are.
+    """
     name, _, wanted = word.partition("@")
-    known = _sorted(shelf_document("engines", name, "engine")[0].get("releases", {}), name)
+    raw = shelf_document("engines", name, "engine")[0]
+    releases = raw.get("releases", {})
+    known = _sorted(releases, name)
+    first = next(
+        (r for r in known if "launch" in raw or "launch" in ({str(k): v for k, v in releases.items()}[r] or {})), ""
+    )
     if _newer(wanted, known[-1]):
+        told = [r for r in known if _number(r) >= _number(first)]
         raise SpecError(
             f"engine {name}: release {shown(wanted)} is newer than those whose options kvplan knows, "
-            f"{', '.join(known)}; write {name}@{known[-1]}"
+            f"{', '.join(told)}; write {name}@{known[-1]}"
+        )
+    if first and re.fullmatch(RELEASE, wanted, re.ASCII) and _number(wanted) < _number(first):
+        raise SpecError(
+            f"engine {name}@{wanted}: kvplan knows the options of releases from {first} on; write {name}@{first}"
         )
     return engine(word)
 
@@ -178,6 +203,8 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
         values["steps"] = tuple(
             _step(s, f"{location}: steps") for s in listed(part["steps"], f"{location}: steps", STEPS, 1)
         )
+    if "second_runner" in part:
+        values["second_runner"] = _runner(part["second_runner"], f"{location}: second_runner")
     if "reserve" in part:
         raw = required(part["reserve"], RESERVE, RESERVE, f"{location}: reserve")
         values["reserve"] = Reserve(
@@ -191,6 +218,16 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
             for gpus, amount in mapping(part["runtime"], f"{location}: runtime", RUNTIME).items()
         }
     return values
+
+
+def _runner(raw: object, location: str) -> Runner:
+    """Return a release's second model runner; raise SpecError."""
+    part = dict(mapping(raw, location, RUNNER))
+    models, serves = part.pop("models", []), one_of(part.pop("serves", SERVES[0]), f"{location}: serves", SERVES)
+    lacks = [one_of(name, f"{location}: lacks", LACKS) for name in listed(part.pop("lacks", []), location, "[graphs]")]
+    rules, _ = figures(part, UNITS, location, "engine")
+    rules |= {figure: 0 for name in lacks for figure in LACKS[name]}
+    return Runner(models=tuple(map(str, listed(models, f"{location}: models", "[qwen3]"))), serves=serves, rules=rules)
 
 
 def _step(raw: object, location: str) -> StepSize:

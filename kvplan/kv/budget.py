@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from math import inf
+from functools import cached_property
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.paging import Paging, paging
+from kvplan.kv.profiling import activation_bytes, form_of, graph_bytes
 from kvplan.kv.replica import Parallel, Weights, stage_layouts, weights
 from kvplan.kv.resident import resident, rules
-from kvplan.specs.hardware import Engine, Gpu, captured
-from kvplan.specs.model import Layer, ModelSpec
+from kvplan.kv.runners import rules_for
+from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_percent
 
 
@@ -80,15 +81,21 @@ class Deployment:
         sequences, tokens = self.engine.limits(self.gpu)
         return self.max_num_seqs or sequences, self.max_num_batched_tokens or tokens
 
-    def serving(self, model: ModelSpec) -> "Deployment":
-        """Return what a model is served with: the engine may keep every token of its windows."""
-        whole = any(part in model.model_type for part in self.engine.whole_windows)
-        return replace(self, hybrid=False) if whole else self
+    def serving(self, model: ModelSpec, length: int) -> "Deployment":
+        """Return what a model is served with: its runner's rules, and the step of an engine that cuts no prompts."""
+        whole = self.engine.window_share is not None and not any(
+            m in model.model_type for m in self.engine.window_models
+        )
+        served = replace(self, engine=rules_for(self.engine, model), hybrid=self.hybrid and not whole)
+        if self.max_num_batched_tokens is not None or not length <= self.engine.whole_prompts:
+            return served
+        return replace(served, max_num_batched_tokens=max(length, self.limits[1]))
 
     def pages(self, layout: KVLayout) -> Paging:
         """Return how the engine pages a layout on one GPU."""
+        ahead = self.limits[1] * self.engine.steps_ahead
         return paging(
-            layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1], self.compacts,
+            layout, self.engine, self.parallel.tensor, self.block_size, ahead, self.compacts,
             state_pages=self.engine.state_pages if self.prefix_caching else 1,
             ranks=self.context_ranks, hybrid=self.hybrid, drafted=self.draft.drafted if self.draft else 0,
             even=self.engine.capacity == "even",
@@ -172,157 +179,13 @@ class Budget:
 
     def shortfall(self, length: int, peak: float = 0.0) -> float:
         """Return the bytes missing for one request of `length` tokens; 0 when it fits. [B]"""
-        return max(0.0, self.paging.reserved(length) + peak - self.kv_cache)
-
-
-@dataclass(frozen=True)
-class _Widths:
-    """What a model's widest layers hold live per token, of 16-bit elements."""
-
-    dense: float  #: gate, up and their product of one feed-forward, on one GPU
-    experts: float  #: the two buffers that the products of the routed experts of a token pass through
-    routed: bool  #: whether any layer routes to experts
-
-
-@lru_cache(maxsize=256)
-def _widths(model: ModelSpec, tensor: int, whole: bool) -> _Widths:
-    """Return the live widths of a model whose matrices are divided by `tensor`, its experts only if not `whole`."""
-    pairs = [_widest(layer, tensor, 1 if whole else tensor) for layer in model.distinct_layers]
-    experts = max((e for _, e in pairs), default=0.0)
-    routed = any(w.split == "expert" for layer in model.distinct_layers for w in layer.weights)
-    return _Widths(max((d for d, _ in pairs), default=0.0), experts, routed)
-
-
-def _widest(layer: Layer, tensor: int, sliced: int) -> tuple[float, float]:
-    """Return the live elements per token of a layer's feed-forwards and of its routed experts."""
-    blocks: dict[str, list[float]] = {}
-    inner, width, rows, used = 0, 0, 0, 0.0
-    for w in layer.weights:
-        if len(w.shape) != 2 or not w.matmul:
-            continue
-        block, _, part = w.name.rpartition(".")
-        if w.split == "expert":
-            used = w.used
-            if part.startswith("down"):
-                width, inner = w.shape
-            else:
-                rows = max(rows, w.shape[0])
-        elif w.split == "inner" and not part.startswith(("down", "out")):
-            blocks.setdefault(block, []).append(w.shape[0] / tensor)
-    dense = max((sum(ups) + max(ups) for ups in blocks.values()), default=0.0)
-    return dense, used * (max(inner / sliced, width) + max(rows / sliced, width))
-
-
-def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
-    """Return the peak of encoding the largest image in the engine's profiling run, 0 where it is not known. [B]
-
-    What lives in the tower for every patch, whatever divides it, and the image's embeddings.
-    """
-    tower = model.config.get("vision_config")
-    width = tower.get("hidden_size") if isinstance(tower, dict) else None
-    if (
-        model.vision is None
-        or not isinstance(width, int)
-        or not any(p in model.model_type for p in engine.encoder_models)
-    ):
-        return 0.0
-    embeddings = engine.encoder_patches / model.vision.merge**2 * model.hidden
-    return 2.0 * (engine.encoder_patches * engine.encoder_live * width + embeddings)
-
-
-def activation_bytes(
-    model: ModelSpec, deployment: Deployment, *, first: bool = True, last: bool = True
-) -> tuple[float, str]:
-    """Return the peak of the engine's profiling run on one pipeline stage, and which part of it binds. [B]
-
-    The larger of the sampler (max_num_seqs rows of logits, sorted and accumulated, beside the hidden states of
-    max_num_batched_tokens), which only the last stage has, of the widest feed-forward of such a step, and of the vision
-    tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
-    tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images.
-    """
-    engine, parallel = deployment.engine, deployment.parallel
-    sequences, tokens = deployment.limits
-    rows, hidden = min(sequences, tokens), tokens * model.hidden * 2.0
-    wide = _widths(model, parallel.tensor, parallel.expert_ranks > 1)
-    experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
-    images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
-    kept = images + (experts if engine.keeps_workspaces and _form(model, deployment) != "mxfp4" else 0.0)
-    feed = engine.live_hidden * hidden + max(tokens * 2.0 * wide.dense, 0.0 if kept > images else experts) + kept
-    feed += 2 * hidden * (parallel.pipeline > 1)  # the hidden states and the residual between stages
-    sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
-    sampler += hidden + rows * model.hidden * 2.0 + kept
-    encoder = encoder_bytes(model, engine) if first else 0.0
-    if encoder > max(feed, sampler if last else 0.0):
-        return encoder, f"vision tower: an image of {engine.encoder_patches:,} patches"
-    if not last or sampler < feed:
-        return feed, f"feed-forward of {tokens:,} tokens"
-    per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
-    besides = ", buffers of experts" * (kept > images) + ", image embeddings" * (images > 0)
-    return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
-
-
-def _form(model: ModelSpec, deployment: Deployment) -> str:
-    """Return the format that weights are stored in."""
-    return deployment.weights or (model.quantization.method if model.quantization else model.dtype)
-
-
-def graph_bytes(model: ModelSpec, deployment: Deployment, layers: int) -> float:
-    """Return what the engine sets aside for CUDA graphs of a stage of some layers. [B]"""
-    engine = deployment.engine
-    if not engine.graph_bytes or not deployment.graphs:
-        return 0.0
-    each = layers * engine.graph_bytes
-    if _routed(model):
-        each += engine.expert_graph_bytes
-        if doubtful_graphs(model, deployment) and logged_size(model, engine):
-            each += layers * model.hidden * engine.rank_graph_bytes
-    return captured(deployment.limits[0]) * each
-
-
-def _routed(model: ModelSpec) -> bool:
-    """Whether a model has routed experts."""
-    return _widths(model, 1, False).routed
-
-
-#: the estimate for NVFP4 experts in data parallel is counted up to this factor from the size of the model logged
-NEAR = 1.25
-
-
-def doubtful_graphs(model: ModelSpec, deployment: Deployment) -> bool:
-    """Return whether the engine sets aside its estimate of CUDA graphs for NVFP4 experts in data parallel."""
-    nvfp4 = deployment.parallel.data > 1 and _form(model, deployment) == "nvfp4"
-    return nvfp4 and deployment.graphs and deployment.engine.rank_graph_bytes > 0 and _routed(model)
-
-
-def logged_size(model: ModelSpec, engine: Engine) -> bool:
-    """Return whether a model's layers x hidden size are near those of the one log of that estimate."""
-    size = len(model.layers) * model.hidden
-    return engine.rank_graph_size / NEAR <= size <= engine.rank_graph_size * NEAR
-
-
-def graph_warnings(model: ModelSpec, deployment: Deployment, optional: bool = True) -> tuple[str, ...]:
-    """Return that the estimate of CUDA graphs for NVFP4 experts in data parallel may be far too large.
-
-    `optional` says whether the question takes without=graphs.
-    """
-    engine = deployment.engine
-    if not doubtful_graphs(model, deployment):
-        return ()
-    counted = (
-        "it is counted here by one log of a model of this size" + ", and without=graphs leaves it out" * optional
-        if logged_size(model, engine)
-        else "it is not counted here, for no log of a model of this size is known"
-    )
-    return (
-        f"the estimate of CUDA graphs for NVFP4 experts in data parallel, which {engine.title} {engine.version} takes "
-        f"from the cache, can be far too large; {counted}; "
-        "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0 turns it off on the server",
-    )
+        return max(0.0, self.paging.taken(length) + peak - self.kv_cache)
 
 
 def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, length: int) -> Budget:
     """Return how the GPU of a replica that holds the fewest tokens spends the engine's share of its memory."""
-    parallel, held, deployment = deployment.parallel, weights(model, deployment.weights), deployment.serving(model)
+    parallel, held = deployment.parallel, weights(model, deployment.weights)
+    deployment = deployment.serving(model, length)
     settled = layout.settled(length)
     cuts = parallel.cuts(len(model.layers))
     if len(cuts) == 1:
@@ -373,7 +236,7 @@ def _stage(
         length=length,
         deployment=deployment,
         held=held,
-        form=_form(model, deployment),
+        form=form_of(model, deployment),
         binding=binding,
         stage=index,
         layers=end - start,
@@ -389,7 +252,7 @@ def _stage_weights(
     """
     parallel = deployment.parallel
     own = held.stage(parallel, index) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
-    own += resident(model, deployment.weights, parallel, index, rules(deployment.engine))
+    own += resident(model, deployment.weights, parallel, index, rules(deployment.engine, deployment.gpu))
     if deployment.draft is None or not last:
         return own
     drafts = weights(deployment.draft.model, deployment.draft.form)

@@ -38,6 +38,7 @@ class Paging:
     ranks: int = 1  #: GPUs that each hold their share of a request's tokens (decode context parallel)
     contiguous: bool = False  #: whether a slot has rows of cells of its own in every layer, not pages of a pool
     even: bool = False  #: whether capacity is logged as if every group of layers kept every token
+    cell: float = 0.0  #: of a token of capacity, where windows and states have pools of their own; 0: pages count [B]
 
     @property
     def stateful(self) -> bool:
@@ -83,8 +84,14 @@ class Paging:
         """Return the bytes one request of `length` tokens takes on this GPU. [B]"""
         return self.blocks(length) * self.block_bytes
 
+    def taken(self, length: int) -> float:
+        """Return the bytes of room that one request of `length` tokens takes on this GPU. [B]"""
+        return self.cell * length or self.reserved(length)
+
     def sequences(self, room: float, length: int) -> int:
         """Return how many requests of `length` tokens fit into `room` bytes."""
+        if self.cell:
+            return int(room // self.cell) // length
         each = self.blocks(length)
         return int(room // self.block_bytes) // each if each and self.block_bytes else 0
 
@@ -100,6 +107,8 @@ class Paging:
 
     def whole_tokens(self, room: float, length: int) -> int:
         """Return the tokens of all requests of a length that fit, the last one's in part."""
+        if self.cell:
+            return int(room // self.cell)
         each = self.blocks(length)
         return int(int(room // self.block_bytes) / each * length) if each and self.block_bytes else 0
 
@@ -143,6 +152,7 @@ def paging(
     merged = _merge([_spec(g, tensor, block) for g in groups])
     if engine.contiguous:
         return _rows(merged, prefill_tokens)
+    cell = _cell(merged, engine)
     # layers that all keep alike share one block table, each with its own page size
     if len({_rule(s) for s in merged}) <= 1:
         pages = tuple((s.group, s.constant or s.per_token * s.block) for s in merged)
@@ -156,6 +166,7 @@ def paging(
             compacts=compacts,
             state_pages=state_pages,
             ranks=ranks,
+            cell=cell,
         )
     merged, page = _equalise(merged, block)
     counts = [s.group.count for s in merged]
@@ -170,7 +181,25 @@ def paging(
         state_pages=state_pages,
         ranks=ranks,
         even=even,
+        cell=cell,
     )
+
+
+def _cell(specs: list[Spec], engine: Engine) -> float:
+    """Return the bytes of a token of capacity where windows and states have pools of their own, 0 elsewhere. [B]
+
+    SGLang's pool of windows holds a share of the tokens of the other layers', its pool of states a share of what all
+    tokens take (pool_configurator.py: HybridSWAPoolConfigurator; handle_max_mamba_cache). Only where no technique
+    drops tokens.
+    """
+    tokens = [s for s in specs if s.per_token]
+    plain = all(replace(s.group.keep, window=None, chunk=False) == Keep() for s in tokens)
+    if engine.state_share is None or engine.window_share is None or not tokens or not plain:
+        return 0.0
+    whole = any(s.group.keep.window is None for s in tokens)
+    windows = engine.window_share if whole else 1.0
+    cell = sum(s.group.count * s.per_token * (1.0 if s.group.keep.window is None else windows) for s in tokens)
+    return cell * (1 + engine.state_share if any(s.constant for s in specs) else 1)
 
 
 def _rows(specs: list[Spec], prefill_tokens: int) -> Paging:

@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any
 
 from kvplan.kv.replica import Parallel, Weights, weights
-from kvplan.specs.hardware import Engine
+from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import Attention, Latent, Layer, ModelSpec, Weight
 
 
@@ -24,12 +24,22 @@ class Rules:
     padding: int  #: MXFP4 experts' inner width on a GPU is padded to a multiple of it
     angle: float  #: of an element of a rotary table [B]
     absorbed: float  #: of an element of a latent's up-projection, kept a second time [B]
+    images: int = 1  #: tables of rotary positions of images (M-RoPE) have so many times the positions
     step: float = 0.0  #: large tensors take multiples of it, 0: as they are [B]
+    scale: float = 0.0  #: of an FP4 expert's scale beside its packed one [B]
 
 
-def rules(engine: Engine) -> Rules:
-    """Return what an engine keeps besides."""
-    return Rules(engine.expert_padding, engine.rope_table_bytes, engine.absorbed_bytes, engine.allocation_step)
+def rules(engine: Engine, gpu: Gpu | None = None) -> Rules:
+    """Return what an engine keeps besides on a GPU: FP4 experts' scales a second time where it has no FP4 units."""
+    scale = engine.expert_scale_bytes if gpu is not None and not gpu.fp4 else 0.0
+    return Rules(
+        padding=engine.expert_padding,
+        angle=engine.rope_table_bytes,
+        absorbed=engine.absorbed_bytes,
+        images=engine.image_positions,
+        step=engine.allocation_step,
+        scale=scale,
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -39,7 +49,9 @@ def resident(model: ModelSpec, form: str | None, parallel: Parallel, index: int,
     start, end = parallel.cuts(len(model.layers))[index]
     stage = model.layers[start:end]
     per_layer = {
-        id(layer): _padding(layer, held, parallel, kept.padding) + _rounding(layer, held, parallel, kept.step)
+        id(layer): _padding(layer, held, parallel, kept.padding)
+        + _rounding(layer, held, parallel, kept.step)
+        + _scales(layer, held, parallel, kept.scale)
         for layer in model.distinct_layers
     }
     absorbed = sum(
@@ -50,7 +62,7 @@ def resident(model: ModelSpec, form: str | None, parallel: Parallel, index: int,
     )
     towers = sum(held.bytes_of(w.name, w) for w in model.outer if _of_tower(w.name)) * (1 - 1 / tensor)
     outer = 1 if parallel.pipeline == 1 or model.tied else 0.5
-    tables = rope_elements(model) * kept.angle
+    tables = rope_elements(model, kept.images) * kept.angle
     return sum(per_layer[id(layer)] for layer in stage) + absorbed * kept.absorbed + tables - towers * outer
 
 
@@ -73,6 +85,22 @@ def _padding(layer: Layer, held: Weights, parallel: Parallel, multiple: int) -> 
         held.bytes_of(f"model.layers.0.{w.name}", w) for w in layer.weights if w.split == "expert" and len(w.shape) == 2
     )
     return grown * experts / (parallel.tensor * parallel.data)
+
+
+#: bits of an element of FP4 experts with an 8-bit scale for every GROUP of them
+FP4, GROUP = 4.25, 32
+
+
+def _scales(layer: Layer, held: Weights, parallel: Parallel, each: float) -> float:
+    """Return the bytes that a layer's FP4 experts have of scales a second time on one GPU. [B]
+
+    Only where a checkpoint stores its experts so and the rest otherwise (DeepSeek-V4).
+    """
+    if not each or held.how is None or held.how.method == "mxfp4":
+        return 0.0
+    experts = [w for w in layer.weights if w.split == "expert" and len(w.shape) == 2]
+    packed = (w for w in experts if abs(held.bytes_of(f"model.layers.0.{w.name}", w) * 8 / w.parameters - FP4) < 0.01)
+    return sum(w.parameters for w in packed) / GROUP * each / (parallel.tensor * parallel.data)
 
 
 #: PyTorch's allocator gives a tensor of this size a segment of its own, and what is left of that and larger than the
@@ -103,11 +131,11 @@ def _share(w: Weight, held: Weights, parallel: Parallel) -> float:
 
 
 @lru_cache(maxsize=256)
-def rope_elements(model: ModelSpec) -> float:
+def rope_elements(model: ModelSpec, images: int = 1) -> float:
     """Return the elements of the tables of cosines and sines, which every GPU holds: positions x rotated width.
 
     One table for each width, base and scaling: linear scaling multiplies the positions, rotary positions of images
-    (M-RoPE) take four times as many. Gemma 3 has two, of 8 x 131,072 and of 131,072 positions.
+    (M-RoPE) take `images` times as many. Gemma 3 has two, of 8 x 131,072 and of 131,072 positions.
     """
     text = model.config.get("text_config")
     config: Mapping[str, Any] = text if isinstance(text, Mapping) else model.config
@@ -129,7 +157,7 @@ def rope_elements(model: ModelSpec) -> float:
             continue
         kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
         longer = _number(scaling, "factor", 1) if kind in ("linear", "dynamic") else 1.0
-        longer *= 4 if "mrope_section" in scaling else 1
+        longer *= images if "mrope_section" in scaling else 1
         if (table := (width, kind, longer, str(scaling.get("rope_theta")))) not in tables:
             tables.add(table)
             total += positions * longer * width

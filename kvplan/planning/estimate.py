@@ -6,7 +6,7 @@ from functools import cached_property
 from math import inf
 
 from kvplan.kv import spelling
-from kvplan.kv.budget import graph_warnings
+from kvplan.kv.profiling import graph_warnings
 from kvplan.money.offers import old
 from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import compared, usual_limits

@@ -87,7 +87,7 @@ def pages_of(
         engine=demand.engine, parallel=Parallel(tensor=tensor), compacts=True, max_num_seqs=most,
         max_num_batched_tokens=chunk, draft=draft,
     )  # fmt: skip
-    pages = deployment.serving(demand.model).pages(layout.settled(length))
+    pages = deployment.serving(demand.model, length).pages(layout.settled(length))
     peak = (layout.peak(length, chunk) - layout.stored(length)) / tensor
     return RequestPages(blocks=pages.blocks(length), block_bytes=pages.block_bytes, peak=peak)
 

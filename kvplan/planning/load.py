@@ -10,7 +10,7 @@ from math import sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
-from kvplan.kv.budget import graph_warnings
+from kvplan.kv.profiling import graph_warnings
 from kvplan.perf.crowding import HeldSlots, gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
 from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import Wait, closed_memory, variation

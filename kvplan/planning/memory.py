@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
-from kvplan.kv.budget import Budget, Deployment, graph_warnings, memory_budget
+from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout
 from kvplan.kv.paging import Paging
+from kvplan.kv.profiling import graph_warnings
 from kvplan.kv.replica import check_parallel, check_ranks, weights
 from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
@@ -183,7 +184,7 @@ def memory(model: ModelSpec, ask: Ask, deployment: Deployment) -> Memory:
     layout = drafted(model, ask, deployment)
     # engines serve a 32-bit checkpoint in 16 bits; transformers loads it as it is
     own = "fp32" if ask.reading == "transformers" and model.dtype == "float32" else None
-    deployment = deployment.serving(model)
+    deployment = deployment.serving(model, ask.max_model_len or ask.context)
     if ask.reading == "engine":
         rows, total, growth = reserved(deployment.pages(layout.settled(ask.context)), ask, deployment.parallel.tensor)
     else:

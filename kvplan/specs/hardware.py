@@ -97,6 +97,27 @@ class Reserve:
     large: float  #: memory of a GPU that is large [B]
 
 
+#: memory of the GPU that stands for one not named [B]
+USUAL = 80e9
+
+#: what a second runner serves besides the models it names
+SERVES = ("named", "dense", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Another model runner of an engine's release (vLLM's V2)."""
+
+    models: tuple[str, ...]  #: model types that it serves
+    serves: str  #: named, dense (also every model without experts and states) or all
+    rules: dict[str, float]  #: figures of the Engine that it has otherwise
+
+    def __str__(self) -> str:
+        also = {"named": "", "dense": " and all without experts and states", "all": "all models"}[self.serves]
+        rules = ", ".join(f"{name} {value:g}" for name, value in self.rules.items())
+        return f"{', '.join(self.models) * (self.serves != 'all')}{also}: {rules}"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Engine:
     """How one release of a serving engine divides a GPU's memory, as sourced data.
@@ -117,8 +138,16 @@ class Engine:
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
     contiguous: bool = False  #: whether a slot has rows of its own in every layer, rounded up to blocks, and no pages
     steps: tuple[StepSize, ...]  #: largest steps by the GPU's memory, smallest GPU first
+    window_share: float | None = None  #: tokens in the pool of windows, of those in the other layers', of 1
+    window_models: tuple[str, ...] = ()  #: parts of the model types whose windows have such a pool; others keep all
+    state_share: float | None = None  #: memory of the pool of recurrent states, of what the tokens take, of 1
+    steps_ahead: int = 1  #: steps scheduled before their windows' pages are freed
+    whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
+    second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
+    kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
+    vocabulary_copies: int = 0  #: copies of the vocabulary's matrix that the profiling run holds at some time
     live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
     activation_base: float = 0.0  #: live beside the sampler whatever the model [B]
     expert_chunk: int | None = None  #: tokens whose experts are computed at once, None: all of a step [token]
@@ -138,13 +167,14 @@ class Engine:
     draft_models: bool = False  #: whether it starts with a smaller model that drafts
     eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known
     mtp_models: tuple[str, ...] = ()  #: the same of a model's own next-token layers
-    whole_windows: tuple[str, ...] = ()  #: parts of the model types whose windowed layers keep every token
     #: cache formats that it serves where the cache is a latent (MLA), (): all that it serves elsewhere
     latent_formats: tuple[str, ...] = ()
     vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
+    expert_scale_bytes: float = 0.0  #: of an FP4 expert's scale that it keeps besides on GPUs without FP4 units [B]
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
+    image_positions: int = 1  #: its tables of rotary positions of images (M-RoPE) have so many times the positions
     absorbed_bytes: float = 0.0  #: of an element of a latent's up-projection, kept a second time to absorb it [B]
     allocation_step: float = 0.0  #: its allocator rounds large tensors up to multiples of it, 0: it does not [B]
     launch: LaunchOptions | None = None  #: how its server is started, None where that is not known
@@ -168,15 +198,14 @@ class Engine:
 
     @lru_cache(maxsize=1024)  # noqa: B019 (engines are few and live as long as the process)
     def step(self, gpu: Gpu | None) -> StepSize:
-        """Return the largest step the engine takes on this GPU; None stands for the largest GPU."""
-        if gpu is None:
-            return self.steps[-1]
-        if any(gpu.name.startswith(p) for p in self.first_step):
+        """Return the largest step the engine takes on this GPU; None stands for one of 80 GB."""
+        if gpu is not None and any(gpu.name.startswith(p) for p in self.first_step):
             return self.steps[0]
-        return [s for s in self.steps if s.memory <= gpu.visible_memory or s is self.steps[0]][-1]
+        memory = USUAL if gpu is None else gpu.visible_memory
+        return [s for s in self.steps if s.memory <= memory or s is self.steps[0]][-1]
 
     def limits(self, gpu: Gpu | None) -> tuple[int, int]:
-        """Return (max_num_seqs, max_num_batched_tokens) the engine chooses on this GPU; None stands for a large one."""
+        """Return (max_num_seqs, max_num_batched_tokens) the engine chooses here; None stands for a GPU of 80 GB."""
         step = self.step(gpu)
         return step.sequences, step.tokens
 

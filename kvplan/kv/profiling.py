@@ -1,0 +1,165 @@
+"""What an engine's profiling run of a step takes: activations, a vision tower's peak, and memory for CUDA graphs."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
+from typing import TYPE_CHECKING
+
+from kvplan.specs.hardware import Engine, captured
+from kvplan.specs.model import Layer, ModelSpec
+
+if TYPE_CHECKING:
+    from kvplan.kv.budget import Deployment
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """What a model's widest layers hold live per token, of 16-bit elements."""
+
+    dense: float  #: gate, up and their product of one feed-forward, on one GPU
+    experts: float  #: the two buffers that the products of the routed experts of a token pass through
+    routed: bool  #: whether any layer routes to experts
+
+
+@lru_cache(maxsize=256)
+def _widths(model: ModelSpec, tensor: int, whole: bool) -> _Widths:
+    """Return the live widths of a model whose matrices are divided by `tensor`, its experts only if not `whole`."""
+    pairs = [_widest(layer, tensor, 1 if whole else tensor) for layer in model.distinct_layers]
+    experts = max((e for _, e in pairs), default=0.0)
+    routed = any(w.split == "expert" for layer in model.distinct_layers for w in layer.weights)
+    return _Widths(max((d for d, _ in pairs), default=0.0), experts, routed)
+
+
+def _widest(layer: Layer, tensor: int, sliced: int) -> tuple[float, float]:
+    """Return the live elements per token of a layer's feed-forwards and of its routed experts."""
+    blocks: dict[str, list[float]] = {}
+    inner, width, rows, used = 0, 0, 0, 0.0
+    for w in layer.weights:
+        if len(w.shape) != 2 or not w.matmul:
+            continue
+        block, _, part = w.name.rpartition(".")
+        if w.split == "expert":
+            used = w.used
+            if part.startswith("down"):
+                width, inner = w.shape
+            else:
+                rows = max(rows, w.shape[0])
+        elif w.split == "inner" and not part.startswith(("down", "out")):
+            blocks.setdefault(block, []).append(w.shape[0] / tensor)
+    dense = max((sum(ups) + max(ups) for ups in blocks.values()), default=0.0)
+    return dense, used * (max(inner / sliced, width) + max(rows / sliced, width))
+
+
+def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
+    """Return the peak of encoding the largest image in the engine's profiling run, 0 where it is not known. [B]
+
+    What lives in the tower for every patch, whatever divides it, and the image's embeddings.
+    """
+    tower = model.config.get("vision_config")
+    width = tower.get("hidden_size") if isinstance(tower, dict) else None
+    if (
+        model.vision is None
+        or not isinstance(width, int)
+        or not any(p in model.model_type for p in engine.encoder_models)
+    ):
+        return 0.0
+    embeddings = engine.encoder_patches / model.vision.merge**2 * model.hidden
+    return 2.0 * (engine.encoder_patches * engine.encoder_live * width + embeddings)
+
+
+def activation_bytes(
+    model: ModelSpec, deployment: "Deployment", *, first: bool = True, last: bool = True
+) -> tuple[float, str]:
+    """Return the peak of the engine's profiling run on one pipeline stage, and which part of it binds. [B]
+
+    The larger of the sampler (max_num_seqs rows of logits, sorted and accumulated, beside the hidden states of
+    max_num_batched_tokens), which only the last stage has, of the widest feed-forward of such a step, and of the vision
+    tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
+    tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images; and what it keeps of
+    every sequence's vocabulary. A second runner's peak is one copy of the vocabulary's matrix at least.
+    """
+    engine, parallel = deployment.engine, deployment.parallel
+    sequences, tokens = deployment.limits
+    rows, hidden = min(sequences, tokens), tokens * model.hidden * 2.0
+    wide = _widths(model, parallel.tensor, parallel.expert_ranks > 1)
+    experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
+    images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
+    kept = images + (experts if engine.keeps_workspaces and form_of(model, deployment) != "mxfp4" else 0.0)
+    counts = sequences * model.vocab * engine.kept_bytes_per_logit
+    feed = (
+        engine.live_hidden * hidden + max(tokens * 2.0 * wide.dense, 0.0 if kept > images else experts) + kept + counts
+    )
+    feed += 2 * hidden * (parallel.pipeline > 1)  # the hidden states and the residual between stages
+    sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
+    sampler += hidden + rows * model.hidden * 2.0 + kept + counts
+    encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches else 0.0
+    head = engine.vocabulary_copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts if last else 0.0
+    sampled = sampler if last else 0.0
+    if encoder > max(feed, sampled, head):
+        return encoder, f"vision tower: an image of {engine.encoder_patches:,} patches"
+    if head > max(feed, sampled):
+        return head, "a copy of the vocabulary's matrix"
+    if sampled < feed:
+        return feed, f"feed-forward of {tokens:,} tokens"
+    per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
+    besides = ", buffers of experts" * (kept > images) + ", image embeddings" * (images > 0)
+    return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
+
+
+def form_of(model: ModelSpec, deployment: "Deployment") -> str:
+    """Return the format that weights are stored in."""
+    return deployment.weights or (model.quantization.method if model.quantization else model.dtype)
+
+
+def graph_bytes(model: ModelSpec, deployment: "Deployment", layers: int) -> float:
+    """Return what the engine sets aside for CUDA graphs of a stage of some layers. [B]"""
+    engine = deployment.engine
+    if not engine.graph_bytes or not deployment.graphs:
+        return 0.0
+    each = layers * engine.graph_bytes
+    if _routed(model):
+        each += engine.expert_graph_bytes
+        if doubtful_graphs(model, deployment) and logged_size(model, engine):
+            each += layers * model.hidden * engine.rank_graph_bytes
+    return captured(deployment.limits[0]) * each
+
+
+def _routed(model: ModelSpec) -> bool:
+    """Whether a model has routed experts."""
+    return _widths(model, 1, False).routed
+
+
+#: the estimate for NVFP4 experts in data parallel is counted up to this factor from the size of the model logged
+NEAR = 1.25
+
+
+def doubtful_graphs(model: ModelSpec, deployment: "Deployment") -> bool:
+    """Return whether the engine sets aside its estimate of CUDA graphs for NVFP4 experts in data parallel."""
+    nvfp4 = deployment.parallel.data > 1 and form_of(model, deployment) == "nvfp4"
+    return nvfp4 and deployment.graphs and deployment.engine.rank_graph_bytes > 0 and _routed(model)
+
+
+def logged_size(model: ModelSpec, engine: Engine) -> bool:
+    """Return whether a model's layers x hidden size are near those of the one log of that estimate."""
+    size = len(model.layers) * model.hidden
+    return engine.rank_graph_size / NEAR <= size <= engine.rank_graph_size * NEAR
+
+
+def graph_warnings(model: ModelSpec, deployment: "Deployment", optional: bool = True) -> tuple[str, ...]:
+    """Return that the estimate of CUDA graphs for NVFP4 experts in data parallel may be far too large.
+
+    `optional` says whether the question takes without=graphs.
+    """
+    engine = deployment.engine
+    if not doubtful_graphs(model, deployment):
+        return ()
+    counted = (
+        "it is counted here by one log of a model of this size" + ", and without=graphs leaves it out" * optional
+        if logged_size(model, engine)
+        else "it is not counted here, for no log of a model of this size is known"
+    )
+    return (
+        f"the estimate of CUDA graphs for NVFP4 experts in data parallel, which {engine.title} {engine.version} takes "
+        f"from the cache, can be far too large; {counted}; "
+        "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0 turns it off on the server",
+    )
