@@ -987,6 +987,37 @@ def test_an_upload_that_keeps_the_mtp_layer_is_the_whole_model() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "gigabytes", "within"),  # of the files on the hub
+    [
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q4_K_L", 5.31, 0.003),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q5_K_L", 6.06, 0.003),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-Q2_K_L.gguf", 3.69, 0.004),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:IQ2_M", 2.95, 0.005),
+        ("unsloth/DeepSeek-R1-GGUF:UD-IQ1_S", 140.2, 0.002),
+        ("unsloth/DeepSeek-V3-0324-GGUF:UD-Q4_K_XL", 405.0, 0.01),
+        ("unsloth/Qwen3-30B-A3B-Instruct-2507-UD-Q4_K_XL", 17.69, 0.04),
+    ],
+)
+def test_a_width_of_gguf_makes_a_file_of_its_size(name: str, gigabytes: float, within: float) -> None:
+    found = kvplan.memory(name.removesuffix(".gguf"), 8192)
+    assert found.weight_bytes / 1e9 == pytest.approx(gigabytes, rel=within)
+    assert bool(found.model.assumed) is ("UD-" in name)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "head"),
+    [
+        ("LoneStriker/Mixtral-8x7B-Instruct-v0.1-6.0bpw-h8-exl2", 6.0, 8.0),
+        ("turboderp/Qwen3-32B-exl3:4.25bpw", 4.25, 6.0),
+        ("Qwen3-32B-EXL3-3.50bpw", 3.5, 6.0),
+    ],
+)
+def test_bits_of_exl_uploads_are_those_of_the_name(name: str, bits: float, head: float) -> None:
+    how = catalog.model(name).quantization
+    assert how is not None and (how.bits, how.head, how.overrides) == (bits, True, (("lm_head", head),))
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("Qwen/Qwen3-VL-14B-Instruct", "'vl' in its name says another shape than qwen3-14b"),
@@ -994,9 +1025,8 @@ def test_an_upload_that_keeps_the_mtp_layer_is_the_whole_model() -> None:
         ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name"),
         ("meta-llama/Llama-3.1-8B-Instruct-evals", "'evals' in its name says another shape than llama3.1-8b"),
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
-        ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
-        ("unsloth/Qwen3-8B-GGUF:UD-Q2_K_XL", "UD_Q2_K_XL is no width of GGUF whose bits kvplan knows"),
-        ("bartowski/Qwen3-8B-Q6_K_L-GGUF", "Q6_K_L is no width of GGUF whose bits kvplan knows"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q1_K_XL", "no width of GGUF whose bits kvplan knows"),
+        ("bartowski/Qwen3-8B-Q8_K_L-GGUF", "Q8_K_L is no width of GGUF whose bits kvplan knows"),
         ("allenai/Olmo-Hybrid-7B", "its published config is not one that kvplan ships"),
     ],
 )
