@@ -65,7 +65,7 @@ _TUNING = re.compile(
 #: words that make another shape of a model, or part of one
 _OTHER = re.compile(
     r"^(?:eagle\d?|medusa|draft|drafter|dflash|speculator|assistant|mtp|lora|qlora|adapter|peft|reward|rm|reranker|"
-    r"embedding|embed|pruned|prune|minitron|reap|vl|vision|visual|omni|audio|asr|tts|ocr|merge|frankenmerge|moe|clip|"
+    r"embedding|embed|pruned|prune|minitron|reap|vl|vision|visual|omni|audio|asr|tts|ocr|ultravox|llava|blip2|merge|frankenmerge|moe|clip|"
     r"guard|classifier|prm|evals?|dataset|diffusion|mla|mhc|swiftkv|m2kv|cla|yoco|\d+x\d*|x\d+|\d+b|(?!1m)\d+m|\d+v|a\d+b|\d+e|expand\w*|upscaled?|nas)$"
 )
 
@@ -225,7 +225,7 @@ def _known(name: str) -> str:
 
 
 #: how tuners write Llama 3 and its releases
-_SHORT = re.compile(r"(?:^|(?<=-))l(3(?:[-.][123])?)(?=-\d+b)")
+_SHORT = re.compile(r"(?:^|(?<=-))l(3(?:[-.][123])?)(?=-(?:[a-z][a-z0-9]*-){0,2}\d+b)")
 
 
 def _words(name: str) -> tuple[str, ...]:
