@@ -1018,11 +1018,27 @@ def test_bits_of_exl_uploads_are_those_of_the_name(name: str, bits: float, head:
 
 
 @pytest.mark.parametrize(
+    ("name", "each", "billions"),
+    [
+        ("sarvamai/sarvam-105b", 36_864, 106.0),  # its report: 36 KiB a token
+        ("XiaomiMiMo/MiMo-V2.5-Pro", 51_200, 1_020),
+        ("Qwen/Qwen3.8-2.4T-A95B", 94_208, 2_420),
+        ("LiquidAI/LFM2-24B-A2B", 20_480, 23.84),
+        ("google/gemma-4-12b-it", 16_384, 11.9),
+        ("OpenGVLab/InternVL3-8B", 57_344, 7.94),
+    ],
+)
+def test_models_added_by_name_hold_what_is_published(name: str, each: int, billions: float) -> None:
+    found = kvplan.memory(name, 1024)
+    assert found.bytes_per_token == each and found.model.parameters == pytest.approx(billions * 1e9, rel=0.02)
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("Qwen/Qwen3-VL-14B-Instruct", "'vl' in its name says another shape than qwen3-14b"),
-        ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name says another shape than qwen3-8b"),
-        ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name"),
+        ("Qwen/Qwen3-Embedding-14B", "'embedding' in its name says another shape than qwen3-14b"),
+        ("nvidia/Llama-3.1-Minitron-4B-Depth-Base", "'minitron' in its name says another shape"),
         ("meta-llama/Llama-3.1-8B-Instruct-evals", "'evals' in its name says another shape than llama3.1-8b"),
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q1_K_XL", "no width of GGUF whose bits kvplan knows"),
@@ -1053,7 +1069,7 @@ def test_a_tune_that_holds_its_base_is_assumed_to_have_its_shape(name: str, base
 @pytest.mark.parametrize(
     "name",
     [
-        "THUDM/GLM-4.1V-9B-Thinking",
+        "THUDM/GLM-4.1V-12B-Thinking",
         "Qwen3-32B-Eagle3",
         "Qwen3-32B-LoRA",
         "Llama-3.1-8B-Pruned-6B",
@@ -1339,7 +1355,7 @@ def test_halves_of_an_unknown_encoder_and_decoder_are_refused() -> None:
         ("VAGOsolutions/Llama-3.1-SauerkrautLM-70b-Instruct", "llama3.1-70b", 131072),
         ("nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "llama3.1-8b", 131072),
         ("Sao10K/L3.3-70B-Euryale-v2.3", "llama3.3-70b", 131072),
-        ("Qwen/Qwen2.5-14B-Instruct-1M", "qwen2.5-14b", 2**20),
+        ("acme/Qwen2.5-14B-Writer-Instruct-1M", "qwen2.5-14b", 2**20),
     ],
 )
 def test_a_tune_may_stand_between_a_name_and_its_size(name: str, base: str, context: int) -> None:

@@ -152,7 +152,7 @@ def why_not(word: str) -> str:
     words, shapes = _words(name) + left, _shapes()
     spans = [(a, b) for a in range(len(words)) for b in range(a + 2, len(words) + 1) if words[a:b] in shapes]
     first, last = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
-    rest = words[:first] + words[last:]
+    rest = _beside(words, first, last)
     other = next((w for w in rest if _OTHER.match(w)), "")
     known = shapes[words[first:last]][0] if last else _known("-".join(w for w in words if w != other))
     return f"{other!r} in its name says another shape than {known}, or a part of it" if other and known else ""
@@ -247,6 +247,11 @@ def _shapes() -> dict[tuple[str, ...], tuple[str, str]]:
 _RELEASE = re.compile(r"v?\d+|instruct|it|chat|hf|base")
 
 
+def _beside(words: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
+    """Return the words beside a name: its first is one too where another goes before, as in Llama-3.1-Minitron-4B."""
+    return words[:first] + words[last:] + (words[first : first + 1] if first else ())
+
+
 def _held(name: str) -> tuple[str, str]:
     """Return the one known model whose name another holds, and that name; '' for none, several, or another shape's."""
     words, shapes = _words(name), _shapes()
@@ -257,7 +262,7 @@ def _held(name: str) -> tuple[str, str]:
     if len(widest) != 1:
         return "", ""
     first, last = widest[0]
-    rest = words[:first] + words[last:]
+    rest = _beside(words, first, last)
     release = any(re.fullmatch(r"v\d+", w) for w in rest) and all(_RELEASE.fullmatch(w) for w in rest)
     return ("", "") if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]
 
