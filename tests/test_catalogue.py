@@ -20,17 +20,18 @@ FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "models
 #: model types transformers has no class for
 CLASSLESS = {
     "nemotron-nas", "deepseek", "kimi_k3", "kimi_vl", "bailing_moe_v2", "mimo", "plain", "baichuan", "chatglm",
-    "qwen", "rwkv6", "rwkv7", "grok-1", "phi3_v",
+    "qwen", "rwkv6", "rwkv7", "grok-1", "phi3_v", "hunyuan", "bailing_moe", "solar",
+    "minicpm", "mimo_v2",
 }  # fmt: skip
 
 #: files compared by their language model alone, and why
 TEXT_ALONE = {"gemma3n-e4b": "its vision tower needs timm"}
-#: files of a type that transformers configures and builds only as a part of another model
-PARTS = {"step-3.5-flash"}
+#: files of a type that transformers configures and builds only as a part of another model, or for a later generation
+PARTS = {"step-3.5-flash", "ling-2.6-flash"}
 #: files whose towers are not counted, which a note says
 TOWERLESS = {
     "exaone4.5-33b", "voxtral-mini-3b", "muse-glimmer-30b", "muse-spark-816b", "molmo2-8b", "dots3-note",
-    "glm-5.3-flash", "hy4-770b", "inkling-2-mini",
+    "glm-5.3-flash", "hy4-770b", "inkling-2-mini", "voxtral-small-24b", "qwen2-audio-7b", "qwen3.8-flash-next",
 }  # fmt: skip
 
 

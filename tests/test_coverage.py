@@ -987,16 +987,62 @@ def test_an_upload_that_keeps_the_mtp_layer_is_the_whole_model() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "gigabytes", "within"),  # of the files on the hub
+    [
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q4_K_L", 5.31, 0.003),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q5_K_L", 6.06, 0.003),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-Q2_K_L.gguf", 3.69, 0.004),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:IQ2_M", 2.95, 0.005),
+        ("unsloth/DeepSeek-R1-GGUF:UD-IQ1_S", 140.2, 0.002),
+        ("unsloth/DeepSeek-V3-0324-GGUF:UD-Q4_K_XL", 405.0, 0.01),
+        ("unsloth/Qwen3-30B-A3B-Instruct-2507-UD-Q4_K_XL", 17.69, 0.04),
+    ],
+)
+def test_a_width_of_gguf_makes_a_file_of_its_size(name: str, gigabytes: float, within: float) -> None:
+    found = kvplan.memory(name.removesuffix(".gguf"), 8192)
+    assert found.weight_bytes / 1e9 == pytest.approx(gigabytes, rel=within)
+    assert bool(found.model.assumed) is ("UD-" in name)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "head"),
+    [
+        ("LoneStriker/Mixtral-8x7B-Instruct-v0.1-6.0bpw-h8-exl2", 6.0, 8.0),
+        ("turboderp/Qwen3-32B-exl3:4.25bpw", 4.25, 6.0),
+        ("Qwen3-32B-EXL3-3.50bpw", 3.5, 6.0),
+    ],
+)
+def test_bits_of_exl_uploads_are_those_of_the_name(name: str, bits: float, head: float) -> None:
+    how = catalog.model(name).quantization
+    assert how is not None and (how.bits, how.head, how.overrides) == (bits, True, (("lm_head", head),))
+
+
+@pytest.mark.parametrize(
+    ("name", "each", "billions"),
+    [
+        ("sarvamai/sarvam-105b", 36_864, 106.0),  # its report: 36 KiB a token
+        ("XiaomiMiMo/MiMo-V2.5-Pro", 51_200, 1_020),
+        ("Qwen/Qwen3.8-2.4T-A95B", 94_208, 2_420),
+        ("LiquidAI/LFM2-24B-A2B", 20_480, 23.84),
+        ("google/gemma-4-12b-it", 16_384, 11.9),
+        ("OpenGVLab/InternVL3-8B", 57_344, 7.94),
+    ],
+)
+def test_models_added_by_name_hold_what_is_published(name: str, each: int, billions: float) -> None:
+    found = kvplan.memory(name, 1024)
+    assert found.bytes_per_token == each and found.model.parameters == pytest.approx(billions * 1e9, rel=0.02)
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("Qwen/Qwen3-VL-14B-Instruct", "'vl' in its name says another shape than qwen3-14b"),
-        ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name says another shape than qwen3-8b"),
-        ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name"),
+        ("Qwen/Qwen3-Embedding-14B", "'embedding' in its name says another shape than qwen3-14b"),
+        ("nvidia/Llama-3.1-Minitron-4B-Depth-Base", "'minitron' in its name says another shape"),
         ("meta-llama/Llama-3.1-8B-Instruct-evals", "'evals' in its name says another shape than llama3.1-8b"),
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
-        ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
-        ("unsloth/Qwen3-8B-GGUF:UD-Q2_K_XL", "UD_Q2_K_XL is no width of GGUF whose bits kvplan knows"),
-        ("bartowski/Qwen3-8B-Q6_K_L-GGUF", "Q6_K_L is no width of GGUF whose bits kvplan knows"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q1_K_XL", "no width of GGUF whose bits kvplan knows"),
+        ("bartowski/Qwen3-8B-Q8_K_L-GGUF", "Q8_K_L is no width of GGUF whose bits kvplan knows"),
         ("allenai/Olmo-Hybrid-7B", "its published config is not one that kvplan ships"),
     ],
 )
@@ -1023,7 +1069,7 @@ def test_a_tune_that_holds_its_base_is_assumed_to_have_its_shape(name: str, base
 @pytest.mark.parametrize(
     "name",
     [
-        "THUDM/GLM-4.1V-9B-Thinking",
+        "THUDM/GLM-4.1V-12B-Thinking",
         "Qwen3-32B-Eagle3",
         "Qwen3-32B-LoRA",
         "Llama-3.1-8B-Pruned-6B",
@@ -1310,7 +1356,7 @@ def test_halves_of_an_unknown_encoder_and_decoder_are_refused() -> None:
         ("VAGOsolutions/Llama-3.1-SauerkrautLM-70b-Instruct", "llama3.1-70b", 131072),
         ("nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "llama3.1-8b", 131072),
         ("Sao10K/L3.3-70B-Euryale-v2.3", "llama3.3-70b", 131072),
-        ("Qwen/Qwen2.5-14B-Instruct-1M", "qwen2.5-14b", 2**20),
+        ("acme/Qwen2.5-14B-Writer-Instruct-1M", "qwen2.5-14b", 2**20),
     ],
 )
 def test_a_tune_may_stand_between_a_name_and_its_size(name: str, base: str, context: int) -> None:

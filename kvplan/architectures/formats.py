@@ -20,14 +20,24 @@ class WeightFormat:
     #: modules that published checkpoints of models with routed experts leave in 16 bits
     beside_experts: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case
+    outer_bits: float | None = None  #: of the embedding and the output head, None: as the rest [bit]
+    seen: tuple[float, float] | None = None  #: least and most that files of this name held, None: one rule [bit]
 
     @property
     def quantization(self) -> Quantization | None:
         """How a checkpoint of this format stores its matrices, None for formats of 16 bits and more."""
         if self.bits >= 16:
             return None
+        outer = self.outer_bits
         return Quantization(
-            method=self.name, bits=self.bits, compute=self.compute, head=self.everywhere, embedding=self.everywhere
+            method=self.name,
+            bits=self.bits,
+            compute=self.compute,
+            overrides=((("embed_tokens", outer), ("lm_head", outer)) if self.everywhere else (("lm_head", outer),))
+            if outer
+            else (),
+            head=self.everywhere or outer is not None,
+            embedding=self.everywhere,
         )
 
     def stored(self, model: ModelSpec) -> Quantization | None:
@@ -76,9 +86,23 @@ FORMATS = {
 }
 #: bits per element of GGUF's mixtures: averages that llama.cpp prints for Llama 3.1 8B (its quantize tool's README)
 GGUF = {
-    "q2-k": 3.16, "q3-k-s": 3.64, "q3-k-m": 4.00, "q3-k-l": 4.30, "iq4-xs": 4.46, "q4-0": 4.66, "q4-1": 5.12,
-    "q4-k-s": 4.67, "q4-k-m": 4.89, "q5-0": 5.59, "q5-1": 6.06, "q5-k-s": 5.57, "q5-k-m": 5.70, "q6-k": 6.56,
-    "q8-0": 8.50,
+    "iq1-s": 2.00, "iq1-m": 2.15, "iq2-xxs": 2.38, "iq2-xs": 2.59, "iq2-s": 2.74, "iq2-m": 2.93, "iq3-xxs": 3.25,
+    "iq3-xs": 3.50, "iq3-s": 3.66, "iq3-m": 3.76, "iq4-nl": 4.68, "q2-k-s": 2.97, "q2-k": 3.16, "q3-k-s": 3.64,
+    "q3-k-m": 4.00, "q3-k-l": 4.30, "iq4-xs": 4.46, "q4-0": 4.66, "q4-1": 5.12, "q4-k-s": 4.67, "q4-k-m": 4.89,
+    "q5-0": 5.59, "q5-1": 6.06, "q5-k-s": 5.57, "q5-k-m": 5.70, "q6-k": 6.56, "q8-0": 8.50,
+}  # fmt: skip
+#: mixtures whose embedding and output head are stored in 8.5 bits (Q8_0), as bartowski's cards say of them: bits of the
+#: rest, which is what the averages above leave for it in Llama 3.1 8B, where 1.05 of 8.03 B elements are those two.
+#: Such files of it are 3.69, 4.78, 5.31, 6.06 and 6.85 GB (the card of bartowski/Meta-Llama-3.1-8B-Instruct-GGUF)
+WIDE_ENDS = {"q2-k-l": 2.94, "q3-k-xl": 4.19, "q4-k-l": 4.80, "q5-k-l": 5.65, "q6-k-l": 6.56}
+#: Unsloth's dynamic mixtures, whose widths are chosen for each model: (bits, the least and the most seen), from sizes
+#: of files over elements: DeepSeek-R1 (IQ1_S 140.2, IQ2_XXS 196.2, Q2_K_XL 226.6 GB), V3-0324 (IQ2_XXS 219, Q4_K_XL
+#: 405), V3.1 (Q2_K_XL 256, Q5_K_XL 485), QwQ-32B (Q4_K_XL 20.1, Q8_K_XL 38.7), Qwen3-30B-A3B-2507 (Q4_K_XL 17.69),
+#: Qwen3.6-27B (Q6_K_XL 25.6), Ministral 3 3B (Q3_K_XL 1.9) and Qwen3.8-2.4T (3 bits: 956) on the hub, 2025 and 2026
+DYNAMIC = {
+    "ud-iq1-s": (1.67, 1.6, 2.0), "ud-iq2-xxs": (2.5, 2.3, 2.6), "ud-q2-k-xl": (2.9, 2.7, 3.1),
+    "ud-q3-k-xl": (3.6, 3.1, 4.4), "ud-q4-k-xl": (4.8, 4.6, 4.9), "ud-q5-k-xl": (5.8, 5.6, 6.0),
+    "ud-q6-k-xl": (7.2, 6.6, 7.6), "ud-q8-k-xl": (9.5, 9.0, 10.5),
 }  # fmt: skip
 #: formats a plan cannot ask for but uploads come in: bits per element, scales included. bitsandbytes: 32-bit scale per
 #: 64 (QLoRA, arXiv 2305.14314)
@@ -88,6 +112,11 @@ UPLOADED = {
     "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
     "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row
     **{name: WeightFormat(name=name, bits=bits, everywhere=True) for name, bits in GGUF.items()},
+    **{name: WeightFormat(name=name, bits=bits, everywhere=True, outer_bits=8.5) for name, bits in WIDE_ENDS.items()},
+    **{
+        name: WeightFormat(name=name, bits=b, everywhere=True, seen=(low, high))
+        for name, (b, low, high) in DYNAMIC.items()
+    },
 }
 _BY_NAME = {name: form for form in FORMATS.values() for name in (form.name, *form.aliases)}
 #: a model's name that ends with a format: 'Qwen3-32B-NVFP4', 'qwen3-32b-fp8-dynamic', 'qwen3-32b-gptq-int4'

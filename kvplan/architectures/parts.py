@@ -171,6 +171,7 @@ APART = {
     "hunyuan",
     "internlm",
     "mimo",
+    "mimo_v2",
     "plain",
     "qwen",
     "step3_text",

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from kvplan.architectures.formats import FORMATS, GGUF, UPLOADED, WeightFormat
+from kvplan.architectures.formats import DYNAMIC, FORMATS, GGUF, UPLOADED, WIDE_ENDS, WeightFormat
 from kvplan.catalog.lookup import every_name, plain, resolve
 from kvplan.errors import SpecError, UnknownName, shown
 
@@ -24,6 +24,12 @@ class Upload:
     known: str  #: the name the model goes by in it, which may be that of a release
     remark: str = ""  #: what the name leaves open
     context: int | None = None  #: tokens that the name says it was tuned for, None: as the model [token]
+
+
+def _spelt(width: str) -> str:
+    """Return the pattern of a mixture's name; an 'XL' that is nobody else's may stand without its 'UD'."""
+    alone = width.endswith("-xl") and width.removeprefix("ud-") not in WIDE_ENDS
+    return width.replace("ud-", "(?:ud-)?" if alone else "ud-").replace("-", "[-_]")
 
 
 #: (ending of a name, format), in the order they are tried
@@ -47,6 +53,7 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
             r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-(?:a?sym|inc|auto-?round|awq|gptq|mixed(?:-auto-?round)?))*|auto-?round|4bits?",
             "int4",
         ),
+        *((rf"(?:gguf-)?{_spelt(name)}(?:[-.]gguf)?", name) for name in (*DYNAMIC, *WIDE_ENDS)),
         *((rf"(?:gguf-|ud-)?{name.replace('-', '[-_]')}(?:[-.]gguf)?", name) for name in GGUF),
     )
 )
@@ -58,7 +65,7 @@ _TUNING = re.compile(
 #: words that make another shape of a model, or part of one
 _OTHER = re.compile(
     r"^(?:eagle\d?|medusa|draft|drafter|dflash|speculator|assistant|mtp|lora|qlora|adapter|peft|reward|rm|reranker|"
-    r"embedding|embed|pruned|prune|minitron|reap|vl|vision|visual|omni|audio|asr|tts|ocr|merge|frankenmerge|moe|clip|"
+    r"embedding|embed|pruned|prune|minitron|reap|vl|vision|visual|omni|audio|asr|tts|ocr|ultravox|llava|blip2|merge|frankenmerge|moe|clip|"
     r"guard|classifier|prm|evals?|dataset|diffusion|mla|mhc|swiftkv|m2kv|cla|yoco|\d+x\d*|x\d+|\d+b|(?!1m)\d+m|\d+v|a\d+b|\d+e|expand\w*|upscaled?|nas)$"
 )
 
@@ -86,7 +93,7 @@ def upload(word: str) -> Upload | None:
     remark = ""
     larger = form is not None and form.name in GGUF and left[:1] in (("l",), ("xl",))  # Q2_K_L, UD-Q2_K_XL: not Q2_K
     if (form is None or larger) and (width := _WIDTH.search(plain(word))):
-        known = ", ".join(name.upper().replace("-", "_") for name in GGUF)
+        known = ", ".join(name.upper().replace("-", "_") for name in (*GGUF, *WIDE_ENDS, *DYNAMIC))
         raise SpecError(
             f"{shown(word)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
             f"known: {known}; or give the file"
@@ -94,15 +101,20 @@ def upload(word: str) -> Upload | None:
     if re.search(r"-exl[23](?:-|$)", plain(word)) and form is None:
         raise SpecError(
             f"{shown(word)}: EXL2 and EXL3 uploads keep each width on a branch, which the name does not say; "
-            "give the folder of one, or the model's own name with weights=FORMAT"
+            "add it as in :4.0bpw, give the folder of one, or the model's own name with weights=FORMAT"
         )
     if name.endswith("-gguf"):
         name = name.removesuffix("-gguf")
         remark = SEVERAL
+    if form is not None and form.seen:
+        remark = "files of that width held {:.3g} to {:.3g} bits, chosen for each model: give the file".format(
+            *form.seen
+        )
     if any(_OTHER.match(w) for w in left):
         return None
+    unsure = bool(left) or bool(form and form.seen)
     if base := _known(plain(name)):
-        return Upload(base, form, cached, bool(left), name, remark)
+        return Upload(base, form, cached, unsure, name, remark)
     whole = name
     while (shorter := _TUNING.sub("", name)) != name:
         name = shorter
@@ -140,7 +152,7 @@ def why_not(word: str) -> str:
     words, shapes = _words(name) + left, _shapes()
     spans = [(a, b) for a in range(len(words)) for b in range(a + 2, len(words) + 1) if words[a:b] in shapes]
     first, last = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
-    rest = words[:first] + words[last:]
+    rest = _beside(words, first, last)
     other = next((w for w in rest if _OTHER.match(w)), "")
     known = shapes[words[first:last]][0] if last else _known("-".join(w for w in words if w != other))
     return f"{other!r} in its name says another shape than {known}, or a part of it" if other and known else ""
@@ -167,9 +179,13 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
     name = plain(word)
     apple = word.lower().startswith("mlx-community/") or "-mlx" in name
     name = name.replace("-mlx", "")
-    if apple and (match := re.search(r"-([2-8])bit(?:-dwq|-mlx)?$", name)):
-        bits = int(match[1]) + 0.5
+    if apple and (match := re.search(r"-([2-8])bits?(?:-dwq(?:-\d{4})?)?(?:-gs(32|64|128))?$", name)):
+        bits = int(match[1]) + 32 / int(match[2] or 64)  # a 16-bit scale and bias a group
         return plain(name[: match.start()]), WeightFormat(name="mlx", bits=bits, everywhere=True), None, ()
+    if (match := _EXL.search(name)) and (match["how"] or match["which"]):
+        bits, head = float(match["bits"]), float(match["head"] or 6)
+        form = WeightFormat(name=match["how"] or match["which"], bits=bits, outer_bits=head)
+        return plain(name[: match.start()]), form, None, ()
     words = re.split(r"-", name)
     for left in range(min(len(words), MOST_LEFT + 1)):
         front = "-".join(words[: len(words) - left])
@@ -182,6 +198,11 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
     return name, None, None, ()
 
 
+#: the bits an element takes in an EXL2 or EXL3 upload, and in its output head (6 where the name names none), on either
+#: side of the format's name: '4.0bpw-h6-exl2', 'exl3-3.50bpw'
+_EXL = re.compile(
+    r"-(?:(?P<which>exl[23])[-_])?(?P<bits>[1-8](?:\.\d{1,2})?)-?bpw(?:[-_]h(?:b)?(?P<head>[3-8]|16))?(?:[-_](?P<how>exl[23]))?$"
+)
 #: a width of GGUF at the end of a name
 _WIDTH = re.compile(r"[-.]((?:ud-)?i?q[1-8](?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
 #: whose uploads in which formats fix a cache of 8 bits: 21 of 25 of NVIDIA's whose configs were read (models/*.yaml:
@@ -190,7 +211,7 @@ CACHING = {"nvidia": ("fp8", "nvfp4"), "poolside": ("fp8", "nvfp4", "int4")}
 #: words that may stand after the format in a name
 MOST_LEFT = 3
 #: names of mixtures of widths
-_MIXED = re.compile(r"-(?:int4-int8|int8-int4|w4w8|mixed|(?:(?:int|fp|bf)\d+)?mix)(?:-|$)")
+_MIXED = re.compile(r"-(?:int4-int8|int8-int4|w4w8|mixed|(?:int|fp|bf)\d+-?mix)(?:-|$)")
 
 
 def _known(name: str) -> str:
@@ -204,7 +225,7 @@ def _known(name: str) -> str:
 
 
 #: how tuners write Llama 3 and its releases
-_SHORT = re.compile(r"(?:^|(?<=-))l(3(?:[-.][123])?)(?=-\d+b)")
+_SHORT = re.compile(r"(?:^|(?<=-))l(3(?:[-.][123])?)(?=-(?:[a-z][a-z0-9]*-){0,2}\d+b)")
 
 
 def _words(name: str) -> tuple[str, ...]:
@@ -226,6 +247,11 @@ def _shapes() -> dict[tuple[str, ...], tuple[str, str]]:
 _RELEASE = re.compile(r"v?\d+|instruct|it|chat|hf|base")
 
 
+def _beside(words: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
+    """Return the words beside a name: its first is one too where another goes before, as in Llama-3.1-Minitron-4B."""
+    return words[:first] + words[last:] + (words[first : first + 1] if first else ())
+
+
 def _held(name: str) -> tuple[str, str]:
     """Return the one known model whose name another holds, and that name; '' for none, several, or another shape's."""
     words, shapes = _words(name), _shapes()
@@ -236,13 +262,15 @@ def _held(name: str) -> tuple[str, str]:
     if len(widest) != 1:
         return "", ""
     first, last = widest[0]
-    rest = words[:first] + words[last:]
+    rest = _beside(words, first, last)
     release = any(re.fullmatch(r"v\d+", w) for w in rest) and all(_RELEASE.fullmatch(w) for w in rest)
     return ("", "") if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]
 
 
 #: words that a tuner may put between a model's name and its size, as in Llama-3.1-SauerkrautLM-70b
 MOST_BETWEEN = 2
+#: a family that one word names with its release, as in Llama3-Med42-8B
+_VERSIONED = re.compile(r"^[a-z]+\d$")
 #: words that make another family of a model there, as in Falcon-Mamba-7B and Mistral-Small-7B
 _APART = re.compile(
     r"^(?:\d+|mamba\d*|rwkv\d*|hybrid|linear|next|delta|h\d|bitnet|tiny|mini|small|medium|large|nemo|lite|flash|max)$"
@@ -254,7 +282,9 @@ def _parted(words: tuple[str, ...]) -> tuple[str, str]:
     parts: dict[str, str] = {}
     for place, size in enumerate(words):
         for end in range(max(place - MOST_BETWEEN, 0), place):
-            for start in range(max(end - 3, 0), end - 1):
+            for start in range(max(end - 3, 0), end):
+                if end - start == 1 and not _VERSIONED.match(words[start]):
+                    continue
                 rest = (*words[:start], *words[end:place], *words[place + 1 :])
                 known = _shapes().get((*words[start:end], size)) if re.fullmatch(r"\d+b", size) else None
                 if known and not any(map(_APART.match, words[end:place])) and not any(map(_OTHER.match, rest)):

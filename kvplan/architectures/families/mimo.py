@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from kvplan.architectures.attention import attention_weights, layer_kinds, mixed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain
+from kvplan.architectures.families.flat import alone
 from kvplan.architectures.families.qwen import upper
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
 from kvplan.architectures.parts import Body, Part, decoder, layer_count
@@ -18,9 +19,12 @@ def mimo_dense(c: Config) -> Body:
     return plain(c, *mixed(c, upper(c)), qkv_bias=c.flag("attention_bias", True))
 
 
-@family("mimo_v2_flash")
+@family("mimo_v2_flash", "mimo_v2")
 def mimo(c: Config) -> Body:
-    """MiMo-V2: full and window layers differ in KV heads; keys and values in width. Sinks on window layers."""
+    """MiMo-V2: full and window layers differ in KV heads; keys and values in width. Sinks on window layers.
+
+    MiMo-V2.5 is the same, with the encoders of images and sound beside it in one flat file.
+    """
     hidden, count = c.size("hidden_size"), layer_count(c)
     pattern = c.per_layer("hybrid_layer_pattern", count)
     kinds = layer_kinds(
@@ -60,4 +64,5 @@ def mimo(c: Config) -> Body:
         mix,
         ["moe" if is_moe(i) else "mlp" for i in range(count)],
         lambda b: experts if b == "moe" else mlp(hidden, c.size("intermediate_size")),
+        notes=alone(c) if c.stated("vision_config") else (),
     )
