@@ -303,7 +303,8 @@ class Replica:
         there = min(max(gamma_at(batch, away, z), 1.0), max(shared / ranks, 1.0))
         own = (decode(batch) - decode(batch - state.mates - 1)) * longer_prompt(self.classes, z)
         longer = math.hypot(decode(there) - decode(batch), own)
-        return first.quantile(share), token_time(served, state.mixture, state.load, z, longer, first.queue)
+        tpot = token_time(served, state.mixture, state.load, z, longer, first.queue, answers.points)
+        return first.quantile(share), tpot
 
 
 def twin(demand: Demand, names, sites, qualities, formats):
