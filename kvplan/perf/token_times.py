@@ -5,7 +5,7 @@ Everything works on floats and on arrays of one shape.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from math import pi
 from statistics import NormalDist
 
@@ -27,7 +27,7 @@ ERF = 0.147
 #: for a time T are of both, at u beside it for 1 - u / T of it, so (T / 2) / sqrt(T x 2 T / 3)
 MET_AND_RUN = 0.375**0.5
 #: (length [token], share of the answers that are as long)
-Answers = Sequence[tuple[float, float]]
+Answers = Sequence[tuple[Amount, Amount]]
 #: share of the requests whose waits move no percentile
 RARE = 1e-6
 
@@ -275,19 +275,29 @@ def met_at_random(
     own = served.own
     before = (served.busy / left) ** 2 * (m.mean(powers(m.own, 2)) - own * own + queue.variance)
     came = larger(output * (served.tpot - served.step / left), 0.0) / load.short
-    kinds = []
-    for tokens, weight in answers or ((output, 1.0),):
+    lengths = answers or ((output, 1.0),)
+    kinds: Answers = lengths
+    many = getattr(served.step, "ndim", 0) > 0
+    if many:  # all lengths at once: many small arrays take longer than one
+        from kvplan.perf.arrays import below
+
+        kinds = [(below([tokens for tokens, _ in lengths]), below([weight for _, weight in lengths]))]
+    found = []
+    for tokens, weight in kinds:
         mean = larger(tokens * served.step * (1 / left - 1) + came, TINY)
         squared = (mean * large / left**2 + before) / mean**2
-        each = delays_of(exponential(-mean * left / larger(large, TINY)), squared)
-        kinds.append((weight, tokens / mean, each))
+        found.append((weight, tokens / mean, delays_of(exponential(-mean * left / larger(large, TINY)), squared)))
 
     def beyond(delay: Amount) -> Amount:
-        return sum(weight * each.beyond(delay * over) for weight, over, each in kinds)
+        total: Amount = 0.0
+        for weight, over, each in found:
+            late = weight * each.beyond(delay * over)
+            total = total + (late.sum(axis=0) if many else late)
+        return total
 
     def at(share: float) -> Amount:
-        ends = [each.at(share) / over for _, over, each in kinds]
-        low, high = reduce(smaller, ends), reduce(larger, ends)
+        ends = [each.at(share) / over for _, over, each in found]
+        low, high = (ends[0].min(axis=0), ends[0].max(axis=0)) if many else (min(ends), max(ends))
         return root(lambda delay: 1 - share - beyond(delay), low, high)
 
     return at
