@@ -23,15 +23,17 @@ from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.arrivals import POISSON, drawn, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import extent
+from kvplan.planning.confirm import odds_with, usd_with
 from kvplan.planning.load import at_rate
+from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.scaling import Autoscale, Failure, Scaler, failures
 from kvplan.planning.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of, shelves_of
 from kvplan.planning.site import Limits
-from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
+from kvplan.report.confirm import confirmed_line, confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate_headline import answer, stream
-from kvplan.units import HOUR, short_odds, show_time
+from kvplan.units import HOUR, MONTH, short_odds, show_time, show_usd
 
 ON = "2026-11-24"
 TRACE = str(FILES / "trace.csv")
@@ -401,6 +403,42 @@ def test_the_busiest_hour_goes_on_at_its_own_rate() -> None:
     assert stream.until - stream.warm == 30 * HOUR and counted.sum() == pytest.approx(60_000, rel=0.03)
     assert "30.0 h at the rate of its busiest hour (24 times that)" in stream.title
     assert "60.0 min in its busiest hour (24 times that)" in at_peak(w, HOUR, seed=0).title
+
+
+def test_what_a_simulation_asks_for_is_priced_and_no_surer_than_that_replicas_keep_up() -> None:
+    """Fast answers of replicas at 99 % of what they serve are as sure as that no step takes longer: even odds."""
+    ask = {"gpus": "h100", "techniques": ["baseline"], "on": ON, "queries_per_day": 2_000_000}
+    found = kvplan.recommend("chat", "llama3.1-8b", **ask)
+    plan, demand = found.plan, found.demand
+    asked = SimpleNamespace(server=SimpleNamespace(site=found.site), router="least-loaded")
+    at = SimpleNamespace(at_percentile=0.001)
+    most = PlannedReplica(demand=demand, plan=plan, site=found.site).crowd.most_rate[0, 0]
+    odds = odds_with(demand, plan, asked)
+    seen = [SimpleNamespace(refused=0, ttft=at, tpot=at, replicas=n, asked=asked) for n in (demand.peak / most, 1e6)]
+    assert [odds(o) for o in seen] == pytest.approx([0.5, 1.0], abs=1e-3)
+    assert odds(SimpleNamespace(refused=1)) == 0.0
+    fewer = SimpleNamespace(replicas=plan.replicas - demand.spares - 1, asked=asked)
+    less = usd_with(demand, plan, fewer)
+    one = found.site.cost.rate(None) * plan.parallel.gpus / demand.mean
+    assert less == pytest.approx(plan.usd - one) and usd_with(demand, plan, None) is None
+    watched = SimpleNamespace(asked=asked)
+    row = SimpleNamespace(
+        plan=plan,
+        replicas=plan.replicas - 1,
+        watchful=plan.replicas - 2,
+        watched=watched,
+        usd=less,
+        watchful_usd=less - one,
+    )
+    month = demand.mean * MONTH
+    assert confirmed_line([row], demand) == (
+        f"Simulated on its own arrivals, {plan.replicas - 1} replicas are enough ({show_usd(less * month)} a month), "
+        f"and {plan.replicas - 2} behind a least-loaded router ({show_usd((less - one) * month)} a month)."
+    )
+    row.replicas = row.watchful = plan.replicas
+    assert confirmed_line([row], demand) == "" == confirmed_line((), demand)
+    row.replicas = None
+    assert "no number of replicas sent requests at random is as sure as was asked, and" in confirmed_line([row], demand)
 
 
 @pytest.mark.slow
