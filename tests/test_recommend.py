@@ -56,6 +56,7 @@ from kvplan.report.choices import remedies_words
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
 Z80 = NormalDist().inv_cdf(0.9)
 
