@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("COLUMNS", "100")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported: kernels are compiled in other processes
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # for the processes that tests start: each would compile all anew
 os.environ.setdefault("KVPLAN_TRACEBACK", "1")  # a bug must fail a test, not become one polite line
 
 # no deadline, no check of speed: the time of an example says how busy the machine is. The inputs are the same on every
