@@ -405,7 +405,7 @@ SPACES = [
     (
         asked("rag", confidence=0.9, forms=(None, "fp8", "int4", "nvfp4"), native=True, quality=0.02),
         ("baseline", "fp8"),
-        ("h100", "a100", "mi300x", "b200"),
+        ("a100", "mi300x", "b200"),
         False,
     ),
     (asked("code-assistant", forms=(None, "fp8"), native=True), ("baseline", "fp8"), ("h100", "mi300x"), False),
@@ -510,6 +510,8 @@ def limits_and_one(draw):
 def test_loosening_a_limit_never_raises_the_cost(asks, factor: float, guesses: bool) -> None:
     limits, which = asks
     before = cost(asked("doc-qa", "qwen3-32b", **limits), guesses)
+    if math.isinf(before):  # no plan: nothing costs more
+        return
     looser = limits[which] / factor if which == "confidence" else limits[which] * factor
     most = before * (1 + TIE + 1e-9)  # costs so near count as equal, and the surer of them is taken
     assert cost(asked("doc-qa", "qwen3-32b", **{**limits, which: looser}), guesses) <= most
