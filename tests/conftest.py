@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("COLUMNS", "100")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported: kernels are compiled in other processes
+for _library in ("OPENBLAS", "OMP", "MKL"):  # threads of the workers would wait for each other, and spin meanwhile
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # for the processes that tests start: each would compile all anew
 os.environ.setdefault("KVPLAN_TRACEBACK", "1")  # a bug must fail a test, not become one polite line
 
