@@ -14,6 +14,7 @@ from kvplan.planning.capacity import greatest, rounded_down
 from kvplan.planning.remedies import TIMES
 from kvplan.units import DAY, MONTH, show_usd, show_usd_each
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
 QUESTIONS = [
     ("doc-qa", "llama3.1-70b", "h200", 24, {"ttft": "20s", "technique": "fp8"}),

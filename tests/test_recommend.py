@@ -57,6 +57,7 @@ from kvplan.report.plans import preferred
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
 Z80 = NormalDist().inv_cdf(0.9)
 
@@ -406,7 +407,7 @@ SPACES = [
     (
         asked("rag", confidence=0.9, forms=(None, "fp8", "int4", "nvfp4"), native=True, quality=0.02),
         ("baseline", "fp8"),
-        ("h100", "a100", "mi300x", "b200"),
+        ("a100", "mi300x", "b200"),
         False,
     ),
     (asked("code-assistant", forms=(None, "fp8"), native=True), ("baseline", "fp8"), ("h100", "mi300x"), False),
@@ -511,6 +512,8 @@ def limits_and_one(draw):
 def test_loosening_a_limit_never_raises_the_cost(asks, factor: float, guesses: bool) -> None:
     limits, which = asks
     before = cost(asked("doc-qa", "qwen3-32b", **limits), guesses)
+    if math.isinf(before):  # no plan: nothing costs more
+        return
     looser = limits[which] / factor if which == "confidence" else limits[which] * factor
     most = before * (1 + TIE + 1e-9)  # costs so near count as equal, and the surer of them is taken
     assert cost(asked("doc-qa", "qwen3-32b", **{**limits, which: looser}), guesses) <= most
@@ -1297,7 +1300,9 @@ def found_title(workload: str) -> str:
 
 def test_a_cross_attention_model_keeps_pictures_out_of_its_prompt(run) -> None:
     tokens = {
-        model: run("recommend", "-w", "video-qa", "-m", model, "--on", ON, "--json").json["workload"]["input_tokens"]
+        model: run("recommend", "-w", "video-qa", "-m", model, "-g", "h200", "--on", ON, "--json").json["workload"][
+            "input_tokens"
+        ]
         for model in ("llama3.2-11b-vision", "gemma3-27b")
     }
     assert tokens["llama3.2-11b-vision"] < tokens["gemma3-27b"] / 2

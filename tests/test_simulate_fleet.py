@@ -67,7 +67,7 @@ def test_the_closed_form_is_within_stated_bounds_of_the_simulation(name: str, sh
                "sglang": {"engine": "sglang"}}  # fmt: skip
     s = made(**servers[name])
     rate = share * s.most_rate
-    o, p = simulate(asked(s, rate, 40_000), 1, fast=False), at_rate(s, rate)
+    o, p = simulate(asked(s, rate, 15_000), 1, fast=False), at_rate(s, rate)
     for kind in ("ttft", "tpot"):
         for at, bound in BOUNDS.items():
             closed, replayed = getattr(getattr(p, kind), at), getattr(getattr(o, kind), at)
@@ -465,7 +465,7 @@ PLANNED = {"ttft": 0.1, "tpot": 0.15}
 def test_plan_and_simulation_mean_one_router(
     workload: str, model: str, gpu: str, volume: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvplan.api.confirm.ENOUGH", 20_000)  # of bursts, 4,000 requests are too few
+    monkeypatch.setattr("kvplan.api.confirm.ENOUGH", 10_000)  # of bursts, 4,000 requests are too few
     found = kvplan.recommend(
         workload, model, gpus=gpu, techniques=["baseline", "fp8"], queries_per_day=volume, simulate=True, on=ON
     )
