@@ -45,6 +45,7 @@ class ServerRow:
     spread: float = LENGTH_SPREAD  #: width of the output lengths' uniform distribution over their mean
     #: what speculative decoding gains, as a factor; None: not stated, 0: it ran, and nobody stated how well
     speculation_gain: float | None = None
+    verified: float = 1.0  #: tokens of every sequence that a decode step multiplies for: drafted ones, and its own
     medians: bool = False  #: whether the TTFT is a median, not a mean
     sweep: str = ""  #: benchmark run it is from
     source: str = ""  #: collection it is from, '' for rows of a known script
