@@ -54,8 +54,9 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
 #: written for one architecture (a platform), so that B200 tells B300 what H100 cannot; releases fuse kernels and make
 #: hosts faster. Models differ by what the physics leaves out (shapes of their products, balance of their experts),
 #: engines by how well they were tuned for one, from release to release and on all GPUs (editions), and by their kernels
-#: for a number format. A server keeps its launch script from release to release. A run differs by what its record
-#: leaves out, which tells nobody else: narrow, so that what runs share stays with their release, model and GPU.
+#: for a number format. A server keeps its launch script from release to release. What one collection measured on a GPU
+#: ran on one machine's processor and operating system, which tells nobody else (hosts). A run differs by what its
+#: record leaves out: narrow, so that what runs share stays with their release, model and GPU.
 LEVELS = (
     Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20), named={"prompt": 0.1}),
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
@@ -75,7 +76,11 @@ LEVELS = (
         name="sources",
         named={"pace": 0.15, "step": 0.4, "sequence": 0.4, "poll": 0.6, "request": 0.6, "burst": 0.4, "bridge": 0.4},
     ),
-    Level(name="sites", named={"pace": 0.5, "step": 0.5, "sequence": 0.8, "bridge": 0.3}),
+    Level(
+        name="hosts",
+        named={"pace": 0.2, "step": 0.5, "sequence": 0.5, "request": 0.5, "kernel": 0.3, "eager": 0.3},
+    ),
+    Level(name="sites", named={"pace": 0.25, "step": 0.3, "sequence": 0.4, "bridge": 0.3}),
     Level(name="sweeps", named={"pace": 0.055, "poll": 0.4, "request": 0.3, "burst": 0.3}),
 )
 
@@ -171,6 +176,7 @@ class Identity:
             "editions": f"{release} {self.model}" if release and self.model else "",
             "origins": "others" if self.source else "",
             "sources": self.source,
+            "hosts": f"{self.source} {self.gpu}" if self.source else "",
             "sites": f"{self.source} {self.gpu} {self.engine} {self.model}" if self.source else "",
             "sweeps": f"{self.sweep} {self.gpu} {self.engine} {self.version} {self.model}" if self.sweep else "",
         }
