@@ -677,6 +677,15 @@ def test_what_a_file_says_wrong_is_refused(change, complaint) -> None:
     assert isinstance(found, Refused) and complaint in found.reason
 
 
+def test_an_open_loop_that_its_server_could_not_follow_tells_no_steady_state() -> None:
+    """100 requests at 2 a second are sent within 50 s; that they wait 26 s is left out where times are read."""
+    said = {"arrival": "poisson", "concurrency": "", "rate": "2", "requests": "100"}
+    rows = [{**ROW, **said, "ttft_ms": ttft, "tpot_ms": "20"} for ttft in ("24000", "26000")]
+    kept, left = (read_server(row, 2, catalog.model, catalog.gpu, measured=True) for row in rows)
+    assert isinstance(kept, ServerRow) and isinstance(left, Refused) and "waited 26 s" in left.reason
+    assert isinstance(read_server(rows[1], 2, catalog.model, catalog.gpu, measured=False), ServerRow)
+
+
 def test_an_open_loop_finds_its_own_concurrency_and_queues_beyond_what_leaves() -> None:
     said = {"arrival": "poisson", "concurrency": "", "lengths": "exact", "requests": "2000"}
     rows = servers([{**ROW, **said, "rate": rate} for rate in ("0.002", "1", "8", "200")], measured=False)

@@ -61,13 +61,13 @@ LEVELS = (
     Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20), named={"prompt": 0.1}),
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
     Level(name="gpus", kinds=_kinds(0.05, 0.05, 0.15), named={"pace": 0.05}),
-    Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30)),
+    Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30), named={"prompt": 0.05}),
     Level(name="platforms", kinds=_kinds(0.12, 0.30, 0.0), named={"prompt": 0.05}),
     Level(name="servers", kinds=_kinds(0.03, 0.05, 0.10)),
     Level(name="eras", kinds={OVERHEAD: 0.5, SCHEDULING: 0.3}),
     Level(name="releases", kinds={OVERHEAD: 0.25}, named={"request": 0.2, "poll": 0.2, "burst": 0.2, "pace": 0.07}),
     Level(name="models", kinds=_kinds(0.12, 0.12, 0.60), named={"prompt": 0.05}),
-    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10)),
+    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10), named={"prompt": 0.05}),
     Level(name="editions", named={"request": 0.3, "poll": 0.8, "burst": 0.4, "pace": 0.07}),
     Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
     Level(name="own", named={"poll": 0.2, "request": 0.12, "burst": 0.15}),
@@ -157,6 +157,11 @@ class Identity:
     vendor: str = ""  #: of the GPU
     number_format: str = ""  #: of its weights, see `number_format`
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """What its measured kernels are called: all of its architecture's, and those for its number format."""
+        return (self.architecture, f"{self.architecture} {self.number_format}")
+
     def members(self) -> dict[str, str]:
         """Return who this is at every level."""
         release = f"{self.engine} {release_of(self.version)}" if self.version else ""
@@ -218,7 +223,7 @@ class ServingProfile:
     models behind a pair, and `rows` how many were fitted. `ranges[basis]` are 10th and 90th percentiles of measured
     over predicted (tpot, ttft) by what a prediction rests on; "seen" ones also by pair. `speculative` are the runs and
     releases taken with speculative decoding. `loads` are the smallest and largest mean prompt, output [token] and
-    concurrency. moves["kernels"] are by architecture, from measured kernels.
+    concurrency. moves["kernels"] are from measured kernels, by architecture, alone and with the number format.
     """
 
     name: str  #: as questions and reports call it
@@ -248,8 +253,9 @@ class ServingProfile:
 
     def moved(self, who: Identity) -> dict[str, float]:
         """Return how far every term of a server is from its prior. [logarithm]"""
-        names = {"base": "", "kernels": who.architecture, **who.members()}
+        names = {"base": "", **who.members()}
         parts = [self.moves.get(level, {}).get(name, {}) for level, name in names.items()]
+        parts += [self.moves.get("kernels", {}).get(name, {}) for name in who.kernels]
         parts.append(era_moves(who.engine, who.version))
         offsets = dict.fromkeys(TERM, 0.0)
         for part in parts:
