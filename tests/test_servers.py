@@ -12,6 +12,7 @@ import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
+from kvplan.api.server_rows import RowFile, usable
 from kvplan.measuring.serving.arrays import stack
 from kvplan.measuring.serving.load import in_a_run, link_of, load_of, measured_load, room_of
 from kvplan.measuring.serving.predict import PredictedRow, predict, roofline
@@ -677,13 +678,16 @@ def test_what_a_file_says_wrong_is_refused(change, complaint) -> None:
     assert isinstance(found, Refused) and complaint in found.reason
 
 
-def test_an_open_loop_that_its_server_could_not_follow_tells_no_steady_state() -> None:
-    """100 requests at 2 a second are sent within 50 s; that they wait 26 s is left out where times are read."""
-    said = {"arrival": "poisson", "concurrency": "", "rate": "2", "requests": "100"}
-    rows = [{**ROW, **said, "ttft_ms": ttft, "tpot_ms": "20"} for ttft in ("24000", "26000")]
-    kept, left = (read_server(row, 2, catalog.model, catalog.gpu, measured=True) for row in rows)
-    assert isinstance(kept, ServerRow) and isinstance(left, Refused) and "waited 26 s" in left.reason
-    assert isinstance(read_server(rows[1], 2, catalog.model, catalog.gpu, measured=False), ServerRow)
+def test_an_open_loop_that_its_server_could_not_follow_is_not_fitted_to() -> None:
+    """100 requests at 2 a second are sent within 50 s: a fit leaves out those that wait 26 s, but not 24 s."""
+    said = {**ROW, "arrival": "poisson", "concurrency": "", "rate": "2", "requests": "100", "tpot_ms": "20"}
+    rows = servers([{**said, "ttft_ms": ttft} for ttft in ("24000", "26000")])
+    table = RowFile(name="x.csv", columns=[], raw=[], rows=rows, noun="line")
+    kept, left = usable([table], steady=True)
+    assert kept == rows[:1] and left == [
+        "x.csv: line 3: its requests waited 26 s, all sent within 50 s: no steady state"
+    ]
+    assert usable([table]) == (rows, [])
 
 
 def test_an_open_loop_finds_its_own_concurrency_and_queues_beyond_what_leaves() -> None:

@@ -309,7 +309,8 @@ def server_rows(
     """Return the rows of all files and tables that a fit can use, and why others were left out."""
     from kvplan.api.server_rows import read_table, usable
 
-    rows, left = usable([*tables, *(read_table(word, question.kind, given, measured=True) for word in question.words)])
+    read = (read_table(word, question.kind, given, measured=True) for word in question.words)
+    rows, left = usable([*tables, *read], steady=True)
     if not any(r.ttft or r.tpot for r in rows):
         raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
     rows = [r for r in rows if r.ttft or r.tpot]

@@ -49,10 +49,6 @@ CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+?)/snapshots/[0-9a-f]+$")
 #: why a row tells nothing
 MIXED_SERVERS = "its section has rows of a baseline on another engine under the same command; nothing tells them apart"
 UNCOUNTED_HITS = "prompts were partly in a prefix cache, by how much nobody counted; write it as prefix_hit, 0 to 1"
-OVERRUN = (
-    "its requests waited {waited:.3g} s and were all sent within {sent:.3g} s: an open loop that its server could not "
-    "follow is no steady state"
-)
 #: what drafting takes over a step that verifies, assumed: a model's own layer, once for every token, 2 to 10 % of it; a
 #: small model that writes them all at once (DFlash) is one pass of a few layers
 DRAFTED, BLOCK, AT_ONCE = 0.05, 0.1, "dflash"
@@ -118,7 +114,6 @@ def _server(
     times: dict[str, Any] = times_of(entry) if measured else {}
     if measured:
         check_origin(entry, spec, model)
-        check_steady(load, times)
         times = of_answers(times, load) if uncounted_hits(entry.values) else times
     return ServerRow(
         line=line,
@@ -237,18 +232,6 @@ def check_origin(entry: RawRow, spec: ModelSpec, model: Callable[[str], ModelSpe
         return  # the folder is called by no model
     if family(other) != family(spec):
         raise SpecError(f"source: is a file about {other.name}, and the row is of {spec.name}")
-
-
-def check_steady(load: Mapping[str, Any], times: Mapping[str, Any]) -> None:
-    """Raise SpecError for an open loop of so many requests that they waited more than half the time of sending them.
-
-    How many of them run, and how long the caches are that they fill memory with, changes until the last has come.
-    """
-    if load["arrival"] != OPEN or not (load["rate"] and load["requests"]):
-        return
-    waited, sent = times.get("ttft") or 0.0, load["requests"] / load["rate"]
-    if waited > sent / 2:
-        raise SpecError(OVERRUN.format(waited=waited, sent=sent))
 
 
 def of_answers(times: Mapping[str, Any], load: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,6 +96,20 @@ class ServerRow:
         return MOST_SEQUENCES.get(self.engine, LARGEST)
 
 
+def overrun(row: ServerRow) -> str:
+    """Return why a measured row tells no steady state, '' where it does: an open loop that its server could not follow.
+
+    Its requests waited more than half of the time of sending them all. How many run, and how long the caches are that
+    they fill memory with, changes until the last has come.
+    """
+    if row.arrival != OPEN or not (row.rate and row.requests):
+        return ""
+    waited, sent = row.ttft or 0.0, row.requests / row.rate
+    if waited <= sent / 2:
+        return ""
+    return f"its requests waited {waited:.3g} s, all sent within {sent:.3g} s: no steady state"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refused:
     """A row that cannot be predicted, and why."""
