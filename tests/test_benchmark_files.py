@@ -797,7 +797,7 @@ def test_llama_bench_tells_ttft_of_prompts_and_tpot_of_answers(tmp_path: Path) -
     assert load_results(str(path), {}) == rows
     assert "names 2 GPUs" in refused(llama_bench(gpu_info="NVIDIA L4, NVIDIA L4"))
     assert "says nothing of the GPU and the precision" in refused(
-        llama_bench(gpu_info="", model_type="qwen2 7B IQ2_XXS - 2.0625 bpw"), {}
+        llama_bench(gpu_info="", model_type="qwen2 7B TQ1_0 - 1.69 bpw ternary"), {}
     )
     path.write_text(json.dumps(tests[1]), "utf-8")
     with pytest.raises(SpecError, match="holds no load that tells TTFT or TPOT"):
