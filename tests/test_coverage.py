@@ -1379,6 +1379,62 @@ def test_a_format_stands_in_for_the_16_bits_of_a_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "gib", "within"),  # safetensors in GiB as public tables of headers say (2026-09), the MTP layer with them
+    [
+        ("cyankiwi/Qwen3-30B-A3B-Instruct-2507-AWQ-4bit", 16.85, 0.001),
+        ("Qwen/Qwen3-30B-A3B-GPTQ-Int4", 15.77, 0.01),
+        ("Qwen/Qwen3.5-27B-GPTQ-Int4", 28.16, 0.03),
+        ("cyankiwi/Qwen3.6-35B-A3B-AWQ-4bit", 23.25, 0.045),
+        ("cyankiwi/gemma-4-26B-A4B-it-qat-AWQ-INT4", 15.56, 0.02),
+        ("SergiioB/Qwen3.8-27B-GPTQ-Int4-sym-G128-MTP-BF16", 17.8, 0.03),
+        ("Qwen/Qwen3.8-Flash-Next-FP8", 172.78, 0.04),
+    ],
+)
+def test_quantised_uploads_take_what_their_files_do(name: str, gib: float, within: float) -> None:
+    assert weights(catalog.model(name)).total / 2**30 == pytest.approx(gib, rel=within)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "bits"),
+    [
+        ("QuantTrio/Qwen3-32B-AWQ-6Bit", "int6", 6 + 22 / 128),
+        ("TheBloke/Llama-2-13B-chat-GPTQ:gptq-3bit-128g-actorder_True", "int3", 3 + 19 / 128),
+        ("TheBloke/Mistral-7B-v0.1-GPTQ:gptq-4bit-32g-actorder_True", "int4", 4 + 20 / 32),
+        ("acme/Qwen3-32B-W4A16-G32", "int4", 4 + 16 / 32),
+        ("google/gemma-4-12B-it-qat-w4a16-ct", "int4", 4 + 16 / 32),
+        ("Minachist/Qwen3.6-27B-INT8-AutoRound", "int8", 8.125),
+        ("Intel/DeepSeek-V4-Flash-W4A16-AutoRound", "int4", 4 + 20 / 128),
+        ("Intel/Qwen3.8-Flash-Next-W4A16-RTN-AutoRound", "int4", 4 + 20 / 128),
+        ("acme/Llama-3.3-70B-Instruct-NVFP4-FP8-KV", "nvfp4", 4.5),
+    ],
+)
+def test_widths_and_groups_in_names_count(name: str, method: str, bits: float) -> None:
+    how = catalog.model(name).quantization
+    assert how is not None and (how.method, how.bits) == (method, pytest.approx(bits))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("cyankiwi/Qwen3.8-27B-AWQ-BF16-INT4", "weights of several widths"),
+        ("RedHatAI/Qwen3.8-2.4T-A95B-NVFP4-FP8", "weights of several widths"),
+        ("Pilcothink/Qwen3.8-27B-MixedInt4-AutoRound", "weights of several widths"),
+        ("rdtand/Qwen3.6-27B-PrismaQuant-5.5bit-vllm", "weights of 5.5 bits"),
+        ("mobiuslabsgmbh/Llama-3.1-8b-instruct_4bitgs64_hqq_calib", "weights of 4 bits"),
+    ],
+)
+def test_a_width_that_a_name_does_not_settle_is_refused(name: str, what: str) -> None:
+    with pytest.raises(SpecError, match=what):
+        catalog.model(name)
+
+
+def test_a_narrow_upload_of_a_model_with_linear_attention_is_assumed() -> None:
+    model = catalog.model("QuantTrio/Qwen3.6-27B-AWQ")
+    assert model.assumed and "linear attention" in model.notes[0]
+    assert not catalog.model("Qwen/Qwen3.6-27B-FP8").assumed
+
+
+@pytest.mark.parametrize(
     ("name", "bits"), [("unsloth/MiniMax-M2.5-GGUF", "8.002"), ("bartowski/Llama-3.3-70B-Instruct-GGUF", "16")]
 )
 def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bits: str) -> None:
@@ -1392,7 +1448,7 @@ def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bi
         ("RedHatAI/Qwen3-235B-A22B-Instruct-2507-NVFP4", "qwen3-235b-a22b", "nvfp4", 4.5),
         ("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5-FP8", "nemotron-super-49b", "fp8", 8.0),
         ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", 4.89),
-        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.16),
+        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.5),
         ("QuantTrio/GLM-4.6-AWQ", "glm-4.5", "int4", 4.16),
         ("01-ai/Yi-34B-Chat-4bits", "yi-34b", "int4", 4.16),
         ("01-ai/Yi-34B-Chat-8bits", "yi-34b", "int8", 8.125),
