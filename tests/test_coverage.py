@@ -1414,6 +1414,44 @@ def test_widths_and_groups_in_names_count(name: str, method: str, bits: float) -
 
 
 @pytest.mark.parametrize(
+    ("name", "base", "context"),
+    [
+        ("TheBloke/leo-hessianai-7B-AWQ", "llama2-7b", 8192),
+        ("nvidia/OpenMath-Nemotron-7B-AWQ", "qwen2.5-7b", 131072),
+        ("ibm-granite/granite-3.0-3b-a800m-instruct", "granite3.1-3b-a800m", 4096),
+        ("nvidia/Llama-4-Scout-Instruct-FP8", "llama4-scout", 10485760),
+        ("deepseek-coder-v2:16b-lite", "deepseek-v2-lite", 163840),
+        ("lukealonso/GLM-5.1-NVFP4-MTP", "glm-5", 202752),
+    ],
+)
+def test_tunes_and_tags_have_the_shape_and_context_that_is_published(name: str, base: str, context: int) -> None:
+    model = catalog.model(name)
+    assert (model.name, model.max_context) == (base, context)
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("NVIDIA RTX 4090", "rtx-4090"),
+        ("NVIDIA RTX 6000 Ada Generation 48GB", "rtx-6000-ada"),
+        ("RTX 5000 Ada 32GB", "rtx-5000-ada"),
+        ("RTX3060 12GB", "rtx-3060"),
+        ("Jetson AGX Orin 64GB", "jetson-agx-orin"),
+        ("AMD Instinct MI300X 192GB HBM3", "mi300x"),
+        ("RTX 4060 Ti 16GB", "rtx-4060-ti-16gb"),
+    ],
+)
+def test_cards_are_known_with_their_maker_and_their_memory(name: str, card: str) -> None:
+    assert catalog.gpu(name).name == card
+
+
+@pytest.mark.parametrize("name", ["RTX 2080 Ti 22GB", "RTX 4060 Ti 8GB", "RTX 4090 48GB", "NVIDIA GeForce RTX 5060"])
+def test_a_card_of_another_memory_is_another_card(name: str) -> None:
+    with pytest.raises(UnknownName, match="no GPU named"):
+        catalog.gpu(name)
+
+
+@pytest.mark.parametrize(
     ("name", "what"),
     [
         ("cyankiwi/Qwen3.8-27B-AWQ-BF16-INT4", "weights of several widths"),

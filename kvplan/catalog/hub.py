@@ -86,6 +86,7 @@ def upload(word: str) -> Upload | None:
         return upload(bracketed) or _bracketed(outer, bracketed)
     name, form, cached, left = _peeled(word)
     name = _whole(name, form)
+    left = left[:-1] if left[-1:] == ("mtp",) else left  # the MTP layer beside a model that is whole
     if _MIXED.search(plain(word)):
         raise SpecError(
             f"{shown(word)}: the name says weights of several widths, so their size cannot be read from it; give its "
