@@ -702,6 +702,7 @@ def test_experts_listed_one_by_one_are_read_at_once() -> None:
         ({"quant_method": "exl2", "bits": 4.25, "head_bits": 6}, 4.25, 6),
         ({"quant_method": "exl3", "bits": 3.0, "head_bits": 8}, 3, 8),
         ({"quant_method": "marlin", "group_size": 128}, 4.125, 16),
+        ({"quant_method": "auto-round", "packing_format": "mlx", "bits": 4, "group_size": 64}, 4.5, 16),
         ({"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 16, "in_group_size": 8}, 2, 16),
         ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}}, 4 + 20 / 128, 16),
         ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}}, 8, 16),
@@ -899,6 +900,31 @@ def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
     assert weights(gguf).total == pytest.approx(gguf.parameters * 8.5 / 8, rel=0.001)
     several = catalog.model("TheBloke/Llama-2-13B-chat-GGUF")
     assert several.quantization is None and "several widths" in several.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("dim", "layers", "heads", "cached", "vocabulary", "multiple", "times", "shape"),
+    [
+        (8192, 80, 64, 8, 32000, 4096, 1.3, "llama2-70b"),
+        (4096, 32, 32, None, 32000, 256, None, "llama2-7b"),
+        (4096, 32, 32, 8, 128256, 1024, 1.3, "llama3.1-8b"),
+    ],
+)
+def test_meta_params_are_the_published_shape(
+    dim: int,
+    layers: int,
+    heads: int,
+    cached: int | None,
+    vocabulary: int,
+    multiple: int,
+    times: float | None,
+    shape: str,
+) -> None:
+    """The params.json of Llama as Meta ships it: llama2's, and 3.1's in llama-models' sku_list.py."""
+    stated = {"dim": dim, "n_layers": layers, "n_heads": heads, "vocab_size": vocabulary, "multiple_of": multiple}
+    stated |= {name: value for name, value in (("n_kv_heads", cached), ("ffn_dim_multiplier", times)) if value}
+    ours, known = read(stated), catalog.model(shape)
+    assert (ours.parameters, per_token(ours)) == (known.parameters, per_token(known))
 
 
 @pytest.mark.parametrize(
