@@ -1414,6 +1414,9 @@ def test_a_format_stands_in_for_the_16_bits_of_a_name() -> None:
         ("cyankiwi/gemma-4-26B-A4B-it-qat-AWQ-INT4", 15.56, 0.02),
         ("SergiioB/Qwen3.8-27B-GPTQ-Int4-sym-G128-MTP-BF16", 17.8, 0.03),
         ("Qwen/Qwen3.8-Flash-Next-FP8", 172.78, 0.04),
+        ("RadixArk/Qwen3.8-Flash-Next-NVFP4", 119.2, 0.03),
+        ("zai-org/GLM-5.3-Flash", 305.79, 0.045),
+        ("zai-org/GLM-5.3-Flash-BF16", 598.53, 0.03),
     ],
 )
 def test_quantised_uploads_take_what_their_files_do(name: str, gib: float, within: float) -> None:
