@@ -1416,6 +1416,8 @@ def test_a_format_stands_in_for_the_16_bits_of_a_name() -> None:
         ("Qwen/Qwen3.8-Flash-Next-FP8", 172.78, 0.04),
         ("RadixArk/Qwen3.8-Flash-Next-NVFP4", 119.2, 0.03),
         ("zai-org/GLM-5.3-Flash", 305.79, 0.045),
+        ("RedHatAI/DeepSeek-V4-Flash-NVFP4-FP8", 145.7 + 4.3 + 2.4, 0.01),  # experts, attention, what is in 16 bits
+        ("poolside/Laguna-S-2.1-FP8", 113.23, 0.001),  # its config.json itself
         ("zai-org/GLM-5.3-Flash-BF16", 598.53, 0.03),
     ],
 )
