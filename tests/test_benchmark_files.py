@@ -745,9 +745,10 @@ build: 5e7e53ba (5943)
 """
 
 
-def test_the_table_that_llama_bench_prints(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copied", [PRINTED, PRINTED.replace("±", "+/-").replace(" pp512 |", "pp 512 |")])
+def test_the_table_that_llama_bench_prints(copied: str, tmp_path: Path) -> None:
     path = tmp_path / "bench.md"
-    path.write_text(PRINTED, "utf-8")
+    path.write_text(copied, "utf-8")
     assert results.holds_results(str(path))
     prompt, answer = load_results(str(path), {"model": "llama3.1-8b"})
     said = {"gpu": "NVIDIA GeForce RTX 4090", "engine": "llama.cpp", "engine_version": "b5943", "precision": "q4_k_m"}
