@@ -97,6 +97,7 @@ WRONG = {
         (lambda t: t.replace("18:15:50", "18:15:40"), "line 3: request 2 comes 5.68542 s before the one above"),
         (lambda t: t.replace("ContextTokens", "Context"), "line 1: no trace that kvplan reads; for a trace like A"),
         (lambda t: t.replace(",374,", ",0,"), "line 2: ContextTokens: expected a whole number of tokens from 1"),
+        (lambda t: t.replace(",374,", ",1000000000,"), "expected a whole number of tokens from 1 to 100,000,000"),
         (lambda t: t.replace(",44\n", ",4.5\n"), "line 2: GeneratedTokens: expected a whole number of tokens from 0"),
         (lambda t: t.split("\n")[0] + "\n", "holds no rows below its header"),
     ],

@@ -39,7 +39,8 @@ Read = Callable[[Row, str], Arrival]
 def _count(value: object, location: str, least: int) -> int:
     number = _number(value, location)
     if not least <= number <= MOST_TOKENS or number != int(number):
-        raise SpecError(f"{location}: expected a whole number of tokens from {least}, got {shown(value)}")
+        wanted = f"a whole number of tokens from {least} to {MOST_TOKENS:,}"
+        raise SpecError(f"{location}: expected {wanted}, got {shown(value)}")
     return int(number)
 
 

@@ -8,10 +8,10 @@ from kvplan.perf.prompts import TINY, PromptClass
 from kvplan.perf.queueing import root
 from kvplan.specs.workload import Lengths, Workload
 
-#: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute
-#: and around the percentiles that limits are for
 #: part of what the longest compute below which the lengths of others do not matter
 RARELY = 0.1
+#: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute
+#: and around the percentiles that limits are for
 FINE, COARSE = (0.0, 0.25, 0.5, 0.63, 0.75, 0.88, 0.93, 0.96, 0.98, 1.0), (0.0, 1.0)
 
 

@@ -297,7 +297,8 @@ class ServingProfile:
     def interval(self, who: Identity) -> tuple[Range, Range]:
         """Return the ranges of measured over predicted TPOT and TTFT."""
         basis = self.basis(who)
-        known = (stood_on(SEEN, who, own=True) if basis == SEEN else "", stood_on(basis, who), basis)
+        own = stood_on(basis, who, own=True) if basis in (SEEN, RELEASE) else ""
+        known = (own, stood_on(basis, who), basis)
         return next(self.ranges[name] for name in known if name in self.ranges)
 
     def calibrate(
@@ -345,8 +346,12 @@ class ServingProfile:
 
 
 def stood_on(basis: str, who: Identity, own: bool = False) -> str:
-    """Return what an interval is called: by support, apart for rows collected from many places; of a pair by itself."""
+    """Return what an interval is called: by support, apart for rows collected from many places; of a pair by itself.
+
+    A pair has two: for releases that were measured on it, and for others or where none is stated.
+    """
     name = f"{who.gpu} {who.engine}" if own else basis
+    name = f"{name}, {RELEASE}" if own and basis == RELEASE else name
     return f"{name}, collected" if who.source else name
 
 
