@@ -104,8 +104,12 @@ def usable(known: LaunchOptions, engine: Engine, n: Needs) -> LaunchOptions:
 
 
 def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
-    """Return what a plan asks of a server."""
-    p, (sequences, chunk), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
+    """Return what a plan asks of a server.
+
+    A step takes no more of a prompt than the plan's times count with, though a release would take more on this GPU.
+    """
+    p, (sequences, largest), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
+    chunk = min(largest, int(site.calibration.chunk))
     length, refuses = longest(demand, plan, site)
     host = site.tier(HOST.name) or HOST
     experts = any(w.split == "expert" for _, w in demand.model.weights())

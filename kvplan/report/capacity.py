@@ -57,9 +57,12 @@ def basis(capacity: Capacity) -> list[str]:
         w = demand.workload
         source = w.sources.get("between_questions")
         whence = f" ({source.kind}: {source.ref})" if source else " (an assumption)"
-        lines.append(
-            f"Users: each asks every {show_time(w.between_questions)} on average{whence}; users = rate x that time."
+        asks = f"Users: each asks every {show_time(w.between_questions)} on average{whence}"
+        waits = (
+            f", but not before the answer is there, which takes {show_time(capacity.answered)} on average; users = rate"
+            " x that longer time"
         )
+        lines.append(f"{asks}{waits if capacity.answered > w.between_questions else '; users = rate x that time'}.")
     lines.append(f"Times ({c.tier}): {c.evidence}. {interval(c)}.")
     return lines
 
