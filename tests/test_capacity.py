@@ -12,7 +12,7 @@ from kvplan.cli.load import ASKED
 from kvplan.errors import SpecError
 from kvplan.planning.capacity import greatest, rounded_down
 from kvplan.planning.remedies import TIMES
-from kvplan.report.capacity import basis
+from kvplan.report.capacity import basis, whole_users
 from kvplan.units import DAY, MONTH, show_time, show_usd, show_usd_each
 
 pytestmark = pytest.mark.usefixtures("ask_once")
@@ -56,6 +56,11 @@ def test_users_are_the_peak_rate_times_what_lies_between_their_questions() -> No
     assert f"not before the answer is there, which takes {show_time(busy.answered)} on average" in basis(busy)[1]
     assert basis(busy)[1].endswith("users = rate x that longer time.")
     assert kvplan.capacity("batch-summaries", "llama3.1-8b", "h100", 2, on=ON).users is None
+
+
+@pytest.mark.parametrize(("users", "said"), [(0.06, "less than one user"), (1.4, "1 user"), (1234.5, "1,234 users")])
+def test_there_is_no_service_without_users(users: float, said: str) -> None:
+    assert whole_users(users) == said
 
 
 def test_more_gpus_serve_more_and_tighter_limits_less() -> None:

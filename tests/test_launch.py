@@ -54,6 +54,15 @@ def test_vllm_is_told_what_the_plan_counts_on(answer) -> None:
     assert "--enable-prefix-caching" in started(answer, "vllm", cached_share=0.5).argv
 
 
+def test_a_command_says_that_a_model_s_own_name_is_no_checkpoint(answer) -> None:
+    """`vllm serve codestral-22b` finds nothing: that config was written down, not read from the hub."""
+    (said,) = started(answer, "vllm", model="codestral-22b").missing
+    assert said == "the command needs the checkpoint's name on the hub, or its folder, in place of codestral-22b"
+    (said,) = started(answer, "vllm", model="codestral-22b", form="nvfp4").missing
+    assert said == "the command needs a checkpoint with nvfp4 weights in place of codestral-22b"
+    assert not started(answer, "vllm").missing
+
+
 def test_a_step_is_no_longer_than_the_plan_s_times_count_with(answer) -> None:
     """From 0.28 on vLLM takes 16,384 tokens a step on GPUs of 160 GiB, 2,048 on small ones; times count with 8,192."""
     for name, tokens in (("mi300x", 8192), ("b200", 8192), ("h100", 8192), ("l40s", 2048)):

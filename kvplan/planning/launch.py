@@ -220,6 +220,8 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
         yield f"each replica keeps {size} of prefixes in host memory, {rests}"
     if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
+    elif "/" not in n.model:
+        yield f"the command needs the checkpoint's name on the hub, or its folder, in place of {n.model}"
     if n.draft and n.draft not in known.drafts:
         yield f"this release of {title} has no option for speculative decoding by {n.draft}: it decodes without"
     elif n.draft == "eagle3":
