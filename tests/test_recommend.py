@@ -716,11 +716,11 @@ def test_no_api_of_another_model_stands_for_one_that_sees() -> None:
 
 
 def test_a_plan_less_sure_than_sought_says_what_a_step_more_takes() -> None:
-    """It said that no plan reached 5 points more than 57 %, where one on 96 GPUs kept the limits with 60 %."""
-    ask = {"gpus": "h100", "techniques": ("baseline", "fp8"), "weights": "fp8", "on": ON}
-    found = kvplan.recommend("doc-qa", "llama3.1-70b", **ask)
+    """It said that no plan reached 5 points more, where one on more GPUs kept the limits with them."""
+    ask = {"gpus": "l40s", "techniques": ("baseline", "fp8"), "weights": "fp8", "on": ON}
+    found = kvplan.recommend("video-qa", "qwen2.5-vl-7b", **ask)
     share = found.demand.limits.confidence + 0.05
-    above = kvplan.recommend("doc-qa", "llama3.1-70b", confidence=share, **ask).plan
+    above = kvplan.recommend("video-qa", "qwen2.5-vl-7b", confidence=share, **ask).plan
     assert found.sought == 0.9 and above is not None and found.surer == above
     assert f"and {share:.0%} takes {above.gpus} GPUs at $".replace("%", " %") in headline.answer(found)
     none = replace(found, surer=None)
@@ -1591,13 +1591,13 @@ def test_fewer_replicas_are_sought_on_the_gpus_that_are_left_beside_the_spares()
 
 
 def test_across_confidences_a_looser_question_never_costs_more_and_a_surer_plan_says_so() -> None:
-    """Unasked, a TTFT of 70 ms gets the surest plan there is; 91 ms reach 90 % and cost more, and why is said."""
+    """Unasked, a TTFT of 75 ms gets the surest plan there is; 91 ms reach 90 % and cost more, and why is said."""
     ask = {"model": "llama3.1-8b", "gpus": "h100", "techniques": "baseline", "weights": "fp8", "on": ON}
-    unasked = kvplan.recommend("chat", ttft=0.07, **ask)
+    unasked = kvplan.recommend("chat", ttft=0.075, **ask)
     share, usd = unasked.demand.limits.confidence, unasked.plan.usd
     assert unasked.sought == 0.9 > share and unasked.remedies[0].plan.usd > usd
     (tight, loose), (sure_tight, sure_loose) = (
-        [kvplan.recommend("chat", confidence=c, ttft=ttft, **ask).plan for ttft in (0.07, 0.091)] for c in (share, 0.9)
+        [kvplan.recommend("chat", confidence=c, ttft=ttft, **ask).plan for ttft in (0.075, 0.091)] for c in (share, 0.9)
     )
     assert tight.usd == usd and loose.usd <= usd * (1 + TIE), "a looser limit at one confidence"
     assert sure_tight is None and loose.usd <= sure_loose.usd * (1 + TIE), "a lower confidence under one limit"
