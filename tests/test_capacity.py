@@ -12,7 +12,8 @@ from kvplan.cli.load import ASKED
 from kvplan.errors import SpecError
 from kvplan.planning.capacity import greatest, rounded_down
 from kvplan.planning.remedies import TIMES
-from kvplan.units import DAY, MONTH, show_usd, show_usd_each
+from kvplan.report.capacity import basis, whole_users
+from kvplan.units import DAY, MONTH, show_time, show_usd, show_usd_each
 
 pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
@@ -51,7 +52,15 @@ def test_users_are_the_peak_rate_times_what_lies_between_their_questions() -> No
     assert busy.users == pytest.approx(
         found.demand.peak * (found.plan.mean_ttft + found.plan.mean_tpot * found.demand.output)
     )
+    assert "users = rate x that time." in basis(found)[1]
+    assert f"not before the answer is there, which takes {show_time(busy.answered)} on average" in basis(busy)[1]
+    assert basis(busy)[1].endswith("users = rate x that longer time.")
     assert kvplan.capacity("batch-summaries", "llama3.1-8b", "h100", 2, on=ON).users is None
+
+
+@pytest.mark.parametrize(("users", "said"), [(0.06, "less than one user"), (1.4, "1 user"), (1234.5, "1,234 users")])
+def test_there_is_no_service_without_users(users: float, said: str) -> None:
+    assert whole_users(users) == said
 
 
 def test_more_gpus_serve_more_and_tighter_limits_less() -> None:

@@ -261,17 +261,31 @@ def test_the_largest_load_within_the_limits_is_what_a_slow_search_finds(model: s
 
 
 def test_points_of_all_techniques_share_their_gpus_and_load() -> None:
-    """The baseline's replica, alone and as full as the baseline can be, whatever a technique fits itself."""
+    """The baseline's replica within the limits, alone and as full as the baseline can be, whatever others fit."""
     _, _, found = pointed("llama3.1-70b", 65536, site("h200"), COMPARED)
     base = found[0]
+    full = next(t for t in base.full if t.parallel == base.same_limits.parallel)
     for row in found:
-        assert (row.lone.parallel, row.lone.batch) == (base.parallel, 1)
-        assert (row.same_load.parallel, row.same_load.batch) == (base.parallel, base.batch)
-    assert (base.same_load.ttft, base.same_load.tpot) == (base.ttft, base.tpot)
-    assert base.same_load.usd == pytest.approx(base.cost.per_query)
+        assert (row.lone.parallel, row.lone.batch) == (full.parallel, 1)
+        assert (row.same_load.parallel, row.same_load.batch) == (full.parallel, full.batch)
+    assert (base.same_load.ttft, base.same_load.tpot) == (full.served.ttft, full.served.tpot)
+    assert base.same_load.gpu_seconds == pytest.approx(full.gpu_seconds)
     # alone and under one load nothing but the cache differs: what reads less of it is not slower to decode
     fp8 = next(r for r in found if r.technique == "fp8")
     assert fp8.lone.tpot < base.lone.tpot and fp8.same_load.tpot < base.same_load.tpot
+
+
+@pytest.mark.parametrize(("model", "context", "gpu"), [
+    ("deepseek-v3", 102_400, "mi300x"), ("llama3.1-70b", 8_300, "mi300x"), ("llama3.1-70b", 32_768, "h200"),
+])  # fmt: skip
+def test_a_lone_query_is_faster_than_one_of_several_on_the_same_gpus(model: str, context: int, gpu: str) -> None:
+    """DeepSeek-V3's cheapest full replica is tp1dp8, on which a query alone takes 68 s; within the limits it is tp8."""
+    _, _, (base, *_) = pointed(model, context, site(gpu), ["fp8"])
+    assert base.lone.parallel == base.same_load.parallel == base.same_limits.parallel
+    assert base.lone.ttft <= base.same_limits.ttft <= base.same_load.ttft
+    assert base.lone.tpot <= base.same_limits.tpot <= base.same_load.tpot
+    _, _, (base, *_) = pointed(model, context, site(gpu), ["fp8"], Limits(ttft=0.001))  # which nothing keeps
+    assert base.same_limits is None and base.lone.parallel == base.parallel
 
 
 def test_a_looser_limit_never_costs_more_and_none_is_the_full_replica() -> None:

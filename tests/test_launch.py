@@ -54,6 +54,23 @@ def test_vllm_is_told_what_the_plan_counts_on(answer) -> None:
     assert "--enable-prefix-caching" in started(answer, "vllm", cached_share=0.5).argv
 
 
+def test_a_command_says_that_a_model_s_own_name_is_no_checkpoint(answer) -> None:
+    """`vllm serve codestral-22b` finds nothing: that config was written down, not read from the hub."""
+    (said,) = started(answer, "vllm", model="codestral-22b").missing
+    assert said == "the command needs the checkpoint's name on the hub, or its folder, in place of codestral-22b"
+    (said,) = started(answer, "vllm", model="codestral-22b", form="nvfp4").missing
+    assert said == "the command needs a checkpoint with nvfp4 weights in place of codestral-22b"
+    assert not started(answer, "vllm").missing
+
+
+def test_a_step_is_no_longer_than_the_plan_s_times_count_with(answer) -> None:
+    """From 0.28 on vLLM takes 16,384 tokens a step on GPUs of 160 GiB, 2,048 on small ones; times count with 8,192."""
+    for name, tokens in (("mi300x", 8192), ("b200", 8192), ("h100", 8192), ("l40s", 2048)):
+        site = replace(answer.site, gpu=catalog.gpu(name))
+        assert answer.demand.engine.limits(site.gpu)[1] in (2048, 8192, 16384) and site.calibration.chunk == 8192
+        assert needs(answer.demand, answer.plan, site).chunk == tokens, name
+
+
 def test_room_for_a_chat_template_ends_at_the_model_s_context(answer) -> None:
     """A request as long as the context is still served, and one a little shorter gets what is left."""
     lengths = answer.demand.workload.input, answer.demand.workload.output

@@ -300,7 +300,7 @@ def test_a_load_that_breaks_a_limit_is_a_no(run) -> None:
     ("wrong", "said"),
     [
         (("--rate", "1000"), "at most"),
-        (("--rate", "0"), "--rate: 1e-09 is the least; write a number as in 2.5"),
+        (("--rate", "0"), "--rate: must be above zero, as in 2.5/s"),
         (("--rate", "2", "--concurrency", "3"), "one of them"),
         (("--concurrency", "0"), "--concurrency"),
         (("--concurrency", "4", "--burstiness", "2"), "no arrivals"),

@@ -16,7 +16,7 @@ from queue_twin import Machine, percentile, simulate
 from kvplan import catalog
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
-from kvplan.perf.crowding import Surge, crowded, gamma_at, steps_beside, surge, together
+from kvplan.perf.crowding import Surge, crowded, estimated, gamma_at, steps_beside, surge, together
 from kvplan.perf.prompts import Mixture, PromptClass, longer_prompt, mean, slots_shared
 from kvplan.perf.queueing import Wait, closed_memory, gamma, prompt_wait, root, turn
 from kvplan.perf.token_times import below_deviations, delays_of, deviations, token_time
@@ -308,6 +308,15 @@ def test_slots_fill_up_as_level_crossings_have_it(slots: int, busy: float) -> No
         assert (found.chance, found.ahead, found.running) == pytest.approx(expected, rel=0.01, abs=1e-11)
         many = crowded(slower, np.array([float(slots), 3.0]), leaving)
         assert many.chance[0] == pytest.approx(found.chance) and many.running[0] == pytest.approx(found.running)
+
+
+def test_slots_far_too_few_overflow_nothing() -> None:
+    """A burst of 1e5 a second on 1,024 slots wrote a warning of numpy's under the plan of code-assistant."""
+    figures = {"more": 0.5, "again": 0.5, "mean": 2.0, "squared": 6.0}
+    s = Surge(rate=np.array([1e5]), **{name: np.array([x]) for name, x in figures.items()})
+    with np.errstate(all="raise", under="ignore"):
+        total, top, *_ = estimated(s, np.array([1024.0]), lambda n: n)
+    assert total[0] == pytest.approx(7.6111, rel=1e-4) and top[0] == 1.0
 
 
 def test_slots_without_prompts_are_a_queue_of_many_servers() -> None:

@@ -42,7 +42,7 @@ def test_a_count_of_tokens_is_echoed_as_it_was_meant(run, tokens: int, shown: st
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("1e12", "no service gets 1e+12"), ("1e300", "no service gets 1e+12"), ("0", "1e-09 is the least")],
+    [("1e12", "no service gets 1e+12"), ("1e300", "no service gets 1e+12"), ("1e-12", "1e-09 is the least")],
 )
 def test_a_volume_that_cannot_be_is_refused_for_that_reason(run, text: str, says: str) -> None:
     found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "--queries-per-day", text, *DAY_OF_PRICES)

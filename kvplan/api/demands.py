@@ -79,7 +79,7 @@ def spares_of(value: int | None, workload: Workload) -> int:
 
 def percentile_of(value: float | str | None, workload: Workload) -> float:
     """Return the share of requests that keep the limits."""
-    percentile = workload.slo.percentile if value is None else values.share(value, "percentile")
+    percentile = workload.slo.percentile if value is None else values.share(value, "percentile", example="95%")
     if not 0.5 <= percentile < 1:
         raise SpecError("percentile: expected a share from 50% to below 100%, as in 95%")
     return percentile

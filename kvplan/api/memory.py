@@ -8,7 +8,7 @@ from kvplan.api import values
 from kvplan.api.running import running, spread
 from kvplan.catalog.fields import named
 from kvplan.catalog.lookup import as_path
-from kvplan.errors import KvplanError, UnknownName, meant
+from kvplan.errors import KvplanError, SpecError, UnknownName, meant
 from kvplan.kv import drafts, spelling
 from kvplan.kv.budget import Deployment, Draft
 from kvplan.kv.replica import Parallel
@@ -113,9 +113,11 @@ def smaller(word: str) -> Draft:
     """Return a smaller model as a draft; UnknownName names the draft that was meant, where one is near."""
     try:
         return drafts.smaller(named(catalog.model, word, "speculative"))
-    except KvplanError:
+    except KvplanError as refusal:
         if as_path(word) is None and meant(word, DRAFTS):
             raise UnknownName("draft", word, DRAFTS, location="speculative") from None
+        if as_path(word) is None:
+            raise SpecError(f"{refusal}; or write {' or '.join(DRAFTS)}") from None
         raise
 
 

@@ -47,6 +47,7 @@ def no_price(names: list[str], owned: str | None, term: str, day: str) -> str:
     known = catalog.terms()
     if term not in known and (near := meant(term, known)):
         return f"term: no {shown(term)} price on {day}{near}"
+    others = " or ".join(each for each in known if each != term)
     if not names:
-        return f"no {term} price on {day}; give yours with gpus= and price=, or try another term= instead"
-    return f"no {term} price of {which} on {day}; give one with price=2.49/h, or another term= or on="
+        return f"no {term} price on {day}; write term={others}, or give a price of yours with gpus= and price="
+    return f"no {term} price of {which} on {day}; give one with price=2.49/h, or write term={others}, or another on="

@@ -143,13 +143,14 @@ def limit(value: float | str | None, usual: float | None, name: str) -> float | 
     return None if bound == inf else bound
 
 
-def share(value: float | str, name: str, most: float = 1.0) -> float:
+def share(value: float | str, name: str, most: float = 1.0, example: str = "1%") -> float:
     """Return a share such as '1%' or 0.01, from 0 to below `most`; above 1 it has to be in %."""
     text = plain(value, name)
     fraction = _fraction(text, name)
     if not 0 <= fraction < (most if text.endswith("%") else 1):
         bare = 1 <= fraction < 100 and "%" not in text
-        instead = f"below 1, write {text}% if that is meant" if bare else f"from 0% to below {100 * most:g}%, as in 1%"
+        whole = f"from 0% to below {100 * most:g}%, as in {example}"
+        instead = f"below 1, write {text}% if that is meant" if bare else whole
         raise SpecError(f"{name}: expected a share {instead}; got {shown(text)}")
     return fraction
 
@@ -214,7 +215,7 @@ def per_second(rate: float | str, name: str = "rate") -> float:
 def _volume(value: float | str, name: str, unit: str, example: str) -> float:
     text = plain(value, name)
     volume = parse(text, f"queries{unit}", name)
-    if volume < 0:
+    if volume <= 0:
         raise SpecError(f"{name}: must be above zero, as in {example}{unit}, got {shown(text)}")
     if not FEWEST <= volume < MOST:
         beyond = f"no service gets {MOST:g}" if volume >= MOST else f"{FEWEST:g} is the least"

@@ -185,7 +185,7 @@ def estimated(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> t
     shrinks = at_each(middles, slots, lambda k: growth(slots - k * wide + 0.5) ** wide)
     ends = at_each(middles, slots, lambda k: follows(growth(larger(slots - k * wide - wide / 2, 0.5))))
     for shrink, end in zip(shrinks, ends, strict=True):
-        reach = 1 / (shrink / reach + NONE)
+        reach = reach / (shrink + NONE * reach)  # 1 / (shrink / reach + NONE), which a reach of 0 may take
         here = reach * end / follows(top)
         total = total + wide * (before + 4 * (before * here) ** 0.5 + here) / 6
         before = here

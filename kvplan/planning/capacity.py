@@ -58,8 +58,12 @@ class Capacity(Result, of="capacity"):
         """
         if self.demand.workload.offline or self.plan is None:
             return None
-        answered = self.plan.mean_ttft + self.plan.mean_tpot * self.demand.output
-        return self.demand.peak * max(self.demand.workload.between_questions, answered)
+        return self.demand.peak * max(self.demand.workload.between_questions, self.answered)
+
+    @property
+    def answered(self) -> float:
+        """Mean time until a whole answer of the plan is there, 0 without a plan. [s]"""
+        return self.plan.mean_ttft + self.plan.mean_tpot * self.demand.output if self.plan else 0.0
 
     @property
     def refusal(self) -> str:

@@ -104,8 +104,12 @@ def usable(known: LaunchOptions, engine: Engine, n: Needs) -> LaunchOptions:
 
 
 def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
-    """Return what a plan asks of a server."""
-    p, (sequences, chunk), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
+    """Return what a plan asks of a server.
+
+    A step takes no more of a prompt than the plan's times count with, though a release would take more on this GPU.
+    """
+    p, (sequences, largest), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
+    chunk = min(largest, int(site.calibration.chunk))
     length, refuses = longest(demand, plan, site)
     host = site.tier(HOST.name) or HOST
     experts = any(w.split == "expert" for _, w in demand.model.weights())
@@ -216,6 +220,8 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
         yield f"each replica keeps {size} of prefixes in host memory, {rests}"
     if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
+    elif "/" not in n.model:
+        yield f"the command needs the checkpoint's name on the hub, or its folder, in place of {n.model}"
     if n.draft and n.draft not in known.drafts:
         yield f"this release of {title} has no option for speculative decoding by {n.draft}: it decodes without"
     elif n.draft == "eagle3":

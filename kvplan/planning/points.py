@@ -17,6 +17,8 @@ PATIENCE, READ = 2.0, 8192
 #: many words do we read per minute?", Journal of Memory and Language 109, 2019) [s]
 READING = 0.05
 
+#: what times a full replica under a load of so many requests
+Loads = Callable[[Timing, int], Timing]
 #: every so many tries an interpolation gives way to halving
 SLOW = 4
 
@@ -27,18 +29,44 @@ def usual_limits(query: Query) -> Limits:
 
 
 def compared(case: Case, rows: Sequence[Evaluation], limits: Limits) -> list[Evaluation]:
-    """Return the rows of one site with their points; the GPUs and the load are those of the first row that fits."""
+    """Return the rows of one site with their points; the GPUs and the load are those of the first row that fits.
+
+    Of its replicas the one that is cheapest within the limits counts, so that a lone query is one on the GPUs that the
+    limits ask for; the best full one where none keeps them.
+    """
     first = next((row for row in rows if row.feasible), None)
-    return [row if not row.feasible or first is None else with_points(case, row, first, limits) for row in rows]
+    if first is None:
+        return list(rows)
+    loads = loads_of(case, first)
+    kept = cheapest_within(first.full, limits, loads)
+    parallel = kept.parallel if kept else first.parallel
+    shown = next(t for t in first.full if t.parallel == parallel)
+    return [
+        with_points(case, row, shown, limits, loads if row is first else loads_of(case, row)) if row.feasible else row
+        for row in rows
+    ]
 
 
-def with_points(case: Case, row: Evaluation, first: Evaluation, limits: Limits) -> Evaluation:
-    """Return a row at the three points."""
-    layout, parallel = row.layout, first.parallel
-    assert layout is not None and parallel is not None
+def with_points(case: Case, row: Evaluation, shown: Timing, limits: Limits, at: Loads) -> Evaluation:
+    """Return a row at the three points: the first two on the replica and at the load of `shown`."""
+    layout, parallel = row.layout, shown.parallel
+    assert layout is not None
     known = {t.parallel: t for t in row.full}
     held = known[parallel].sequences if parallel in known else case.sequences(layout, parallel)
+    lone = same = None
+    if held:
+        whole = known.get(parallel) or timed(case, layout, parallel, held)
+        lone, same = at(whole, 1), at(whole, shown.batch) if shown.batch <= whole.batch else None
+    points = (lone, same, cheapest_within(row.full, limits, at))
+    price = case.site.price.price if case.site.price else None
+    lone_point, same_load, same_limits = (None if t is None else point_of(t, price) for t in points)
+    return replace(row, lone=lone_point, same_load=same_load, same_limits=same_limits)
 
+
+def loads_of(case: Case, row: Evaluation) -> Loads:
+    """Return what times a row's replica under any load; each load is worked out once."""
+    layout = row.layout
+    assert layout is not None
     seen = {(t.parallel, t.batch): t for t in row.full}
 
     def at(full: Timing, batch: int) -> Timing:
@@ -47,14 +75,7 @@ def with_points(case: Case, row: Evaluation, first: Evaluation, limits: Limits) 
             seen[key] = at_load(case, layout, full.parallel, full.sequences, batch, full.lines)
         return seen[key]
 
-    lone = same = None
-    if held:
-        whole = known.get(parallel) or timed(case, layout, parallel, held)
-        lone, same = at(whole, 1), at(whole, first.batch) if first.batch <= whole.batch else None
-    points = (lone, same, cheapest_within(row.full, limits, at))
-    price = case.site.price.price if case.site.price else None
-    lone_point, same_load, same_limits = (None if t is None else point_of(t, price) for t in points)
-    return replace(row, lone=lone_point, same_load=same_load, same_limits=same_limits)
+    return at
 
 
 def point_of(t: Timing, price: float | None) -> OperatingPoint:
@@ -69,7 +90,7 @@ def point_of(t: Timing, price: float | None) -> OperatingPoint:
     )
 
 
-def cheapest_within(full: Sequence[Timing], limits: Limits, at: Callable[[Timing, int], Timing]) -> Timing | None:
+def cheapest_within(full: Sequence[Timing], limits: Limits, at: Loads) -> Timing | None:
     """Return the replica on which a query costs least at the largest load within limits, None where none keeps them.
 
     A query takes least of a replica that is full, so what costs more than the best one so far even then is not tried.
@@ -89,7 +110,7 @@ def cheapest_within(full: Sequence[Timing], limits: Limits, at: Callable[[Timing
     return cheapest
 
 
-def largest_within(full: Timing, limits: Limits, at: Callable[[Timing, int], Timing]) -> Timing | None:
+def largest_within(full: Timing, limits: Limits, at: Loads) -> Timing | None:
     """Return a replica at its largest load within limits, None where not even a lone query keeps them.
 
     Times grow with the load: interpolation finds where they cross a limit, halving where it is slow.

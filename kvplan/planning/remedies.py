@@ -320,7 +320,7 @@ def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool
             return f"{what} is at least {reached} at P{100 * limits.percentile:g}, over {allowed}"
     sure = float(reach.sure.max())
     if sure < limits.confidence:
-        return f"the limits are kept with {too_little(sure, limits.confidence)}"
+        return f"even replicas with next to no load keep the limits with {too_little(sure, limits.confidence)}"
     if limits.gpus is not None:
         any_number = limited(replace(demand, limits=replace(limits, gpus=None)), one.crowd)
         able = any_number.feasible & mine

@@ -4,7 +4,16 @@ from kvplan.planning.capacity import Capacity
 from kvplan.report.blocks import Json, Page, Text, record, schema, sentence
 from kvplan.report.plans import PLAN
 from kvplan.report.sources import about, calibration, interval, price
-from kvplan.units import MONTH, show_number, show_odds, show_percent, show_time, show_usd, show_usd_each
+from kvplan.units import (
+    MONTH,
+    show_count,
+    show_number,
+    show_odds,
+    show_percent,
+    show_time,
+    show_usd,
+    show_usd_each,
+)
 
 
 def page(capacity: Capacity) -> Page:
@@ -22,7 +31,7 @@ def answer(capacity: Capacity) -> str:
     head = f"{demand.workload.title} on {demand.model.title}, {capacity.gpus}x {capacity.site.gpu.title}"
     if plan is None:
         return f"{head}: {sentence(capacity.refusal)}"
-    users = "" if capacity.users is None else f", {capacity.users:,.0f} users at work in the busiest hour"
+    users = "" if capacity.users is None else f", {whole_users(capacity.users)} at work in the busiest hour"
     peak = f"{show_number(demand.peak)}/s in the busiest hour"
     rate = f"{capacity.queries_per_day:,.0f} queries a day at most ({peak}){users}"
     kept = (
@@ -41,6 +50,11 @@ def answer(capacity: Capacity) -> str:
     return f"{head}: {rate}. {bound}. The plan: {plan.label}, {plan.gpus} GPUs{money}; {kept}.{sought}"
 
 
+def whole_users(users: float) -> str:
+    """Return a number of users in words: none is not what a service with a query now and then has."""
+    return "less than one user" if users < 1 else show_count(round(users), "user")
+
+
 def basis(capacity: Capacity) -> list[str]:
     """Return what the answer rests on."""
     demand, c = capacity.demand, capacity.site.calibration
@@ -57,9 +71,12 @@ def basis(capacity: Capacity) -> list[str]:
         w = demand.workload
         source = w.sources.get("between_questions")
         whence = f" ({source.kind}: {source.ref})" if source else " (an assumption)"
-        lines.append(
-            f"Users: each asks every {show_time(w.between_questions)} on average{whence}; users = rate x that time."
+        asks = f"Users: each asks every {show_time(w.between_questions)} on average{whence}"
+        waits = (
+            f", but not before the answer is there, which takes {show_time(capacity.answered)} on average; users = rate"
+            " x that longer time"
         )
+        lines.append(f"{asks}{waits if capacity.answered > w.between_questions else '; users = rate x that time'}.")
     lines.append(f"Times ({c.tier}): {c.evidence}. {interval(c)}.")
     return lines
 
