@@ -76,7 +76,7 @@ def activation_bytes(
     max_num_batched_tokens), which only the last stage has, of the widest feed-forward of such a step, and of the vision
     tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
     tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images; and what it keeps of
-    every sequence's vocabulary. A second runner's peak is one copy of the vocabulary's matrix at least.
+    every sequence's vocabulary. An engine that compiles as it starts holds copies of the embedding before that.
     """
     engine, parallel = deployment.engine, deployment.parallel
     sequences, tokens = deployment.limits
@@ -93,12 +93,13 @@ def activation_bytes(
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts
     encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches else 0.0
-    head = engine.vocabulary_copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts if last else 0.0
+    copies = engine.compile_copies if first and deployment.compiles else 0
+    compiled = copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts
     sampled = sampler if last else 0.0
-    if encoder > max(feed, sampled, head):
+    if encoder > max(feed, sampled, compiled):
         return encoder, f"vision tower: an image of {engine.encoder_patches:,} patches"
-    if head > max(feed, sampled):
-        return head, "a copy of the vocabulary's matrix"
+    if copies and compiled > max(feed, sampled):
+        return compiled, "a copy of the embedding, to time its kernels by; none when restarted from a compile cache"
     if sampled < feed:
         return feed, f"feed-forward of {tokens:,} tokens"
     per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"

@@ -147,14 +147,14 @@ class Engine:
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
-    vocabulary_copies: int = 0  #: copies of the vocabulary's matrix that the profiling run holds at some time
+    compile_copies: int = 0  #: copies of the embedding that a start without a compile cache holds while it compiles
     live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
     activation_base: float = 0.0  #: live beside the sampler whatever the model [B]
     expert_chunk: int | None = None  #: tokens whose experts are computed at once, None: all of a step [token]
     keeps_workspaces: bool = False  #: whether buffers of experts and image embeddings stay allocated
     runtime: dict[int, float]  #: GPUs working together -> memory outside the allocator (context, NCCL) on each [B]
     stage_runtime: float | None = None  #: the same on a pipeline stage of one GPU; None: as without stages [B]
-    plain_runtime: float | None = None  #: the same of several GPUs whose link has no multicast; None: as of others [B]
+    plain_runtime: dict[int, float] | None = None  #: as runtime, of GPUs without NVLink SHARP; None: the same [B]
     encoder_models: tuple[str, ...] = ()  #: parts of the model types whose vision tower the profiling run fills
     encoder_patches: int = 0  #: patches of the largest image they take, which it is filled with
     encoder_live: float = 0.0  #: elements that live for a patch, over the tower's width
@@ -228,9 +228,9 @@ class Engine:
         """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]"""
         if gpus <= 1 and pipeline > 1 and self.stage_runtime is not None:
             return self.stage_runtime
-        if gpus > 1 and gpu is not None and not gpu.multicast and self.plain_runtime is not None:
-            return self.plain_runtime
-        return self.runtime[max(n for n in self.runtime if n <= max(gpus, 1))]
+        plain = self.plain_runtime if gpu is not None and not gpu.multicast else None
+        known = {n: size for n, size in (plain or {}).items() if n <= max(gpus, 1)} or self.runtime
+        return known[max(n for n in known if n <= max(gpus, 1))]
 
 
 @lru_cache
