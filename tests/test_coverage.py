@@ -802,7 +802,7 @@ def test_an_upload_whose_config_was_read_has_its_own_widths_and_cache(
     [("Inferact/Qwen3.8-27B-NVFP4", 2 * 12.02), ("RedHatAI/gemma-4-26B-A4B-it-NVFP4", 15.77)],
 )
 def test_uploads_leave_what_their_makers_leave_in_16_bits(name: str, gib: float) -> None:
-    """Weights that start-up logs print: gated delta nets are left, and attention beside experts where it is NVIDIA's."""
+    """Weights that logs print: both leave gated delta nets; Red Hat stores attention beside experts in 4 bits."""
     assert weights(catalog.model(name), None).total / 2**30 == pytest.approx(gib, rel=0.035)
 
 

@@ -63,7 +63,7 @@ def test_a_profile_of_a_cpu_is_refused_with_what_to_do(run, tmp_path, command: t
     (tmp_path / "cpu.yaml").write_text(CPU, "utf-8")
     found = run(*command, "--profile", tmp_path / "cpu.yaml")
     assert (found.code, found.out, found.err.count("\n")) == (1, "", 1)
-    assert "--profile: cpu.yaml is of a CPU and says nothing of a GPU; leave it out" in found.err
+    assert f"--profile: {tmp_path / 'cpu.yaml'} is of a CPU and says nothing of a GPU; leave it out" in found.err
 
 
 GEMM = "gpu,engine,kernel,dtype,m,n,k\nh100,vllm-0.24.0,cublas,bfloat16,64,4096,8192\n"
