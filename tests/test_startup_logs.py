@@ -98,6 +98,13 @@ def test_a_start_that_compiles_holds_a_second_embedding() -> None:
     assert next_.kv_tokens - first.kv_tokens == pytest.approx(95_936 - 89_040, rel=0.08)
 
 
+@pytest.mark.parametrize(("gpu", "gib"), [("a100-80gb-sxm", 65.97), ("h100", 64.38)])
+def test_marlin_pads_both_widths_of_mxfp4_experts(gpu: str, gib: float) -> None:
+    """gpt-oss-120b: 65.97 GiB through Marlin and 64.38 through Triton (vllm-project/vllm#23278 and #33155)."""
+    found = kvplan.memory("gpt-oss-120b", 8192, layout="engine", engine="vllm@0.14", gpu=gpu).budget
+    assert found is not None and found.amounts["weights"] / GIB == pytest.approx(gib, rel=0.004)
+
+
 @pytest.mark.parametrize(("gpu", "gib"), [("a100-40gb-sxm", 0.13), ("rtx-3090", 0.13), ("h100", 0.25), ("b200", 0.25)])
 def test_one_gpu_without_nvlink_sharp_keeps_half_as_much_outside_torch(gpu: str, gib: float) -> None:
     found = kvplan.memory("llama3.1-8b", 8192, layout="engine", engine="vllm@0.19", gpu=gpu).budget

@@ -54,6 +54,8 @@ UNITS = {
     "needs_slots": "#",
     "draft_models": "#",
     "expert_padding": "#",
+    "marlin_padding": "#",
+    "marlin_width": "#",
     "expert_scale_bytes": "B",
     "rope_table_bytes": "B",
     "image_positions": "#",

@@ -9,6 +9,8 @@ from kvplan.specs.source import Source
 
 #: generations whose NVLink has no multicast
 BEFORE_SHARP = ("volta", "turing", "ampere", "ada")
+#: generations that Triton's kernels of MXFP4 experts do not serve: Marlin's do
+BEFORE_HOPPER = BEFORE_SHARP
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,6 +174,8 @@ class Engine:
     vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
+    marlin_padding: int = 0  #: the same of Marlin's kernels, on GPUs before Hopper; 0: as on others
+    marlin_width: int = 1  #: the width of the model in such experts is padded to a multiple of it
     expert_scale_bytes: float = 0.0  #: of an FP4 expert's scale that it keeps besides on GPUs without FP4 units [B]
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
     image_positions: int = 1  #: its tables of rotary positions of images (M-RoPE) have so many times the positions
