@@ -23,7 +23,7 @@ from kvplan.units import HOUR
 #: workload -> a TTFT that is looser than its own
 JOBS = {
     "doc-qa": "20s", "legal-contracts": "15s", "code-review": "30s", "medical-summaries": "15s", "chat": "1s",
-    "rag": "2s",
+    "rag": "2s", "agents": "10s",
 }  # fmt: skip
 GPUS = ("h100", "h200", "b200", "mi300x")
 MODELS = ("llama3.1-70b", "llama3.1-8b")

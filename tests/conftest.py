@@ -3,9 +3,13 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +17,9 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("COLUMNS", "100")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported: kernels are compiled in other processes
+for _library in ("OPENBLAS", "OMP", "MKL"):  # threads of the workers would wait for each other, and spin meanwhile
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # for the processes that tests start: each would compile all anew
 os.environ.setdefault("KVPLAN_TRACEBACK", "1")  # a bug must fail a test, not become one polite line
 
 # no deadline, no check of speed: the time of an example says how busy the machine is. The inputs are the same on every
@@ -66,6 +73,46 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(int(left.value.code or 0), seen.out, seen.err)
 
     return call
+
+
+@pytest.fixture
+def ask_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the tests of a file search once for the plans of a question that several ask, or one in several forms.
+
+    Answers are frozen values. Whoever writes files or changes the program asks anew: a question does not name these.
+    """
+    if {"monkeypatch", "tmp_path"} & set(request.fixturenames):
+        yield
+        return
+    found = vars(request.module).setdefault("ANSWERS", {})
+    with pytest.MonkeyPatch.context() as patches:
+        for name, places in ASKED_ONCE.items():
+            function = getattr(import_module(places[0]), name)
+            for place in places:
+                patches.setattr(f"{place}.{name}", remembering(function, found))
+        yield
+
+
+#: what `ask_once` remembers, and the modules it is called in
+ASKED_ONCE = {"recommend": ("kvplan.api.recommend",), "capacity": ("kvplan.api.capacity", "kvplan.cli.load")}
+
+
+def remembering(function: Callable[..., Any], found: dict[str, Any]) -> Callable[..., Any]:
+    """Return a function that works out each answer once, and keeps it in `found`."""
+    known = signature(function)
+
+    @wraps(function)
+    def ask(*args: Any, **options: Any) -> Any:
+        asked = known.bind(*args, **options)
+        asked.apply_defaults()
+        question = {name: value for name, value in asked.arguments.items() if name != "progress"}
+        key = f"{function.__name__} {question!r}"
+        if key not in found:
+            found[key] = function(*args, **options)
+        return found[key]
+
+    ask.__kwdefaults__ = function.__kwdefaults__
+    return ask
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ class Machine:
     times: dict[tuple[int, int], float] = field(default_factory=dict)
     between: dict[tuple[int, int], float] = field(default_factory=dict)
     pairs: dict[int, float] = field(default_factory=dict)
+    read: dict[int, float] = field(default_factory=dict)
 
     def corner(self, batch: int, tokens: int) -> float:
         """Return the time of a step without the prompts' attention. [s]"""
@@ -88,9 +89,11 @@ class Machine:
 
     def attention(self, tokens: int) -> float:
         """Return the time that the attention of a whole prompt takes, on straight lines between whole PARTs. [s]"""
-        whole, rest = divmod(tokens, PART)
-        low = self.whole(whole)
-        return low + (self.whole(whole + 1) - low) * rest / PART if rest else low
+        if tokens not in self.read:
+            whole, rest = divmod(tokens, PART)
+            low = self.whole(whole)
+            self.read[tokens] = low + (self.whole(whole + 1) - low) * rest / PART if rest else low
+        return self.read[tokens]
 
     def whole(self, parts: int) -> float:
         """Return the same of a prompt of so many PARTs, exactly. [s]"""
@@ -133,16 +136,15 @@ def simulate(
     decoding: list[tuple[int, int, Request]] = []  # (step of its last token, order, request)
     done: list[Request] = []
     now, step, order = 0.0, 0, 0
-    ends = deque([0.0], maxlen=int(polls) + 2)  # of the last steps
-
-    def ago(steps: float) -> float:
-        """Return when so many steps had still to end, a part of one as if it were even."""
-        whole, part = divmod(steps, 1)
-        late, before = (ends[max(len(ends) - 1 - int(whole) - j, 0)] for j in (0, 1))
-        return late - part * (late - before)
+    whole, rest = int(polls), polls % 1  # of the polls
+    ends = deque([0.0], maxlen=whole + 2)  # of the last steps
 
     def admit() -> None:
-        while coming and coming[0][0] <= ago(polls):
+        """Take in who came before the polls: so many steps ago, a part of one as if it were even."""
+        at = len(ends) - 1 - whole
+        late, before = ends[max(at, 0)], ends[max(at - 1, 0)]
+        seen = late - rest * (late - before)
+        while coming and coming[0][0] <= seen:
             waiting.append(heapq.heappop(coming)[2])
 
     def until_seen(when: float, each: float) -> int:
@@ -164,7 +166,7 @@ def simulate(
         batch = len(decoding)
         if not waiting and not decoding:
             now = max(coming[0][0], now)
-            ends.extend([now] * (int(polls) + 2))
+            ends.extend([now] * (whole + 2))
             continue
         budget, took, ended = chunk, 0.0, []
         for one in waiting:
@@ -183,7 +185,7 @@ def simulate(
             steps = decoding[0][0] - step
             if coming:
                 steps = min(steps, until_seen(coming[0][0], each))
-            ends.extend(now + each * i for i in range(max(steps - int(polls) - 2, 0) + 1, steps))
+            ends.extend(now + each * i for i in range(max(steps - whole - 2, 0) + 1, steps))
             now, step = now + steps * each, step + steps
         else:
             now, step = now + machine.step(batch, chunk - budget) + took, step + 1

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ def place(path: Path) -> str:
     return str(path.relative_to(PACKAGE).with_suffix(""))
 
 
+@cache
 def imports(text: str) -> list[str]:
     """Return what a module imports, also by name (`import_module("...")`): modules, and each name from a module."""
     found: list[str] = []

@@ -14,6 +14,7 @@ from kvplan.planning.capacity import greatest, rounded_down
 from kvplan.planning.remedies import TIMES
 from kvplan.units import DAY, MONTH, show_usd, show_usd_each
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
 QUESTIONS = [
     ("doc-qa", "llama3.1-70b", "h200", 24, {"ttft": "20s", "technique": "fp8"}),
@@ -111,7 +112,7 @@ def test_where_volumes_are_less_sure_than_sought_that_of_a_step_less_is_told_and
     below = f"{found['limits']['confidence'] - 0.05:.0%}"
     more = run(*ask, "--confidence", below, "--json").json["queries_per_day"]
     said = " ".join(run(*ask).out.split())
-    assert found["queries_per_day"] < 30_000 and more > 40_000
+    assert found["queries_per_day"] < 38_000 and more > 40_000
     assert f"The same GPUs serve {more:,.0f} queries a day with --confidence {below}." in said
     month = found["plan"]["usd_per_query"] * found["queries_per_day"] * MONTH / DAY
     assert f"56 GPUs at {show_usd_each(found['plan']['usd_per_query'])}, {show_usd(month)} a month" in said

@@ -18,14 +18,21 @@ from kvplan.report.compare import page
 ASK = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b")
 
 
+#: files that were saved before, by their flags and day: many tests start from the same plan
+files: dict[tuple[str, ...], bytes] = {}
+
+
 @pytest.fixture
 def saved(run, tmp_path, monkeypatch):
     """Return a function that saves a plan and returns its document."""
     monkeypatch.chdir(tmp_path)
 
     def save(name: str, *flags: str, day: str = "2026-11-24") -> dict:
-        assert run(*ASK, "--on", day, "--save", name, *flags).code in (0, 1)
-        return json.loads((tmp_path / name).read_text("utf-8"))
+        if (day, *flags) not in files:
+            assert run(*ASK, "--on", day, "--save", name, *flags).code in (0, 1)
+            files[day, *flags] = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(files[day, *flags])
+        return json.loads(files[day, *flags])
 
     return save
 

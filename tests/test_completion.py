@@ -1,45 +1,67 @@
 """Shell completion: what a shell is told when it asks, as it asks."""
 
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import Any
 
 import click
 import pytest
+from reports import settings
 
 from kvplan import catalog
-from kvplan.cli import commands, group
+from kvplan.cli import commands, group, main
 from kvplan.cli.choice import OneOf
 from kvplan.errors import meant
 
 
-def offered(line: str, shell: str = "bash") -> list[tuple[str, str]]:
-    """Return (kind, word) of what the last word of a line may go on as, asked as the script of a shell asks."""
-    words = line.split(" ")
-    asked = {"_KVPLAN_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    if shell == "fish":
-        asked["COMP_CWORD"] = words[-1]
+def in_a_process(asked: dict[str, str]) -> str:
+    """Return what a process of its own prints, as a shell starts one."""
     code = "from kvplan.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+    return done.stdout
+
+
+def in_this_process(asked: dict[str, str]) -> str:
+    """Return the same without the time that a process takes to start."""
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
+    with settings(asked), redirect_stdout(out), pytest.raises(SystemExit) as left:
+        main([])
+    assert not left.value.code
+    return out.buffer.getvalue().decode()
+
+
+def offered(
+    line: str, shell: str = "bash", ask: Callable[[dict[str, str]], str] = in_this_process
+) -> list[tuple[str, str]]:
+    """Return (kind, word) of what the last word of a line may go on as, asked as the script of a shell asks."""
+    words = line.split(" ")
+    asked = {"_KVPLAN_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    if shell == "fish":
+        asked["COMP_CWORD"] = words[-1]
+    out = ask(asked)
     if shell == "zsh":
-        lines = done.stdout.splitlines()
+        lines = out.splitlines()
         return [(lines[n], lines[n + 1]) for n in range(0, len(lines), 3)]
-    if shell == "fish" and "\n" in done.stdout and "," not in done.stdout.splitlines()[0]:
-        lines = done.stdout.splitlines()
+    if shell == "fish" and "\n" in out and "," not in out.splitlines()[0]:
+        lines = out.splitlines()
         return [(lines[n], lines[n + 1]) for n in range(0, len(lines), 3)]
-    return [tuple(line.split("\t")[0].split(",", 1)) for line in done.stdout.splitlines() if line]
+    return [tuple(line.split("\t")[0].split(",", 1)) for line in out.splitlines() if line]
 
 
-def words(line: str, shell: str = "bash") -> list[str]:
-    return [word for _, word in offered(line, shell)]
+def words(*asked: Any) -> list[str]:
+    return [word for _, word in offered(*asked)]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_every_shell_is_told_the_models(shell: str) -> None:
-    assert words("kvplan estimate --model qwen3-3", shell) == [
+    assert words("kvplan estimate --model qwen3-3", shell, in_a_process) == [
         name for name in catalog.names("models") if name.startswith("qwen3-3")
     ]
 

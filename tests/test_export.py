@@ -494,7 +494,7 @@ def test_replicas_and_gpus_edited_together_are_honoured(saved: Path, tmp_path: P
         ("tp", 4, "recommended.tp is 4, but recommended.server.tensor is 1"),
         ("gpu", "b200", "recommended.gpu is 'b200', but recommended.server.gpu is 'h100-sxm'"),
         ("technique", "fp8", "recommended.server.technique is"),
-        ("weights", "bf16", "recommended.server.weights is 'fp8'"),
+        ("weights", "bf16", "recommended.server.weights is None"),
         ("ttft", 3.0, "recommended.promise.ttft is"),
         ("server.tensor", 2, "recommended.tp is 1, but recommended.server.tensor is 2"),
         ("promise.gpu", "a100", "recommended.promise.gpu is 'a100'"),

@@ -1,10 +1,16 @@
 """What kernels say of GPUs without measured servers."""
 
+from math import exp, log
+
 import pytest
+from serving_rows import entries, servers
 
 from kvplan import catalog
+from kvplan.api.calibrate import of_kernels
 from kvplan.api.kernel_profiles import known, predictor
-from kvplan.measuring.kernels.shares import LEAST, MOST, REFERENCES, kernel_factors, shares
+from kvplan.measuring.kernels.shares import EXPERT_KERNELS, LEAST, MOST, REFERENCES, kernel_factors, shares
+from kvplan.measuring.serving.problem import start_of
+from kvplan.specs.calibration import ALL
 from kvplan.specs.serving_profile import Identity
 
 
@@ -50,9 +56,7 @@ def test_the_shipped_profile_uses_them_on_gpus_without_servers() -> None:
 def test_the_shipped_factors_are_those_of_the_shipped_kernels() -> None:
     gpus = [catalog.gpu(name) for found in known(()) for name in found.kernels]
     profile = catalog.serving_profile()
-    found = kernel_factors(predictor(()), gpus, REFERENCES)
-    from math import exp
-
+    found = {**kernel_factors(predictor(()), gpus, REFERENCES), **EXPERT_KERNELS}
     shipped = {who: {t: exp(m) for t, m in moves.items()} for who, moves in profile.moves["kernels"].items()}
     assert set(shipped) == set(found)
     for who, factors in found.items():
@@ -130,3 +134,11 @@ def test_a_plans_energy_by_part_is_what_its_seconds_draw(run) -> None:
     used = sum(drawn.values()) - waiting
     assert used == pytest.approx(found["gpu_seconds_per_query"] * 0.75 * 700, rel=1e-6)
     assert waiting > 0 and used + waiting == pytest.approx(found["joules_per_query"])
+
+
+def test_experts_begin_where_their_kernels_are_in_a_number_format() -> None:
+    """A gpt-oss's 4-bit experts are unpacked on an H200, at 0.84 of the mean bandwidth, native on a B200, at 1.26."""
+    rows = servers([*entries("gpt-oss-120b", "h200", "vllm")[:1], *entries("gpt-oss-120b", "b200", "vllm")[:1]], False)
+    place = [term.name for term in ALL].index("experts")
+    found = [start_of(row, None, of_kernels())[place] for row in rows]
+    assert found == pytest.approx([log(0.84), log(1.26)])

@@ -27,6 +27,7 @@ from kvplan.report.drawings import what_if
 from kvplan.report.formats import Report, Screen, render
 from kvplan.units import GIB, MILLION
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
 ASKED = f"estimate -m llama3.1-8b -c 8k -g h100 --on {ON}"
 PLAN = "recommend -w chat -m llama3.1-8b -g h100 -g h200 -t baseline -t fp8 --on 2026-11-24"

@@ -56,7 +56,7 @@ def test_a_wait_that_only_grows_is_no_jump() -> None:
 
 
 def test_replicas_near_saturation_are_told_in_plans() -> None:
-    full = planned("code-review", "50%", weights="fp8", load="1.1")
+    full = planned("code-review", "50%", weights="fp8", load="1.05")
     notes = [note for note in full.warnings if "of the most this server can do" in note]
     one = PlannedReplica(demand=full.demand, plan=full.plan, site=full.site)
     assert bool(notes) == (one.fullness > NEAR_FULL)

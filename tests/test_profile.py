@@ -316,10 +316,12 @@ def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
+def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the ways to split a cache the first alone is tried: choosing between them is what test_fit is about."""
     from kvplan import catalog
     from kvplan.measuring.device.cuda_probes import cuda_probes
     from kvplan.measuring.device.ranks import all_reduce_probes
+    from kvplan.measuring.kernels.choices import CHOICES
     from kvplan.perf.kernel_profile import KernelCall, Predictor, read_profile
     from kvplan.specs.source import Source
 
@@ -330,6 +332,8 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
             self.clock.now += 3e-3
             return Sample(time=6e-6 + probe.moved / 4e12 + probe.flops / 7e14, wall=3e-3, repeats=4)
 
+    usual = {name: values[:1] for name, values in CHOICES["decode_attention"].items()}
+    monkeypatch.setitem(CHOICES, "decode_attention", usual)
     quantised = {f"decode {kept}" for kept in ("fp8", "int8", "int4")}
     techniques = {"decode paged", "decode h2o", "decode streaming cache", "decode mhc fused", "decode mhc absorbed fp8"}
     wanted = {"decode bfloat16", "bandwidth read", *quantised, *techniques}

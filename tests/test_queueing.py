@@ -19,7 +19,7 @@ from kvplan.kv.replica import Parallel
 from kvplan.perf.crowding import Surge, crowded, gamma_at, steps_beside, surge, together
 from kvplan.perf.prompts import Mixture, PromptClass, longer_prompt, mean, slots_shared
 from kvplan.perf.queueing import Wait, closed_memory, gamma, prompt_wait, root, turn
-from kvplan.perf.token_times import deviations, met
+from kvplan.perf.token_times import below_deviations, delays_of, deviations, token_time
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
@@ -107,19 +107,19 @@ REPLICAS = [
 ]  # fmt: skip
 
 
-#: shares of the largest rate at which replicas are simulated
-SHARES = (0.3, 0.5, 0.7, 0.85)
+#: shares of the largest rate at which replicas are simulated, and in how many runs, whose waits swing near saturation
+SHARES = {0.3: 1, 0.5: 1, 0.7: 3, 0.85: 8}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("replica", REPLICAS, ids=lambda r: f"{r[0]}-{r[2]}")
 def test_times_of_a_mixture_are_those_of_a_simulation(replica, share: float) -> None:
-    """Waits swing from run to run near saturation: there those of eight are averaged."""
+    """Waits swing from run to run near saturation: there those of several are averaged."""
     s = made(*replica, sessions=False)
     rate = share * s.most_rate
     p = at_rate(s, rate)
-    runs = [simulated(replica[0], s, rate, 10_000, seed=k, sessions=False) for k in range(8 if share > 0.5 else 1)]
+    runs = [simulated(replica[0], s, rate, 10_000, seed=k, sessions=False) for k in range(SHARES[share])]
     tpot = [x for _, run in runs for x in run]
     assert p.ttft.p95 == pytest.approx(fmean(percentile(ttft, 0.95) for ttft, _ in runs), rel=0.15)
     assert p.ttft.mean == pytest.approx(fmean(fmean(ttft) for ttft, _ in runs), rel=0.15)
@@ -152,8 +152,41 @@ def test_questions_to_a_prefix_wait_for_it_and_run_beside_each_other(replica, sh
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.8, 0.95])
 def test_deviations_of_a_share(share: float) -> None:
     assert deviations(share) == pytest.approx(NormalDist().inv_cdf(share), abs=0.05)
-    assert met(share, 0.0, 1.0) == pytest.approx(-math.log(1 - share), rel=0.1, abs=0.03)  # an exponential time
-    assert met(0.2, 0.3, 4.0) == 0.0
+    assert below_deviations(NormalDist().inv_cdf(share)) == pytest.approx(share, abs=0.0005)
+    exponential, some = delays_of(0.0, 1.0), delays_of(0.3, 4.0)
+    assert exponential.at(share) == pytest.approx(-math.log(1 - share), rel=0.1, abs=0.03)
+    assert exponential.beyond(-math.log(1 - share)) == pytest.approx(1 - share, abs=0.02)
+    assert some.at(0.2) == 0.0 and some.beyond(some.at(0.8)) == pytest.approx(0.2, abs=0.005)
+
+
+def test_tokens_are_delayed_by_the_prompts_that_come_meanwhile_and_by_those_that_these_let_come() -> None:
+    """TPOT against requests drawn one by one: answers of four lengths, prompts of 0.1 and of 2 to 6 s."""
+    rng, many, rate, step = np.random.default_rng(0), 40_000, 0.1, 0.01
+    takes, shares = np.array([0.1, 2.0, 3.0, 4.0, 5.0, 6.0]), [0.8, *[0.04] * 5]
+    answers = tuple((n, 0.25) for n in (200.0, 400.0, 600.0, 800.0))
+    classes = [PromptClass(weight=w, total=1000, fresh=1000) for w in shares]
+    m = Mixture(classes=tuple(classes), own=tuple(takes), extra=tuple(takes), service=tuple(takes))
+    busy, own, queue = rate * 0.88, 0.88, Wait(chance=0.1, mean=0.05)
+    tokens = rng.choice([n for n, _ in answers], many)
+    begun = rng.choice(takes, many, p=shares) + (rng.random(many) < 0.1) * rng.exponential(0.5, many)
+    delay, coming = np.zeros(many), tokens * step + begun
+    while coming.any():
+        met = rng.poisson(rate * coming)
+        which = np.repeat(np.arange(many), met)
+        coming = np.bincount(which, rng.choice(takes, len(which), p=shares), minlength=many)
+        delay += coming
+    drawn = step + delay / tokens
+    short, whole = 500 * fmean(1 / n for n, _ in answers), 500 * step / (1 - busy)
+    tpot = (whole + short * busy * (own + 0.05) / (1 - busy)) / 500
+    assert tpot == pytest.approx(drawn.mean(), rel=0.02)
+    served = SimpleNamespace(tpot=tpot, step=step, busy=busy, own=own)
+    load = SimpleNamespace(output=500.0, short=short)
+    for share in (0.8, 0.9, 0.95, 0.99):
+        found = token_time(served, m, load, NormalDist().inv_cdf(share), 0.0, queue, answers)
+        assert found == pytest.approx(float(np.quantile(drawn, share)), rel=0.06), share
+    longer = token_time(served, m, load, NormalDist().inv_cdf(0.95), 0.005, queue, answers)
+    alone = token_time(served, m, load, NormalDist().inv_cdf(0.95), 0.0, queue, answers)
+    assert longer - alone > 0.005 * 0.61, "requests that meet prompts run beside more others"
 
 
 #: the jobs of which a recommended plan is simulated, with limits that a plan keeps

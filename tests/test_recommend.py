@@ -38,7 +38,7 @@ from kvplan.planning.fitting import LONGEST
 from kvplan.planning.grid import LOADS
 from kvplan.planning.hosting import PARTS, bill_of, cached_by, seconds_by_part, staircase_of, volumes_of
 from kvplan.planning.outcome import search_all
-from kvplan.planning.plan import TIE, Book, Plan, rank, row_of
+from kvplan.planning.plan import RESOLVED, TIE, Best, Book, Plan, rank, row_of
 from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
@@ -53,9 +53,11 @@ from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss
 from kvplan.report import headline
 from kvplan.report.choices import remedies_words
+from kvplan.report.plans import preferred
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
 Z80 = NormalDist().inv_cdf(0.9)
 
@@ -303,7 +305,8 @@ class Replica:
         there = min(max(gamma_at(batch, away, z), 1.0), max(shared / ranks, 1.0))
         own = (decode(batch) - decode(batch - state.mates - 1)) * longer_prompt(self.classes, z)
         longer = math.hypot(decode(there) - decode(batch), own)
-        return first.quantile(share), token_time(served, state.mixture, state.load, z, longer, first.queue)
+        tpot = token_time(served, state.mixture, state.load, z, longer, first.queue, answers.points)
+        return first.quantile(share), tpot
 
 
 def twin(demand: Demand, names, sites, qualities, formats):
@@ -404,7 +407,7 @@ SPACES = [
     (
         asked("rag", confidence=0.9, forms=(None, "fp8", "int4", "nvfp4"), native=True, quality=0.02),
         ("baseline", "fp8"),
-        ("h100", "a100", "mi300x", "b200"),
+        ("a100", "mi300x", "b200"),
         False,
     ),
     (asked("code-assistant", forms=(None, "fp8"), native=True), ("baseline", "fp8"), ("h100", "mi300x"), False),
@@ -437,9 +440,9 @@ def test_an_exhaustive_slow_search_agrees(demand: Demand, names, gpus, owned: bo
     assert any(plan.ttft == pytest.approx(r[4]) and plan.tpot == pytest.approx(r[5]) for r in same)
     if demand.limits.e2e is None:
         assert any(plan.slo_probability == pytest.approx(r[6], abs=1e-5) for r in same)
-        surest = max(round(r[6], 2) for r in near)
-        assert plan.slo_probability == pytest.approx(surest, abs=0.0051)
-        sure = [r for r in near if round(r[6], 2) == surest]
+        surest = max(r[6] for r in near)
+        assert plan.slo_probability >= surest - RESOLVED - 0.0051
+        sure = [r for r in near if round(r[6], 2) >= round(surest - RESOLVED, 2)]
         simple = min((r[2] != "baseline", r[7] is not None, r[8] is not None, r[1]) for r in sure)
         assert (plan.technique != "baseline", plan.form is not None, plan.drafting is not None, plan.gpus) <= simple
     least_gpus = recommend(demand, names, sites, qualities, losses=formats, objective="gpus").plan
@@ -509,6 +512,8 @@ def limits_and_one(draw):
 def test_loosening_a_limit_never_raises_the_cost(asks, factor: float, guesses: bool) -> None:
     limits, which = asks
     before = cost(asked("doc-qa", "qwen3-32b", **limits), guesses)
+    if math.isinf(before):  # no plan: nothing costs more
+        return
     looser = limits[which] / factor if which == "confidence" else limits[which] * factor
     most = before * (1 + TIE + 1e-9)  # costs so near count as equal, and the surer of them is taken
     assert cost(asked("doc-qa", "qwen3-32b", **{**limits, which: looser}), guesses) <= most
@@ -685,7 +690,21 @@ def test_of_equal_costs_a_known_loss_comes_before_an_unknown_one() -> None:
     found = answer(demand, ("baseline",), [site("h100")])
     surer = replace(found.plan, slo_probability=1.0, technique="fp8", quality=replace(found.plan.quality, drop=None))
     known = replace(found.plan, slo_probability=0.93)
-    assert sorted([surer, known], key=rank("cost", known.weighed)) == [known, surer]
+    assert sorted([surer, known], key=rank("cost", Best(least=known.weighed, surest=0.93))) == [known, surer]
+
+
+def test_of_equal_costs_odds_that_cannot_be_told_apart_leave_the_simpler_plan() -> None:
+    """One point of odds, which may be what rounding leaves of none, picked an fp8 cache that may lose 13 %."""
+    found = answer(asked("rag", "llama3.1-70b"), ("baseline",), [site("h100")]).plan
+    plain = replace(found, slo_probability=0.95, quality=replace(found.quality, drop=0.0))
+    packed = replace(plain, slo_probability=0.96, technique="fp8")
+    best = Best(least=found.weighed, surest=0.96)
+    assert sorted([packed, plain], key=rank("cost", best)) == [plain, packed]
+    less = replace(plain, slo_probability=0.94)
+    assert sorted([less, packed], key=rank("cost", best)) == [packed, less], "2 points are surer"
+    lossy = replace(packed, quality=replace(found.quality, drop=0.008))
+    assert sorted([lossy, packed], key=rank("cost", best)) == [packed, lossy], "of equals the one that loses less"
+    assert preferred(plain, packed, "cost").startswith("costs within 1 % of the least count as equal, and so do odds")
 
 
 def test_no_api_of_another_model_stands_for_one_that_sees() -> None:
@@ -1281,7 +1300,9 @@ def found_title(workload: str) -> str:
 
 def test_a_cross_attention_model_keeps_pictures_out_of_its_prompt(run) -> None:
     tokens = {
-        model: run("recommend", "-w", "video-qa", "-m", model, "--on", ON, "--json").json["workload"]["input_tokens"]
+        model: run("recommend", "-w", "video-qa", "-m", model, "-g", "h200", "--on", ON, "--json").json["workload"][
+            "input_tokens"
+        ]
         for model in ("llama3.2-11b-vision", "gemma3-27b")
     }
     assert tokens["llama3.2-11b-vision"] < tokens["gemma3-27b"] / 2
@@ -1457,15 +1478,18 @@ def test_any_engine_is_the_best_of_all(run) -> None:
 
 
 def test_of_equal_costs_the_surer_plan_is_taken(run) -> None:
-    """Ninety percent unless one says otherwise, and never a less sure plan at the same price."""
+    """Ninety percent unless one says otherwise, and at the same price never a plan less sure by more than a point."""
     ask = ("recommend", "-w", "rag", "-m", "llama3.1-70b", "-g", "h100", "--on", ON)
     doc = run(*ask, "--json").json
     plan, others = doc["recommended"], [p for p in doc["alternatives"] if p["served_by_engine"]]
     assert doc["limits"]["confidence"] == 0.9 and plan["slo_probability"] >= 0.9
     cost = plan["usd_per_query"]["expected"]
     near = [p for p in others if p["usd_per_query"] <= cost * (1 + TIE)]
-    sure = round(plan["slo_probability"], 2)  # hundredths are what plans are told apart by
-    assert near and all(sure >= round(p["slo_probability"], 2) for p in near)
+    sure = round(plan["slo_probability"], 2) + RESOLVED  # what plans are told apart by; of equals the simpler
+    assert near and all(sure >= round(p["slo_probability"], 2) - 1e-9 for p in near)
+    surest = max(p["slo_probability"] for p in (plan, *near))
+    equal = [p for p in near if round(p["slo_probability"], 2) >= round(surest - RESOLVED, 2)]
+    assert plan["technique"] == "baseline" or all(p["technique"] != "baseline" for p in equal)
     even = run(*ask, "--confidence", "50%", "--json").json["recommended"]["usd_per_query"]["expected"]
     assert even <= cost * (1 + TIE)
     assert "Even odds of keeping the limits (--confidence 50%)" in run(*ask).out

@@ -12,6 +12,7 @@ import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
+from kvplan.api.server_rows import RowFile, usable
 from kvplan.measuring.serving.arrays import stack
 from kvplan.measuring.serving.load import in_a_run, link_of, load_of, measured_load, room_of
 from kvplan.measuring.serving.predict import PredictedRow, predict, roofline
@@ -633,12 +634,33 @@ def test_arrivals_lengths_and_caches_are_read_where_a_file_has_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "gain"),
-    [("", 1.0), ("no", 1.0), ("mtp", 0.0), ("EAGLE accept 2.46", 2.46 / 1.36), ("mtp2, accept length 2", 2 / 1.24)],
+    ("word", "gain", "verified"),
+    [
+        ("", 1.0, 1),
+        ("no", 1.0, 1),
+        ("mtp", 0.0, 1),
+        ("EAGLE accept 2.46", 2.46 / 1.1, 3),
+        ("mtp2, accept length 2", 2 / 1.1, 3),
+        ('{"method": "dflash", "k": 7, "acceptance": 0.2, "accepted_tokens_per_round": 1.4}', 2.4 / 1.1, 8),
+        ('{"method": "mtp", "k": 3, "acceptance": 0.5}', 2.5 / 1.15, 4),
+    ],
 )
-def test_speculation_is_what_a_row_says(word: str, gain: float) -> None:
-    found = good(spec_decode=word).speculation_gain
-    assert found == pytest.approx(gain)
+def test_speculation_is_what_a_row_says(word: str, gain: float, verified: int) -> None:
+    """Tokens a step, its own included, over what drafting adds: 5 % a token, 10 % where all are written at once."""
+    found = good(spec_decode=word)
+    assert (found.speculation_gain, found.verified) == (pytest.approx(gain), verified)
+
+
+def test_a_step_multiplies_for_drafted_tokens_and_reads_each_cache_once() -> None:
+    """Of 128 experts, 8 a token, 4 tokens pick 8 x 4 / (1 + 3 x 8 / 128) = 26.9; attention computes for each."""
+    plain, drafting = (good(model="qwen3-235b-a22b", tp="8", concurrency="1", spec_decode=word)
+                       for word in ("", "mtp3, accept length 2"))  # fmt: skip
+    one, four = ({o.name: o for o in load_of(row, catalog.engine()).passes.decode} for row in (plain, drafting))
+    assert four["experts"].bytes / one["experts"].bytes == pytest.approx(4 / (1 + 3 * 8 / 128), rel=1e-3)
+    assert four["experts"].flops == pytest.approx(4 * one["experts"].flops, rel=1e-3)
+    attention = next(name for name in one if name.startswith("attention"))
+    assert four[attention].bytes == pytest.approx(one[attention].bytes)
+    assert four[attention].flops == pytest.approx(4 * one[attention].flops)
 
 
 @pytest.mark.parametrize(
@@ -654,6 +676,18 @@ def test_speculation_is_what_a_row_says(word: str, gain: float) -> None:
 def test_what_a_file_says_wrong_is_refused(change, complaint) -> None:
     found = one(**change)
     assert isinstance(found, Refused) and complaint in found.reason
+
+
+def test_an_open_loop_that_its_server_could_not_follow_is_not_fitted_to() -> None:
+    """100 requests at 2 a second are sent within 50 s: a fit leaves out those that wait 26 s, but not 24 s."""
+    said = {**ROW, "arrival": "poisson", "concurrency": "", "rate": "2", "requests": "100", "tpot_ms": "20"}
+    rows = servers([{**said, "ttft_ms": ttft} for ttft in ("24000", "26000")])
+    table = RowFile(name="x.csv", columns=[], raw=[], rows=rows, noun="line")
+    kept, left = usable([table], steady=True)
+    assert kept == rows[:1] and left == [
+        "x.csv: line 3: its requests waited 26 s, all sent within 50 s: no steady state"
+    ]
+    assert usable([table]) == (rows, [])
 
 
 def test_an_open_loop_finds_its_own_concurrency_and_queues_beyond_what_leaves() -> None:

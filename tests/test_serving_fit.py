@@ -138,6 +138,16 @@ def test_a_few_wild_rows_do_not_bend_the_others() -> None:
 # -- levels -----------------------------------------------------------------------------------------
 
 
+def test_a_collections_machine_moves_its_own_rows_alone() -> None:
+    """Twice the host time on one GPU of a collection: another collection's, and its other GPU, stay as they are."""
+    truth = moved("hosts", "lab h200", step=2.0, sequence=2.0)
+    rows = [
+        row for gpu in ("h200", "b200") for of in ("lab", "") for row in entries("qwen3-32b", gpu, "vllm", source=of)
+    ]
+    slower = off(timed(rows, truth), catalog.serving_profile())[:, 0].reshape(2, 2, -1)
+    assert slower[0, 0].max() < -0.02 and abs(np.delete(slower.reshape(4, -1), 0, 0)).max() < 1e-4
+
+
 def test_a_models_slowness_is_not_its_gpus() -> None:
     """One GPU has only MoE models, which run 20 % slow on all: a dense model there stays within 5 %."""
     shipped = catalog.serving_profile()

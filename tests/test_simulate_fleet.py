@@ -23,15 +23,17 @@ from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.arrivals import POISSON, drawn, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import extent
+from kvplan.planning.confirm import odds_with, usd_with
 from kvplan.planning.load import at_rate
+from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.scaling import Autoscale, Failure, Scaler, failures
 from kvplan.planning.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of, shelves_of
 from kvplan.planning.site import Limits
-from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
+from kvplan.report.confirm import confirmed_line, confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate_headline import answer, stream
-from kvplan.units import HOUR, short_odds, show_time
+from kvplan.units import HOUR, MONTH, short_odds, show_time, show_usd
 
 ON = "2026-11-24"
 TRACE = str(FILES / "trace.csv")
@@ -65,7 +67,7 @@ def test_the_closed_form_is_within_stated_bounds_of_the_simulation(name: str, sh
                "sglang": {"engine": "sglang"}}  # fmt: skip
     s = made(**servers[name])
     rate = share * s.most_rate
-    o, p = simulate(asked(s, rate, 40_000), 1, fast=False), at_rate(s, rate)
+    o, p = simulate(asked(s, rate, 15_000), 1, fast=False), at_rate(s, rate)
     for kind in ("ttft", "tpot"):
         for at, bound in BOUNDS.items():
             closed, replayed = getattr(getattr(p, kind), at), getattr(getattr(o, kind), at)
@@ -403,6 +405,42 @@ def test_the_busiest_hour_goes_on_at_its_own_rate() -> None:
     assert "60.0 min in its busiest hour (24 times that)" in at_peak(w, HOUR, seed=0).title
 
 
+def test_what_a_simulation_asks_for_is_priced_and_no_surer_than_that_replicas_keep_up() -> None:
+    """Fast answers of replicas at 99 % of what they serve are as sure as that no step takes longer: even odds."""
+    ask = {"gpus": "h100", "techniques": ["baseline"], "on": ON, "queries_per_day": 2_000_000}
+    found = kvplan.recommend("chat", "llama3.1-8b", **ask)
+    plan, demand = found.plan, found.demand
+    asked = SimpleNamespace(server=SimpleNamespace(site=found.site), router="least-loaded")
+    at = SimpleNamespace(at_percentile=0.001)
+    most = PlannedReplica(demand=demand, plan=plan, site=found.site).crowd.most_rate[0, 0]
+    odds = odds_with(demand, plan, asked)
+    seen = [SimpleNamespace(refused=0, ttft=at, tpot=at, replicas=n, asked=asked) for n in (demand.peak / most, 1e6)]
+    assert [odds(o) for o in seen] == pytest.approx([0.5, 1.0], abs=1e-3)
+    assert odds(SimpleNamespace(refused=1)) == 0.0
+    fewer = SimpleNamespace(replicas=plan.replicas - demand.spares - 1, asked=asked)
+    less = usd_with(demand, plan, fewer)
+    one = found.site.cost.rate(None) * plan.parallel.gpus / demand.mean
+    assert less == pytest.approx(plan.usd - one) and usd_with(demand, plan, None) is None
+    watched = SimpleNamespace(asked=asked)
+    row = SimpleNamespace(
+        plan=plan,
+        replicas=plan.replicas - 1,
+        watchful=plan.replicas - 2,
+        watched=watched,
+        usd=less,
+        watchful_usd=less - one,
+    )
+    month = demand.mean * MONTH
+    assert confirmed_line([row], demand) == (
+        f"Simulated on its own arrivals, {plan.replicas - 1} replicas are enough ({show_usd(less * month)} a month), "
+        f"and {plan.replicas - 2} behind a least-loaded router ({show_usd((less - one) * month)} a month)."
+    )
+    row.replicas = row.watchful = plan.replicas
+    assert confirmed_line([row], demand) == "" == confirmed_line((), demand)
+    row.replicas = None
+    assert "no number of replicas sent requests at random is as sure as was asked, and" in confirmed_line([row], demand)
+
+
 @pytest.mark.slow
 def test_a_good_plan_is_not_overturned_by_a_handful_of_requests() -> None:
     """The busiest hour of 1,000 agents' queries has 89, whose P95 is 5 s; 4,000 have the plan's."""
@@ -427,7 +465,7 @@ PLANNED = {"ttft": 0.1, "tpot": 0.15}
 def test_plan_and_simulation_mean_one_router(
     workload: str, model: str, gpu: str, volume: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvplan.api.confirm.ENOUGH", 20_000)  # of bursts, 4,000 requests are too few
+    monkeypatch.setattr("kvplan.api.confirm.ENOUGH", 10_000)  # of bursts, 4,000 requests are too few
     found = kvplan.recommend(
         workload, model, gpus=gpu, techniques=["baseline", "fp8"], queries_per_day=volume, simulate=True, on=ON
     )

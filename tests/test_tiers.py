@@ -1,5 +1,6 @@
 """Tiers of prefix caches: their sizes and times by hand, and what they change in a plan."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvplan
+from kvplan.api import values
+from kvplan.api.confirm import simulation_of
+from kvplan.api.sites import PUBLISHED
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
 from kvplan.kv.tiers import C2C, TIERS, bandwidth
+from kvplan.perf.prompts import Mixture, PromptClass
+from kvplan.perf.queueing import Wait
+from kvplan.perf.token_times import Fetch, FirstToken
+from kvplan.planning.confirm import ROUTER
+from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.prompts import kept_prefixes
 from kvplan.planning.reuse import found_again
+from kvplan.planning.simulate import simulate
 from kvplan.report.headline import answer
 from kvplan.units import MONTH
 
@@ -27,7 +37,8 @@ def test_a_hit_is_a_transfer_and_a_miss_a_prefill() -> None:
     assert cpu.transfer == pytest.approx(prefix / 51e9) and ssd.transfer == pytest.approx(prefix / 6e9)
     lone = found.rows[0].row.lone.ttft
     assert cpu.miss == lone and cpu.hit == pytest.approx(cpu.transfer + lone * (1 - share)) and gpu.transfer is None
-    assert [t.room for t in (cpu, ssd, remote)] == pytest.approx([gpu.room + x for x in (200e9, 3.2e12, 23.2e12)])
+    assert gpu.room < 200e9, "each tier holds what those before it do: the larger is the room, not the sum"
+    assert [t.room for t in (cpu, ssd, remote)] == pytest.approx([200e9, 3e12, 20e12])
     assert gpu.found <= cpu.found <= ssd.found <= remote.found <= 1 and cpu.hit < cpu.miss
     # what computing the prefix costs, over what its bytes cost a second
     price = found.estimate.sites[0].price.price
@@ -164,3 +175,37 @@ def test_host_memory_of_offers_and_servers(tmp_path: Path) -> None:
         mine.write_text(mine.read_text().replace("90 GB", written))
         with pytest.raises(KvplanError, match=said):
             kvplan.estimate("llama3.1-8b", "32k", gpus="h100", prices=str(mine), on=DAY)
+
+
+def test_a_tier_holds_what_its_gpus_do_as_in_the_simulation() -> None:
+    """Reads are written through: prefixes found are those of the larger memory, fetched those the GPUs have lost."""
+    found = kvplan.recommend(
+        "code-review", "llama3.1-70b", gpus="h100", weights="fp8", techniques="offload:cpu", ttft="30s", tpot="none",
+        on=DAY,
+    )  # fmt: skip
+    plan, demand = found.plan, found.demand
+    replica = PlannedReplica(demand=demand, plan=plan, site=found.site)
+    room, tier = float(replica.home.room[0, 0]), float(replica.home.beside[0, 0])
+    serving = plan.replicas - demand.spares
+    rate = demand.waits_at[0] * demand.peak / serving
+    kept = float(kept_prefixes(demand.workload, room=tier, rate=rate))
+    (_, always), (again, held) = demand.workload.prefix_classes
+    assert room < tier and plan.cached_share == pytest.approx(always + again * (held - always) * kept, rel=0.01)
+    asked = replace(simulation_of(found, plan, values.day(DAY), PUBLISHED), router=ROUTER)
+    o = simulate(asked, serving)
+    assert o.hit_rate == pytest.approx(plan.cached_share, rel=0.05) and 0 < o.fetched < o.hit_rate
+    assert plan.tpot == pytest.approx(o.tpot.at_percentile, rel=0.15)
+    assert plan.ttft == pytest.approx(o.ttft.at_percentile, rel=0.15)
+
+
+def test_a_fetched_prefix_delays_the_first_token_of_those_that_find_it_there() -> None:
+    """Of three in four that find their prefix, half fetch it for 2 s: beyond 1 s are those and the 10 s of a miss."""
+    classes = (PromptClass(weight=0.25, total=9, fresh=9), PromptClass(weight=0.75, total=9, fresh=1, between=1e9))
+    m = Mixture(classes=classes, own=(10.0, 0.1), extra=(10.0, 0.1), service=(10.0, 0.1))
+    none = Wait(chance=1e-12, mean=0.0)
+    first = FirstToken(
+        fixed=0.0, mixture=m, queue=none, memory=none, together=True, fetch=Fetch(share=0.5, seconds=2.0)
+    )
+    assert first.mean == pytest.approx(0.25 * 10 + 0.75 * 0.1 + 0.75 * 0.5 * 2)
+    assert [first.beyond(t) for t in (0.05, 1.0, 3.0, 11.0)] == pytest.approx([1.0, 0.25 + 0.375, 0.25, 0.0])
+    assert first.quantile(0.7) == pytest.approx(2.1, abs=0.01)

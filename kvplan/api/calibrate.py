@@ -309,7 +309,8 @@ def server_rows(
     """Return the rows of all files and tables that a fit can use, and why others were left out."""
     from kvplan.api.server_rows import read_table, usable
 
-    rows, left = usable([*tables, *(read_table(word, question.kind, given, measured=True) for word in question.words)])
+    read = (read_table(word, question.kind, given, measured=True) for word in question.words)
+    rows, left = usable([*tables, *read], steady=True)
     if not any(r.ttft or r.tpot for r in rows):
         raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
     rows = [r for r in rows if r.ttft or r.tpot]
@@ -343,15 +344,18 @@ def ran_speculation(row: "ServerRow", speculative: Sequence[str]) -> bool:
 
 
 def of_kernels() -> dict[str, dict[str, float]]:
-    """Return what measured kernels say of architectures on which no server of the main source ran. [logarithm]"""
+    """Return what measured kernels say of architectures, and of experts in a number format there. [logarithm]
+
+    Products and attention of architectures on which no server of the main source ran; experts of those with kernels.
+    """
     from math import log
 
-    from kvplan.measuring.kernels.shares import REFERENCES, kernel_factors
+    from kvplan.measuring.kernels.shares import EXPERT_KERNELS, REFERENCES, kernel_factors
     from kvplan.perf.kernel_profile import Predictor
 
     shipped = known(())
     gpus = [catalog.gpu(name) for profile in shipped for name in profile.kernels]
-    factors = kernel_factors(Predictor(shipped, catalog.gpu), gpus, REFERENCES)
+    factors = {**kernel_factors(Predictor(shipped, catalog.gpu), gpus, REFERENCES), **EXPERT_KERNELS}
     return {
         architecture: {term: log(factor) for term, factor in terms.items()} for architecture, terms in factors.items()
     }

@@ -13,7 +13,7 @@ from kvplan.measuring.benchmarks.files import load_results
 from kvplan.measuring.benchmarks.stated import check_spread, check_stated
 from kvplan.measuring.serving.predict import with_load
 from kvplan.measuring.serving.reading import NEEDED, TIMES, read_server
-from kvplan.measuring.serving.rows import Refused, ServerRow
+from kvplan.measuring.serving.rows import Refused, ServerRow, overrun
 from kvplan.specs.serving_profile import ServingProfile
 
 Spec = TypeVar("Spec")
@@ -93,16 +93,20 @@ def remembered(read: Callable[[str], Spec]) -> Callable[[str], Spec]:
     return look
 
 
-def usable(tables: Sequence[RowFile]) -> tuple[list[ServerRow], list[str]]:
-    """Return the rows of files that can be compared with measurements, and why others cannot; raise if none can."""
+def usable(tables: Sequence[RowFile], steady: bool = False) -> tuple[list[ServerRow], list[str]]:
+    """Return the rows of files that can be compared with measurements, and why others cannot; raise if none can.
+
+    For a fit those alone that tell a `steady` state.
+    """
     engine = catalog.fitted_engine()
     rows = []
     reasons = []
     for table in tables:
         for row in table.rows:
             pair = with_load(row, engine)
-            if isinstance(pair, Refused):
-                reasons.append(f"{table.name}: {table.noun} {pair.line}: {pair.reason}")
+            reason = pair.reason if isinstance(pair, Refused) else overrun(pair[0]) if steady else ""
+            if isinstance(pair, Refused) or reason:
+                reasons.append(f"{table.name}: {table.noun} {row.line}: {reason}")
             else:
                 rows.append(pair[0])
     if not rows:

@@ -28,7 +28,7 @@ from kvplan.catalog.shapes import (
 )
 from kvplan.specs.claims import CASE_FIELDS
 from kvplan.specs.fields import described
-from kvplan.specs.hardware import GPU_FIELDS, Gpu
+from kvplan.specs.hardware import GPU_FIELDS, SERVES, Gpu
 from kvplan.specs.model import MODALITIES
 from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING
 from kvplan.specs.quality import ATTENTION, AVERAGE, GRADES, OTHER_WORDS, QUERIES, SHORT, TASKS
@@ -290,6 +290,13 @@ def engine() -> Shape:
     step = dict.fromkeys(("max_num_seqs", "max_num_batched_tokens", "graph", "wide_graph"), number())
     names = {"anyOf": [listed(text()), fields({"value": listed(text()), "source": source()}, ("value", "source"))]}
     launch = {n: by_name(text()) if n in launching.TABLES else text() for n in launching.KNOWN}
+    runner: dict[str, Shape] = {
+        **figures,
+        "models": listed(text(), "parts of the model types it serves"),
+        "serves": one_of(SERVES, "which other models it serves"),
+        "lacks": listed(one_of(engines.LACKS), "what its profiling run leaves out"),
+        "source": source(),
+    }
     rules = {
         "name": NAMED["name"], **ALIASES, **figures,
         "first_step": listed(text(), "GPUs whose first step is the largest"),
@@ -298,6 +305,7 @@ def engine() -> Shape:
         "reserve": fields({n: quantity(u) for n, u in engines.RESERVE.items()}, engines.RESERVE, "what is left free"),
         "runtime": by_name(quantity("B"), "GPUs of a replica: bytes that the runtime takes"),
         "plain_runtime": by_name(quantity("B"), "the same of GPUs without NVLink SHARP"),
+        "second_runner": fields(runner, ("source",), "another model runner: its models and figures"),
         "launch": fields({**launch, "source": source()}, (), "options that start its server"),
         "source": source(),
     }  # fmt: skip

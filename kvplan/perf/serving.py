@@ -4,14 +4,14 @@ Continuous batching with chunked prefill. Five step times carry all the physics 
 bookkeeping that conserves tokens and time. Everything works on floats and on arrays of one shape.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from math import e as EULER
 from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
-from kvplan.perf.operators import TINY, Amount, Operator, attended_at, forward, larger, smaller
+from kvplan.perf.operators import TINY, Amount, Attended, Operator, attended_at, forward, larger, smaller
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
@@ -112,20 +112,23 @@ def passes(
     output: float,
     chunk: float,
     cached: int = 0,
+    verified: float = 1.0,
     known: Passes | None = None,
 ) -> Passes:
     """Return the steps of one rank and stage under a load; `cached` tokens of the prompt need no computing.
 
-    `known` are those of another batch, whose prompts alone are the same.
+    A step multiplies for `verified` tokens of every sequence, more than one where others were drafted, and reads each
+    cache once. `known` are those of another batch, whose prompts alone are the same.
     """
     fresh = prompt - cached
 
     middle = int(prompt + output / 2)
-    attended = attended_at(layout, base, parallel.tensor, middle, prompt, cached)
+    attended = verifying(attended_at(layout, base, parallel.tensor, middle, prompt, cached), verified)
 
     def one(decode: Amount, prefill: float) -> list[Operator]:
         read: dict[str, Any] = {"prefill": prefill, "prompt": prompt, "cached": cached} if prefill else {}
-        return forward(model, layout, held, parallel, decode=decode, length=middle, attended=attended, **read)
+        tokens = decode * verified
+        return forward(model, layout, held, parallel, decode=tokens, length=middle, attended=attended, **read)
 
     share = fresh / ceil(fresh / chunk)
     return Passes(
@@ -135,6 +138,17 @@ def passes(
         full=one(batch, chunk),
         full_alone=known.full_alone if known else one(0.0 * batch, chunk),
     )
+
+
+def verifying(attended: Attended, tokens: float) -> Attended:
+    """Return the attention of one of `tokens` tokens of a sequence that one step verifies: they share its cache."""
+    if tokens == 1.0:
+        return attended
+    decode = tuple(
+        o._replace(bytes=o.bytes / tokens, fetched=o.fetched / tokens, unpacks=o.unpacks / tokens)
+        for o in attended.decode
+    )
+    return replace(attended, decode=decode)
 
 
 def steps(p: Passes, c: Calibration, batch: Amount) -> Steps:

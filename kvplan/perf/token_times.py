@@ -3,6 +3,7 @@
 Everything works on floats and on arrays of one shape.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import pi
@@ -10,7 +11,7 @@ from statistics import NormalDist
 
 from kvplan.perf.operators import Amount, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, logarithm, powers
-from kvplan.perf.queueing import Wait, prompt_wait
+from kvplan.perf.queueing import Wait, prompt_wait, root
 from kvplan.perf.serving import BUSIEST, Load, Served, receiving
 from kvplan.specs.calibration import Calibration
 
@@ -20,8 +21,23 @@ HALVINGS = 17
 FARTHEST = 0.0005
 #: squared coefficient of variation, at least, of the delays of those that meet a prompt: answers differ in length
 VARIED = 0.5
+#: factor of Winitzki's approximation of the error function
+ERF = 0.147
+#: correlation of the prompts that a request meets with the requests that run beside it: those that come while it runs
+#: for a time T are of both, at u beside it for 1 - u / T of it, so (T / 2) / sqrt(T x 2 T / 3)
+MET_AND_RUN = 0.375**0.5
+#: (length [token], share of the answers that are as long)
+Answers = Sequence[tuple[Amount, Amount]]
 #: share of the requests whose waits move no percentile
 RARE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """The prefixes that come from a tier beside the GPUs before their prompt is read."""
+
+    share: Amount  #: of those that are found
+    seconds: Amount  #: until one is there [s]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +50,7 @@ class FirstToken:
     memory: Wait  #: for memory, and behind the prompts of those that wait for it before
     behind: Amount = 0.0  #: mean wait behind other prompts besides, of those that wait for memory [s]
     together: bool = False  #: whether a prompt may come while the one is read whose prefix it finds: an open loop
+    fetch: Fetch | None = None  #: what comes from a tier, None where nothing does
 
     @property
     def mean(self) -> Amount:
@@ -41,7 +58,8 @@ class FirstToken:
         own = self.mixture.mean(self.mixture.own)
         q = self.memory.chance
         waits = (1.0 - q) * self.queue.mean + q * self.behind + self.memory.mean
-        return self.fixed + own + waits + (1.0 - self.queue.chance) * self.followed
+        fetch = self.found * self.fetch.share * self.fetch.seconds if self.fetch else 0.0
+        return self.fixed + own + waits + (1.0 - self.queue.chance) * self.followed + fetch
 
     @cached_property
     def found(self) -> Amount:
@@ -82,18 +100,23 @@ class FirstToken:
 
     def beyond(self, t: Amount) -> Amount:
         """Return the share of requests whose first token takes longer than `t`."""
-        q, left = self.memory.chance, t - self.fixed
         total: Amount = 0.0
         for weights, own, finds in self.kinds:
-            rest = left - own
-            late = self.queue.beyond(rest)
-            if finds:
-                late = 1.0 - (1.0 - late) * (1.0 - self.unread(rest))
-            late = (1.0 - q) * late
-            if self.crowded:
-                late = late + self.memory.longer(rest - self.behind)
+            rest = t - self.fixed - own
+            late = self.late(rest, finds)
+            if finds and self.fetch:
+                share, seconds = self.fetch.share, self.fetch.seconds
+                late = (1.0 - share) * late + share * self.late(rest - seconds, False)  # read long ago, if it is there
             total = total + (weights * late).sum(axis=0) if self.many else total + weights * late
         return total
+
+    def late(self, t: Amount, finds: bool) -> Amount:
+        """Return the share of the requests of a kind that wait longer than `t`; it may find a prefix still read."""
+        q, late = self.memory.chance, self.queue.beyond(t)
+        if finds:
+            late = 1.0 - (1.0 - late) * (1.0 - self.unread(t))
+        late = (1.0 - q) * late
+        return late + self.memory.longer(t - self.behind) if self.crowded else late
 
     @cached_property
     def many(self) -> bool:
@@ -133,6 +156,8 @@ class FirstToken:
         high = low + longest + self.queue.at_most(tail) + self.memory.at_most(tail) + self.behind
         if self.brought:
             high = high + low + longest
+        if self.fetch:
+            high = high + self.fetch.seconds
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             over = 1.0 * (self.beyond(middle) > 1 - share)
@@ -161,48 +186,118 @@ def deviations(share: Amount) -> Amount:
 
     Source: Winitzki, A handy approximation for the error function and its inverse, 2008.
     """
-    x, a = 2 * share - 1, 0.147
+    x = 2 * share - 1
     less = -logarithm(1 / larger(1 - x * x, TINY))
-    t = 2 / (pi * a) + less / 2
-    return ((x > 0) * 1.0 - (x < 0) * 1.0) * (2 * larger((t * t - less / a) ** 0.5 - t, 0.0)) ** 0.5
+    t = 2 / (pi * ERF) + less / 2
+    return ((x > 0) * 1.0 - (x < 0) * 1.0) * (2 * larger((t * t - less / ERF) ** 0.5 - t, 0.0)) ** 0.5
 
 
-def met(share: float, none: Amount, squared: Amount) -> Amount:
-    """Return a percentile of delays of mean 1, of which a part is `none`, by their squared coefficient of variation.
+def below_deviations(z: Amount) -> Amount:
+    """Return the share of a normal distribution below so many standard deviations, within 0.0002 (as `deviations`)."""
+    half = z * z / 2
+    part = 1 - exponential(-half * (4 / pi + ERF * half) / (1 + ERF * half))
+    return (1 + ((z > 0) * 1.0 - (z < 0) * 1.0) * larger(part, 0.0) ** 0.5) / 2
 
-    The others are a gamma distribution. Source: Wilson and Hilferty, PNAS 17, 1931.
+
+@dataclass(frozen=True, kw_only=True)
+class Delays:
+    """Delays of mean 1, of which a part is none and the others are gamma distributed.
+
+    Source: Wilson and Hilferty, PNAS 17, 1931.
     """
+
+    none: Amount  #: share of the requests that have none
+    apart: Amount  #: a ninth of the squared coefficient of variation of the others'
+
+    def at(self, share: float) -> Amount:
+        """Return the delay that a share of the requests do not exceed."""
+        some = 1 - self.none
+        z = deviations(larger(share - self.none, 0.0) / some)
+        return 1.0 * (share > self.none) * larger(1 - self.apart + z * self.apart**0.5, 0.0) ** 3 / some
+
+    def beyond(self, delay: Amount) -> Amount:
+        """Return the share of the requests that have a longer one."""
+        some = 1 - self.none
+        z = ((larger(delay, 0.0) * some) ** (1 / 3) - 1 + self.apart) / larger(self.apart, TINY) ** 0.5
+        return some * below_deviations(-z)
+
+
+def delays_of(none: Amount, squared: Amount) -> Delays:
+    """Return delays of which a part is `none`, or less, by their squared coefficient of variation."""
     none = smaller(none, larger(1 - (1 + VARIED) / (1 + squared), 0.0))
-    some = 1 - none
-    apart = larger((1 + squared) * some - 1, 0.0) / 9
-    z = deviations(larger(share - none, 0.0) / some)
-    return 1.0 * (share > none) * larger(1 - apart + z * apart**0.5, 0.0) ** 3 / some
+    return Delays(none=none, apart=larger((1 + squared) * (1 - none) - 1, 0.0) / 9)
 
 
-def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount, queue: Wait | None = None) -> Amount:
+def token_time(
+    served: Served, m: Mixture, load: Load, z: float, longer: Amount, queue: Wait | None = None,
+    answers: Answers = (),
+) -> Amount:  # fmt: skip
     """Return TPOT at z standard deviations from its mean. [s]
 
     The prompts of others that a request meets are a compound Poisson number of delays: none of the large ones, or else
     a gamma distribution, with their mean and variance together. In an open loop, where `queue` is the wait for a turn,
-    those that came meanwhile are met too, and every delay lets others come; answers differ in length, taken as
-    lognormal.
+    those that came meanwhile are met too, every delay lets others come, and a token of a short answer bears more of
+    them: `answers` are (length [token], weight).
     `longer` is by how much a step is longer when as many requests run as at z standard deviations, which lasts a
     request's life.
     """
-    delays, output = larger(served.tpot - served.step, 0.0), load.output
-    extra = m.mean(m.extra)
-    uneven = m.mean(powers(m.extra, 2)) / larger(extra * extra, TINY**2)
-    total = larger(delays * output, TINY)
-    squared = load.short * uneven * larger(extra, TINY) / larger(total, extra + TINY)
-    left = 1.0
-    if queue is not None:
-        own, left = served.own, 1 - smaller(served.busy, BUSIEST)
-        varied = m.mean(powers(m.own, 2)) - own * own + queue.variance
-        before = (own + queue.mean) ** 2
-        waits = (served.busy / total) ** 2 * ((varied + before) * load.short**3 - before * load.short**2)
-        squared = (squared + waits) / left**2
-    none = exponential(-total / larger(extra * uneven, TINY))
-    middle, there = (met(NormalDist().cdf(at), none, squared) - 1 for at in (0.0, z))
-    apart = ((delays * (there - middle)) ** 2 + (longer / left) ** 2) ** 0.5
-    at_z = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart
+    left = 1.0 if queue is None else 1 - smaller(served.busy, BUSIEST)
+    met = met_in_turn(served, m, load) if queue is None else met_at_random(served, m, load, queue, answers)
+    middle, there = (met(NormalDist().cdf(at)) for at in (0.0, z))
+    one, other = abs(there - middle), longer / left
+    apart = (one * one + other * other + 2 * MET_AND_RUN * one * other) ** 0.5
+    at_z = smaller(served.step, served.tpot) + middle + ((z > 0) - (z < 0)) * apart
     return larger(at_z, smaller(served.step, served.tpot))
+
+
+def met_in_turn(served: Served, m: Mixture, load: Load) -> Callable[[float], Amount]:
+    """Return what gives a percentile of what others' prompts add to a token in a closed loop. [s]"""
+    delays = larger(served.tpot - served.step, 0.0)
+    first, second = m.mean(m.extra), m.mean(powers(m.extra, 2))
+    uneven = second / larger(first * first, TINY**2)
+    total = larger(delays * load.output, TINY)
+    squared = load.short * uneven * larger(first, TINY) / larger(total, first + TINY)
+    each = delays_of(exponential(-total / larger(first * uneven, TINY)), squared)
+    return lambda share: delays * each.at(share)
+
+
+def met_at_random(
+    served: Served, m: Mixture, load: Load, queue: Wait, answers: Answers
+) -> Callable[[float], Amount]:  # fmt: skip
+    """Return what gives a percentile of what others' prompts add to a token in an open loop. [s]
+
+    While n tokens are decoded, and while their request waited and was read before, others come at random: their prompts
+    delay it, and let others come (busy periods, as in `surge`).
+    """
+    left, output = 1 - smaller(served.busy, BUSIEST), load.output
+    first, second = m.mean(m.extra), m.mean(powers(m.extra, 2))
+    large = second / larger(first, TINY)  # a prompt, as a request meets it [s]
+    own = served.own
+    before = (served.busy / left) ** 2 * (m.mean(powers(m.own, 2)) - own * own + queue.variance)
+    came = larger(output * (served.tpot - served.step / left), 0.0) / load.short
+    lengths = answers or ((output, 1.0),)
+    kinds: Answers = lengths
+    many = getattr(served.step, "ndim", 0) > 0
+    if many:  # all lengths at once: many small arrays take longer than one
+        from kvplan.perf.arrays import below
+
+        kinds = [(below([tokens for tokens, _ in lengths]), below([weight for _, weight in lengths]))]
+    found = []
+    for tokens, weight in kinds:
+        mean = larger(tokens * served.step * (1 / left - 1) + came, TINY)
+        squared = (mean * large / left**2 + before) / mean**2
+        found.append((weight, tokens / mean, delays_of(exponential(-mean * left / larger(large, TINY)), squared)))
+
+    def beyond(delay: Amount) -> Amount:
+        total: Amount = 0.0
+        for weight, over, each in found:
+            late = weight * each.beyond(delay * over)
+            total = total + (late.sum(axis=0) if many else late)
+        return total
+
+    def at(share: float) -> Amount:
+        ends = [each.at(share) / over for _, over, each in found]
+        low, high = (ends[0].min(axis=0), ends[0].max(axis=0)) if many else (min(ends), max(ends))
+        return root(lambda delay: 1 - share - beyond(delay), low, high)
+
+    return at

@@ -10,8 +10,8 @@ import numpy as np
 from kvplan.perf.crowding import gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
 from kvplan.perf.prompts import PromptSteps, alone_times, mean, percentile_class, slots_shared
 from kvplan.perf.queueing import open_loop
-from kvplan.perf.serving import Served, receiving
-from kvplan.perf.token_times import first_token, token_time
+from kvplan.perf.serving import BUSIEST, Served, receiving
+from kvplan.perf.token_times import Fetch, first_token, token_time
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid
 from kvplan.planning.grid import AlikePrompts, Between
@@ -105,7 +105,7 @@ class Crowd:
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
         home, rate = self.gpu_grid, self.rate(replicas)
-        room = np.maximum(home.room - np.minimum(rate * served.cycle, home.requests), 0.0) + home.beside
+        room = np.maximum(home.room - np.minimum(rate * served.cycle, home.requests), home.beside)
         return np.asarray(kept_prefixes(self.demand.workload, room=room, rate=rate))
 
     def at(self, places: Places, replicas: Array) -> tuple[Array, ...]:
@@ -116,7 +116,7 @@ class Crowd:
         home, (served, _, _), (rows, columns) = self.gpu_grid, self.steady, places
         rate = self.rate(replicas)
         running = np.minimum(rate * served.cycle[places], home.requests[places])
-        room = np.maximum(home.room[rows, 0] - running, 0.0) + home.beside[rows, 0]
+        room = np.maximum(home.room[rows, 0] - running, home.beside[rows, 0])
         kept = kept_prefixes(self.demand.workload, room=room, rate=rate) + 0.0 * rate
         found = np.zeros((4, len(rows)))
         for group, steps in zip(home.grid.groups, home.steps, strict=True):
@@ -124,8 +124,7 @@ class Crowd:
             if mine.size:
                 inside = np.searchsorted(group.rows, rows[mine]), columns[mine]
                 found[:, mine] = self.group_times(group, steps, replicas[mine], inside, kept[mine])
-        waiting = kept * home.fetching[rows, 0]
-        return found[0] + waiting, found[1], found[2] + waiting, found[3], kept
+        return (*found, kept)
 
     def lone(self, rows: Array) -> tuple[Array, Array]:
         """Return the least TTFT and TPOT of configurations, at the percentile: those of requests without others. [s]"""
@@ -156,6 +155,23 @@ class Crowd:
                     group, steps, replicas[here], at, kept[here]
                 )
         return ttft, tpot, replace(served, ttft=mean_ttft, tpot=mean_tpot)
+
+    def fetched(self, places: Places, rate: Array, kept: Array) -> Fetch | None:
+        """Return how often a prefix comes from the tier beside the GPUs of candidates, and how long it takes.
+
+        As often as it is found there and not on the GPUs, which the tier holds what they do; one comes after the other
+        (M/D/1).
+        """
+        home, w = self.gpu_grid, self.demand.workload
+        seconds = home.fetching[places[0], 0]
+        if not seconds.any():
+            return None
+        running = np.minimum(rate * self.steady[0].cycle[places], home.requests[places])
+        near = kept_prefixes(w, room=np.maximum(home.room[places[0], 0] - running, 0.0), rate=rate)
+        share = np.clip(1 - near / np.maximum(kept, TINY), 0.0, 1.0) * (seconds > 0)
+        again = 1 - w.prefix_classes[0][0]  # requests that share a prefix with one before
+        busy = np.minimum(rate * again * kept * share * seconds, BUSIEST)
+        return Fetch(share=share, seconds=seconds * (1 + busy / (2 * (1 - busy))))
 
     def group_times(
         self, group: AlikePrompts, steps: PromptSteps, replicas: Array, at: Places, kept: Array
@@ -190,5 +206,6 @@ class Crowd:
         beside = steps_beside(between.decode, state.load.batch, state.mates)
         means = held(state.served, state.load, memory, rate, beside)
         ttft = first_token(state.mixture, means, c, state.load, memory.wait, burst)
-        tpot = token_time(means, state.mixture, state.load, z, longer, ttft.queue)
+        ttft = replace(ttft, fetch=self.fetched(here, rate, kept))
+        tpot = token_time(means, state.mixture, state.load, z, longer, ttft.queue, output.points)
         return ttft.quantile(share), tpot, ttft.mean, means.tpot

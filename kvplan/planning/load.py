@@ -154,7 +154,8 @@ def point(
         longer = longer_step(s, t, rate, z, burstiness)
         if s.split:
             return average + longer
-        return float(token_time(t.served, t.mixture, t.load, z, longer, queue))
+        answers = s.answers.points if s.answers else ()
+        return float(token_time(t.served, t.mixture, t.load, z, longer, queue, answers))
 
     writing = s.output * average if burstiness is None or s.split else float(t.served.cycle - t.served.own)
     cycle = ttft - before + writing

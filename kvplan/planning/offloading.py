@@ -17,7 +17,12 @@ Array = Any
 
 
 def offloaded(demand: Demand, shapes: Sequence[Configuration], site: Site) -> Array:
-    """Return the mean requests that fit the tier beside each configuration's GPUs, as a column; 0 without one."""
+    """Return the mean requests that fit the tier beside each configuration's GPUs, as a column; 0 without one.
+
+    What is read is written to the tier at once, so that holds what the GPUs do: vLLM's offloading manager
+    (store_threshold 1, https://docs.vllm.ai/en/v0.26.0/api/vllm/v1/kv_offload/cpu/manager/) and SGLang's HiCache
+    (write_through, https://docs.sglang.io/docs/advanced_features/hicache_best_practices), both read 2026-11-30.
+    """
     length = int(demand.workload.input.mean + demand.workload.output.mean)
 
     def room(s: Configuration) -> float:
@@ -41,12 +46,15 @@ def kept_cost(demand: Demand, shapes: Sequence[Configuration], gpus: Array, site
 
 
 def fetched(shapes: Sequence[Configuration], site: Site) -> Array:
-    """Return how long each waits for a prefix from its tier, for every one that is found: a bound, as a column. [s]"""
+    """Return how long a prefix takes to come from each configuration's tier, 0 without one, as a column. [s]
+
+    Over the links of the GPUs of the rank that asks for it, side by side.
+    """
 
     def wait(s: Configuration) -> float:
         tier = site.tier(s.layout.offloads)
         if not tier or not s.cached:
             return 0.0
-        return s.layout.shared(s.cached) / (bandwidth(tier, site.gpu.name) * s.parallel.gpus)
+        return s.layout.shared(s.cached) / (bandwidth(tier, site.gpu.name) * s.parallel.gpus / s.parallel.data)
 
     return np.array([wait(s) for s in shapes], float)[:, None]

@@ -45,8 +45,8 @@ class SearchOutcome:
     def plans(self) -> list[Plan]:
         """The best plan of every pair on every GPU, barred ones included, the best first."""
         rated = [one for one in self.candidates if self.guesses or one.site.rated]
-        least = self.book.least(rated, self.pairs, self.objective)
-        return self.book.choices(self.candidates, self.shown, self.objective, least)
+        standard = self.book.standard(rated, self.pairs, self.objective)
+        return self.book.choices(self.candidates, self.shown, self.objective, standard)
 
     def at_load(self, demand: Demand) -> "SearchOutcome":
         """Return the same search under a demand that differs in its load alone: what configurations hold stays."""

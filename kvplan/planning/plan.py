@@ -25,6 +25,8 @@ from kvplan.units import show_percent
 Array = Any
 #: costs this share apart count as equal: prices and times are not known better
 TIE = 0.01
+#: odds this far apart count as equal: they are compared in whole percent, and a point may be what rounding leaves
+RESOLVED = 0.01
 #: replicas from which on there are numbers between those of two loads
 BETWEEN = 3
 #: of other objectives, what rounding leaves
@@ -98,13 +100,25 @@ class Plan:
         return f"{spelling.in_words(self.technique)} on {self.replicas} x {self.parallel} {self.gpu}{weights}{drafts}"
 
 
-def rank(objective: str, least: float = 0.0) -> Any:
-    """Return the order of plans under an objective; costs within TIE of the `least` one count as equal.
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """What plans are equal to: those within TIE of the least cost and, of them, those within RESOLVED of the surest."""
 
-    Of equals those whose loss of quality is known come first, then the surer, then the simpler: uncompressed, with the
-    checkpoint's weights, on fewer GPUs.
+    least: float = 0.0  #: the least of the objective
+    surest: float = 1 + RESOLVED  #: the best odds of keeping the limits at that cost: of one alone, all are apart
+
+    def sure(self, probability: Array) -> Array:
+        """Return odds as plans are compared by them: what is less than RESOLVED below the surest is as sure."""
+        return np.minimum(np.round(probability, 2), round(self.surest - RESOLVED, 2))
+
+
+def rank(objective: str, best: Best = Best()) -> Any:
+    """Return the order of plans under an objective; costs within TIE of the least one count as equal.
+
+    Of equals those whose loss of quality is known come first, then the surer, where odds can tell, then the simpler:
+    uncompressed, with the checkpoint's weights, on fewer GPUs, with less loss.
     """
-    tied = least * (1 + TIE)
+    tied = best.least * (1 + TIE)
     keys: dict[str, Any] = {
         "cost": lambda p: (p.usd is None, p.weighed if p.weighed and p.weighed > tied else 0.0),
         "energy": lambda p: (p.joules is None, p.joules or 0.0),
@@ -119,13 +133,13 @@ def rank(objective: str, least: float = 0.0) -> Any:
     def key(p: Plan) -> Any:
         simple = (p.technique != spelling.BASELINE, p.form is not None, p.drafting is not None, p.gpus, lost(p))
         rest = (p.usd or 0.0, -p.slo_probability, p.ttft, p.technique, p.form or "", p.gpu)
-        return (*first(p), p.quality.drop is None, -surely(p.slo_probability), *simple, *rest)
+        return (*first(p), p.quality.drop is None, -float(best.sure(p.slo_probability)), *simple, *rest)
 
     return key
 
 
 def surely(probability: Array) -> Array:
-    """Return a probability in whole percent: what is less apart is no surer."""
+    """Return a probability in whole percent."""
     return np.round(probability, 2)
 
 
@@ -188,16 +202,32 @@ class Book:
         scores = (np.where(one.feasible & one.of(pairs), self.score(one, objective), np.inf) for one in candidates)
         return min((float(s.min()) for s in scores if s.size), default=inf)
 
+    def standard(self, candidates: Sequence[Candidates], pairs: Collection[Pair], objective: str) -> Best:
+        """Return what plans are equal to under an objective: the best of feasible candidates of some pairs."""
+        least = self.least(candidates, pairs, objective)
+        if objective != "cost" or not np.isfinite(least):
+            return Best(least=least)
+        known = [pair for pair in pairs if self.quality(pair).drop is not None]
+        for some in (known, pairs):
+            odds = [
+                float(one.sure[at].max())
+                for one in candidates
+                if (at := one.feasible & one.of(some) & (self.score(one, objective) <= least * (1 + TIE))).any()
+            ]
+            if odds:
+                return Best(least=least, surest=max(odds))
+        return Best(least=least)
+
     def choices(
-        self, candidates: Sequence[Candidates], pairs: Iterable[Pair], objective: str, least: float | None = None
+        self, candidates: Sequence[Candidates], pairs: Iterable[Pair], objective: str, best: Best | None = None
     ) -> list[Plan]:
         """Return the best plan of each pair on each GPU, the best first."""
         tried = list(pairs)
-        lowest = self.least(candidates, tried, objective) if least is None else least
+        standard = best or self.standard(candidates, tried, objective)
         plans = [
-            p for one in candidates for pair in tried if (p := self.best(one, pair, objective, lowest)) is not None
+            p for one in candidates for pair in tried if (p := self.best(one, pair, objective, standard)) is not None
         ]
-        return sorted(plans, key=rank(objective, lowest))
+        return sorted(plans, key=rank(objective, standard))
 
     def under(
         self, demand: Demand, candidates: Sequence[Candidates], pairs: Iterable[Pair], objective: str,
@@ -230,8 +260,8 @@ class Book:
         plans = self.choices(found, tried, objective)
         return plans[0] if plans else None
 
-    def best(self, one: Candidates, pair: Pair, objective: str, least: float = 0.0) -> Plan | None:
-        """Return the best feasible plan of a pair on a GPU, None without one; costs near `least` count as equal."""
+    def best(self, one: Candidates, pair: Pair, objective: str, standard: Best = Best()) -> Plan | None:
+        """Return the best feasible plan of a pair on a GPU, None without one; what equals the `standard` is alike."""
         if objective == "cost" and one.site.cost is None:
             return None
         i, j = np.nonzero(one.feasible & one.of((pair,)))
@@ -242,11 +272,12 @@ class Book:
         if not np.isfinite(lowest):
             return None
         near = TIE if objective == "cost" else SAME
-        within = least * (1 + near) if least <= lowest <= least * (1 + near) else lowest * (1 + near)
-        k = np.flatnonzero(score <= within)
+        if not standard.least <= lowest <= standard.least * (1 + near):
+            standard = Best(least=lowest, surest=float(one.sure[i, j][score <= lowest * (1 + near)].max()))
+        k = np.flatnonzero(score <= standard.least * (1 + near))
         gpus, sure = one.gpus[i, j][k], one.sure[i, j][k]
         drafts = np.array([s.drafts for s in one.grid.configurations])[i[k]]
-        order = np.lexsort((-sure, score[k], gpus, drafts, -surely(sure) if objective == "cost" else gpus))
+        order = np.lexsort((-sure, score[k], gpus, drafts, -standard.sure(sure) if objective == "cost" else gpus))
         return self.plan(one, int(i[k[order[0]]]), int(j[k[order[0]]]))
 
     def plan(self, one: Candidates, i: int, j: int) -> Plan:

@@ -10,6 +10,8 @@ from kvplan.specs.workload import Lengths, Workload
 
 #: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute
 #: and around the percentiles that limits are for
+#: part of what the longest compute below which the lengths of others do not matter
+RARELY = 0.1
 FINE, COARSE = (0.0, 0.25, 0.5, 0.63, 0.75, 0.88, 0.93, 0.96, 0.98, 1.0), (0.0, 1.0)
 
 
@@ -25,7 +27,8 @@ def prompt_classes(workload: Workload, shared: bool, kept: Amount = 1.0) -> tupl
     lost = sum(weight for weight, share in hits if share > least) * (1.0 - kept)
     for whole, share in hits:
         weight = whole + lost if share == least else whole * kept
-        edges, between = (FINE, None) if share == least else (COARSE, workload.between_questions)
+        edges = COARSE if 1 - share < RARELY * (1 - least) else FINE
+        between = None if share == least else workload.between_questions
         classes += cut(workload.input, weight, share, edges, between)
     return tuple(classes)
 

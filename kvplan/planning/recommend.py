@@ -17,7 +17,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.launch import Launch, Needs, launch, needs
 from kvplan.planning.outcome import Rejected, SearchOutcome, search_all
-from kvplan.planning.plan import Book, Plan, front, rank, runners_up, surely
+from kvplan.planning.plan import TIE, Best, Book, Plan, front, rank, runners_up, surely
 from kvplan.planning.promise import Promise, promise
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import Impasse, Remedy, no_room, remedies
@@ -108,7 +108,8 @@ def best_of(answers: Sequence[Recommendation]) -> Recommendation:
         return answers[0]
     planned = [(r.plan, r) for r in answers if r.plan is not None]
     least = min((plan.weighed for plan, _ in planned if plan.weighed is not None), default=0.0)
-    order = rank(answers[0].objective, least)
+    near = [plan.slo_probability for plan, _ in planned if (plan.weighed or 0.0) <= least * (1 + TIE)]
+    order = rank(answers[0].objective, Best(least=least, surest=max(near, default=1.0)))
     best = min(planned, key=lambda pair: order(pair[0]), default=(None, answers[0]))[1]
     return replace(best, engines=tuple(answers), tried=sum(r.tried for r in answers))
 

@@ -144,8 +144,7 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
         slower = behind(max(demand.limits.confidence, EVEN), gpu_grid.site.calibration.tpot)
         replicas = np.maximum(replicas, np.ceil(crowd.filled(np.ones_like(replicas)) * slower - ROUNDED))
     ttft, tpot, served = crowd.times
-    fetching = kept * gpu_grid.fetching
-    ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching, busy=crowd.full.busy)
+    served = replace(served, busy=crowd.full.busy)
     one = Candidates(
         crowd=crowd, workload=demand.workload, served=served, requests=gpu_grid.requests, replicas=replicas,
         running=crowd.full.running, gpu_seconds=crowd.full.gpu_seconds, gpus=replicas, usd=replicas, ttft=ttft,

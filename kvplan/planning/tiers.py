@@ -20,7 +20,7 @@ class Waiting:
 
     name: str  #: gpu, cpu, ssd or remote
     title: str  #: as reports print it
-    room: float  #: bytes that prefixes may take, the tiers before it included [B]
+    room: float  #: bytes that prefixes may take there or before it, where what a tier holds is held there too [B]
     found: float  #: share of the shared prefixes that are still there when they are asked for, of 1
     transfer: float | None  #: of one prefix to the GPUs, None where it is there [s]
     hit: float  #: TTFT of a question to a prefix that is found, alone [s]
@@ -35,6 +35,8 @@ class Waiting:
 
 def tiers(case: Case, workload: Workload, row: Evaluation, trace: Sequence[Chain] | None = None) -> tuple[Waiting, ...]:
     """Return the tiers of a row's replica, each with those before it; () where no prefix is shared.
+
+    What is read is written to every tier (`offloaded`): the largest up to one is the room, not their sum.
 
     A prefix is found by Che's approximation (`kept_prefixes`), at as many questions as the replica answers when full;
     or as often as the prefixes of a `trace` are, all of whose requests come to the replica.
@@ -58,7 +60,7 @@ def tiers(case: Case, workload: Workload, row: Evaluation, trace: Sequence[Chain
     room = max(row.sequences - row.batch, 0) * traffic.sequence
     levels = [_waiting(None, room, traffic)]
     for tier in filter(None, map(case.site.tier, TIERS)):
-        room += tier.room * traffic.gpus
+        room = max(room, tier.room * traffic.gpus)
         levels.append(_waiting(tier, room, traffic))
     if trace is None:
         return tuple(levels)
@@ -87,7 +89,7 @@ class _PrefixTraffic:
 
 
 def _waiting(tier: Tier | None, room: float, t: _PrefixTraffic) -> Waiting:
-    """Return a tier with `room` bytes for prefixes, those of the tiers before it included; the GPU's own for None."""
+    """Return a tier that has, with those before it, `room` bytes for prefixes; the GPU's own for None."""
     speed = bandwidth(tier, t.case.site.gpu.name) * t.gpus if tier else 0.0
     transfer = t.size / speed if speed else None
     usd = tier.usd if tier else 0.0

@@ -6,7 +6,7 @@ from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.report.blocks import Column, Json, Table, Text, records, table
 from kvplan.report.losses import CHANCE
-from kvplan.units import short_odds, show_count, show_time
+from kvplan.units import MONTH, short_odds, show_count, show_time, show_usd
 
 
 def many(replicas: int | None) -> str:
@@ -37,12 +37,39 @@ CONFIRMED = (
         cell=lambda c: f"{c.plan.replicas} -> {many(c.replicas)} ({many(c.watchful)})",
     ),
     Column[Confirmation](key="watchful.replicas", value=lambda c: c.watchful),
+    Column[Confirmation](key="usd_per_query", value=lambda c: c.usd),
+    Column[Confirmation](key="watchful.usd_per_query", value=lambda c: c.watchful_usd),
     Column[Confirmation](key="watchful.router", value=lambda c: c.watched.asked.router),
     Column[Confirmation](key="watchful.ttft", value=lambda c: c.watched.ttft.at_percentile),
     Column[Confirmation](key="watchful.tpot", value=lambda c: c.watched.tpot.at_percentile),
     Column[Confirmation](key="requests", value=lambda c: c.served.requests),
     Column[Confirmation](key="sent_away", value=lambda c: c.served.refused),
 )  # fmt: skip
+
+
+def confirmed_line(rows: Sequence[Confirmation], demand: Demand) -> str:
+    """Return how many replicas the simulation asks for, and their cost, where those of the plan are not the fewest."""
+    if not rows or (rows[0].replicas, rows[0].watchful) == (rows[0].plan.replicas,) * 2:
+        return ""
+    best = rows[0]
+
+    def month(usd: float | None) -> str:
+        return "" if usd is None else f" ({show_usd(usd * demand.mean * MONTH)} a month)"
+
+    if best.replicas is None:
+        first = "no number of replicas sent requests at random is as sure as was asked"
+    elif best.replicas > best.plan.replicas:
+        first = f"it takes {show_count(best.replicas, 'replica')} to be as sure as was asked{month(best.usd)}"
+    else:
+        verb = "is" if best.replicas == 1 else "are"
+        first = f"{show_count(best.replicas, 'replica')} {verb} enough{month(best.usd)}"
+    router = best.watched.asked.router
+    if best.watchful is None:
+        return f"Simulated on its own arrivals, {first}, and none behind a {router} router."
+    if best.watchful == best.replicas:
+        return f"Simulated on its own arrivals, {first}, behind a {router} router too."
+    watched = f"{best.watchful} behind a {router} router{month(best.watchful_usd)}"
+    return f"Simulated on its own arrivals, {first}, and {watched}."
 
 
 def confirmed_table(rows: Sequence[Confirmation]) -> Table | None:
@@ -65,7 +92,8 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
     ) * (surge > 1)
     return Text(
         f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
-        f"the plan has it.{busier} Times at {at}; the chance follows from them and the calibration's errors; "
+        f"the plan has it.{busier} Times at {at}; the chance follows from them and the calibration's errors, "
+        "and is at most that of keeping up; "
         f"replicas: the fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included, in brackets "
         f"with {best.watched.asked.router} routing.{missing}",
         "quiet",

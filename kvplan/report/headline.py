@@ -5,6 +5,7 @@ from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.remedies import STEP
 from kvplan.report.blocks import Text
+from kvplan.report.confirm import confirmed_line
 from kvplan.report.losses import loss
 from kvplan.report.sources import interval
 from kvplan.specs.workload import Workload
@@ -45,7 +46,8 @@ def answer(r: Recommendation) -> str:
                 f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, and "
                 f"{step_above(r)}."
             )
-    more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
+    simulated = confirmed_line(r.confirmed, demand)
+    more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r), simulated) if line)
     engine = f" on {demand.engine.title}" if r.engines else ""
     return f"{head}: {replicas} {how}{engine}{money}. {certainty}{more}"
 
@@ -91,7 +93,8 @@ def burst_line(r: Recommendation) -> str:
     if r.smooth is None or r.plan.usd is None or r.smooth > (1 - DRIVES) * r.plan.usd:
         return ""
     smooth = show_usd(r.smooth * r.demand.mean * MONTH)
-    return f"Bursts drive the cost: with smooth arrivals it would be {smooth} a month."
+    settled = "" if r.confirmed else "; --simulate says how many replicas these bursts take"
+    return f"Bursts drive the cost: with smooth arrivals it would be {smooth} a month{settled}."
 
 
 def priced(r: Recommendation) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvplan.planning.plan import TIE, Plan, beats, surely
+from kvplan.planning.plan import RESOLVED, TIE, Plan, beats, surely
 from kvplan.planning.site import Limits
 from kvplan.report.blocks import Block, Column, Table, Text, table
 from kvplan.report.losses import CHANCE, at_most
@@ -109,9 +109,12 @@ def preferred(plan: Plan, other: Plan, objective: str) -> str:
     if other.margin > plan.margin and (other.weighed or 0.0) > (plan.weighed or 0.0) * (1 + TIE):
         return f"its price rests on one offer, so it is ranked at {other.margin:.2f} times its cost"
     equal = f"costs within {show_percent(TIE)} of the least count as equal"
-    if surely(other.slo_probability) < surely(plan.slo_probability):
+    apart = round(float(surely(plan.slo_probability) - surely(other.slo_probability)), 2)
+    if apart > RESOLVED:
         odds = f"{show_odds(plan.slo_probability)} probability, not {show_odds(other.slo_probability)}"
         return f"{equal}, and this plan keeps the limits with {odds}"
+    if apart < 0:
+        equal = f"{equal}, and so do odds within {show_percent(RESOLVED)} of the surest"
     return f"{equal}, and this plan changes less of the model or takes fewer GPUs"
 
 

@@ -104,9 +104,9 @@ FOUND = {
     "trace": "of the trace's tokens that come again, the share still there, all its requests on one replica",
 }
 TIERS_SAID = (
-    "Capacity: of a replica, with the tiers above it. Hits: {found}. Transfer: of one prefix to the GPUs. TTFT: of "
-    "a lone question, its prefix found there (hit) or computed again (miss). Keep: how long a prefix may be "
-    "kept there before computing it again is cheaper."
+    "Capacity: of a replica, there or above: a tier holds what those above it do. Hits: {found}. Transfer: of one "
+    "prefix to the GPUs. TTFT: of a lone question, its prefix found there (hit) or computed again (miss). Keep: how "
+    "long a prefix may be kept there before computing it again is cheaper."
 )
 
 

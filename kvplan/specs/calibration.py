@@ -74,7 +74,7 @@ TERMS = (
     _row("rate4", HARDWARE, 0.4, 0.3, "of the 4-bit matrix rate", of="fp4"),
     # 303 measured kernels on prompts from 8,192 tokens (ai-dynamo/aiconfigurator@095f58a): medians of 0.46 to 0.61 on
     # A100, L40S, H100, H200 and B200 under three engines
-    _row("prompt", HARDWARE, 0.52, 0.1, "of the 16-bit matrix rate, attention of prompts", of="wide"),
+    _row("prompt", HARDWARE, 0.52, 0.05, "of the 16-bit matrix rate, attention of prompts", of="wide"),
     _row("elements", HARDWARE, 0.5, 0.5, "of the memory bandwidth, norms and activations", of="bandwidth"),
     _row("link", HARDWARE, 0.5, 0.5, "of the link's one-way bandwidth, all-reduce", of="link"),
     # 457 measured collectives of the same source: two L40S, which no NVLink joins, reach 0.63 of it, and eight 0.18 of

@@ -54,19 +54,20 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
 #: written for one architecture (a platform), so that B200 tells B300 what H100 cannot; releases fuse kernels and make
 #: hosts faster. Models differ by what the physics leaves out (shapes of their products, balance of their experts),
 #: engines by how well they were tuned for one, from release to release and on all GPUs (editions), and by their kernels
-#: for a number format. A server keeps its launch script from release to release. A run differs by what its record
-#: leaves out, which tells nobody else: narrow, so that what runs share stays with their release, model and GPU.
+#: for a number format. A server keeps its launch script from release to release. What one collection measured on a GPU
+#: ran on one machine's processor and operating system, which tells nobody else (hosts). A run differs by what its
+#: record leaves out: narrow, so that what runs share stays with their release, model and GPU.
 LEVELS = (
     Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20), named={"prompt": 0.1}),
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
     Level(name="gpus", kinds=_kinds(0.05, 0.05, 0.15), named={"pace": 0.05}),
-    Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30)),
+    Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30), named={"prompt": 0.05}),
     Level(name="platforms", kinds=_kinds(0.12, 0.30, 0.0), named={"prompt": 0.05}),
     Level(name="servers", kinds=_kinds(0.03, 0.05, 0.10)),
     Level(name="eras", kinds={OVERHEAD: 0.5, SCHEDULING: 0.3}),
     Level(name="releases", kinds={OVERHEAD: 0.25}, named={"request": 0.2, "poll": 0.2, "burst": 0.2, "pace": 0.07}),
     Level(name="models", kinds=_kinds(0.12, 0.12, 0.60), named={"prompt": 0.05}),
-    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10)),
+    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10), named={"prompt": 0.05}),
     Level(name="editions", named={"request": 0.3, "poll": 0.8, "burst": 0.4, "pace": 0.07}),
     Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
     Level(name="own", named={"poll": 0.2, "request": 0.12, "burst": 0.15}),
@@ -75,7 +76,11 @@ LEVELS = (
         name="sources",
         named={"pace": 0.15, "step": 0.4, "sequence": 0.4, "poll": 0.6, "request": 0.6, "burst": 0.4, "bridge": 0.4},
     ),
-    Level(name="sites", named={"pace": 0.5, "step": 0.5, "sequence": 0.8, "bridge": 0.3}),
+    Level(
+        name="hosts",
+        named={"pace": 0.2, "step": 0.5, "sequence": 0.5, "request": 0.5, "kernel": 0.3, "eager": 0.3},
+    ),
+    Level(name="sites", named={"pace": 0.25, "step": 0.3, "sequence": 0.4, "bridge": 0.3}),
     Level(name="sweeps", named={"pace": 0.055, "poll": 0.4, "request": 0.3, "burst": 0.3}),
 )
 
@@ -152,6 +157,11 @@ class Identity:
     vendor: str = ""  #: of the GPU
     number_format: str = ""  #: of its weights, see `number_format`
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """What its measured kernels are called: all of its architecture's, and those for its number format."""
+        return (self.architecture, f"{self.architecture} {self.number_format}")
+
     def members(self) -> dict[str, str]:
         """Return who this is at every level."""
         release = f"{self.engine} {release_of(self.version)}" if self.version else ""
@@ -171,6 +181,7 @@ class Identity:
             "editions": f"{release} {self.model}" if release and self.model else "",
             "origins": "others" if self.source else "",
             "sources": self.source,
+            "hosts": f"{self.source} {self.gpu}" if self.source else "",
             "sites": f"{self.source} {self.gpu} {self.engine} {self.model}" if self.source else "",
             "sweeps": f"{self.sweep} {self.gpu} {self.engine} {self.version} {self.model}" if self.sweep else "",
         }
@@ -212,7 +223,7 @@ class ServingProfile:
     models behind a pair, and `rows` how many were fitted. `ranges[basis]` are 10th and 90th percentiles of measured
     over predicted (tpot, ttft) by what a prediction rests on; "seen" ones also by pair. `speculative` are the runs and
     releases taken with speculative decoding. `loads` are the smallest and largest mean prompt, output [token] and
-    concurrency. moves["kernels"] are by architecture, from measured kernels.
+    concurrency. moves["kernels"] are from measured kernels, by architecture, alone and with the number format.
     """
 
     name: str  #: as questions and reports call it
@@ -242,8 +253,9 @@ class ServingProfile:
 
     def moved(self, who: Identity) -> dict[str, float]:
         """Return how far every term of a server is from its prior. [logarithm]"""
-        names = {"base": "", "kernels": who.architecture, **who.members()}
+        names = {"base": "", **who.members()}
         parts = [self.moves.get(level, {}).get(name, {}) for level, name in names.items()]
+        parts += [self.moves.get("kernels", {}).get(name, {}) for name in who.kernels]
         parts.append(era_moves(who.engine, who.version))
         offsets = dict.fromkeys(TERM, 0.0)
         for part in parts:

@@ -18,6 +18,16 @@ ENGINES = ("vllm", "trtllm")
 REFERENCES = ("h100-sxm", "h200", "b200")
 #: a factor from kernels alone is not trusted beyond these
 LEAST, MOST = 0.5, 1.5
+#: architecture and number format -> how much more of the datasheet kernels of routed experts reach there than the mean
+#: of these five: medians over seven models of ai-dynamo/aiconfigurator@095f58a (Apache-2.0), read 2026-11-29, over
+#: SGLang, TensorRT-LLM and vLLM; up to 16 tokens, and from 4,096 (benchmarks/expert_kernels.py, benchmarks/NOTES.md)
+EXPERT_KERNELS = {
+    "hopper 8 bits": {"experts": 1.05, "experts_rate": 1.0},
+    "hopper 4 bits, unpacked": {"experts": 0.84, "experts_rate": 0.91},
+    "blackwell 16 bits": {"experts": 0.96, "experts_rate": 1.21},
+    "blackwell 8 bits": {"experts": 0.96, "experts_rate": 0.79},
+    "blackwell 4 bits": {"experts": 1.26, "experts_rate": 1.16},
+}
 
 
 #: terms that any library's kernels stand for: matrix products; attention kernels of two authors cannot be compared

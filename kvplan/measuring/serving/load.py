@@ -64,7 +64,7 @@ def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> RankLoad:
     offered = batch if offered is None else offered
     steps = passes(
         row.model, layout, layout, weights(row.model, row.weight_format), row.parallel, batch=batch, prompt=row.prompt,
-        output=row.output, chunk=row.chunk, cached=row.cached,
+        output=row.output, chunk=row.chunk, cached=row.cached, verified=row.verified,
     )  # fmt: skip
     offline = row.arrival == OFFLINE
     load = Load(

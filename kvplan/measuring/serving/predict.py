@@ -85,7 +85,8 @@ def predict(
 
 
 def roofline(rows: Sequence[ServerRow], engine: Engine) -> list[tuple[float, float]]:
-    """Return TTFT and TPOT of rows with a load, by datasheets alone: nothing fitted, no overheads. [s]"""
+    """Return TTFT and TPOT of rows with a load, by datasheets alone: nothing fitted, drafted, no overheads. [s]"""
+    rows = [replace(row, verified=1.0) for row in rows]
     pairs = [(row, load_of(row, engine, in_flight(row) or 1.0 if row.arrival == OPEN else None)) for row in rows]
     terms = {name: np.full(len(pairs), value) for name, value in IDEAL.items()}
     _, served = _served(pairs, terms, ideal=True)

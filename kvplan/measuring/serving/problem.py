@@ -60,7 +60,7 @@ class Iterate:
 class Problem:
     """Rows, levels and the deviations of one fit; on top of a `fixed` profile only the rows' own servers move.
 
-    `kernels` are deviations of terms that measured kernels tell of GPU architectures. [architecture][term; logarithm]
+    `kernels` are deviations of terms that measured kernels tell of GPUs, by `Identity.kernels`. [name][term; logarithm]
     """
 
     def __init__(
@@ -178,8 +178,8 @@ def start_of(row: ServerRow, fixed: ServingProfile | None, kernels: Mapping[str,
     if fixed:
         moved = fixed.moved(row.identity)
     else:
-        eras, silicon = era_moves(row.engine, row.version), kernels.get(row.gpu.architecture, {})
-        moved = {name: eras.get(name, 0.0) + silicon.get(name, 0.0) for name in {*eras, *silicon}}
+        parts = [era_moves(row.engine, row.version), *(kernels.get(name, {}) for name in row.identity.kernels)]
+        moved = {name: sum(part.get(name, 0.0) for part in parts) for name in {*itertools.chain(*parts)}}
     return [moved.get(term.name, 0.0) for term in ALL]
 
 

@@ -49,8 +49,13 @@ CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+?)/snapshots/[0-9a-f]+$")
 #: why a row tells nothing
 MIXED_SERVERS = "its section has rows of a baseline on another engine under the same command; nothing tells them apart"
 UNCOUNTED_HITS = "prompts were partly in a prefix cache, by how much nobody counted; write it as prefix_hit, 0 to 1"
-#: what a drafted token adds to a step: its draft, and its verification
-DRAFTED = 0.12
+#: what drafting takes over a step that verifies, assumed: a model's own layer, once for every token, 2 to 10 % of it; a
+#: small model that writes them all at once (DFlash) is one pass of a few layers
+DRAFTED, BLOCK, AT_ONCE = 0.05, 0.1, "dflash"
+#: how many tokens a row says are drafted for a step
+DRAFTS = re.compile(r"(?:\"k\"|num_speculative_tokens\"?)\W+(\d{1,3})|\b(?:mtp|eagle)[- ]?(\d{1,2})\b", re.IGNORECASE)
+#: what a row says of those accepted: a step's own token left out, or a number of tokens or share of them
+PER_ROUND, ACCEPTED = re.compile(r"per_round\W+(\d+(?:\.\d+)?)"), re.compile(r"accept\D{0,12}(\d+(?:\.\d+)?)")
 #: part of the work for a sequence that a benchmark inside the engine's process leaves: no HTTP, no stream of tokens. An
 #: assumption: scheduling and sampling take a quarter. Llama 3.1 70B in fp8 on two H100s (1,000 tokens in and out) then
 #: makes 4,400 tokens/s, as published (TensorRT-LLM 0.17 performance overview)
@@ -119,7 +124,6 @@ def _server(
         weight_format=weight_format,
         parallel=parallel,
         stated_kv_bits=kv_bits_of(entry.text("kv_dtype"), spec, engine),
-        speculation_gain=speculation_gain(entry.text("spec_decode")) if "spec_decode" in entry.values else None,
         medians=entry.text("ttft_meaning").lower().startswith(("p50", "median")),
         sweep=entry.text("sweep") or entry.text("group"),
         source=entry.text("source").split("@")[0],
@@ -129,6 +133,7 @@ def _server(
         **load,
         **scheduler,
         **times,
+        **(speculation(entry.text("spec_decode")) if "spec_decode" in entry.values else {}),
     )
 
 
@@ -300,18 +305,31 @@ def length_spread(entry: RawRow) -> tuple[bool, float]:
     return False, NEAR_SPREAD if "+-" in word else DATASET_SPREAD
 
 
-def speculation_gain(word: str) -> float:
-    """Return what speculative decoding gains: 1 without, 0 where it ran and the row does not say how well.
+def speculation(word: str) -> dict[str, Any]:
+    """Return what speculative decoding does, as fields of a row: its gain, and the tokens that a step verifies.
 
-    Tokens accepted a step, over what a step takes longer for as many drafted ones.
+    A gain of 1 is none, 0 one that nobody stated. It is tokens a step over what drafting adds to the step; that more
+    tokens are multiplied for is in the step's operators.
     """
     if not word or word.lower() in ("no", "none", "off", "false"):
-        return 1.0
-    stated = re.search(r"accept\D{0,12}(\d+(?:\.\d+)?)", word) or re.search(r"per_round\W+(\d+(?:\.\d+)?)", word)
-    if not stated:
-        return 0.0
-    accepted = max(float(stated[1]), 1.0)
-    return max(accepted / (1 + DRAFTED * ceil(accepted)), 1.0)
+        return {"speculation_gain": 1.0}
+    match = DRAFTS.search(word)
+    drafted = int(match[1] or match[2]) if match else 0
+    tokens = yielded(word, drafted)
+    if not tokens:
+        return {"speculation_gain": 0.0}
+    drafted = max(drafted, ceil(tokens - 1))
+    draft = BLOCK if AT_ONCE in word.lower() else DRAFTED * drafted
+    return {"speculation_gain": tokens / (1 + draft), "verified": 1.0 + drafted}
+
+
+def yielded(word: str, drafted: int) -> float:
+    """Return how many tokens a step yields, its own included; 0 where a row does not say."""
+    if others := PER_ROUND.search(word):
+        return 1 + float(others[1])
+    stated = ACCEPTED.search(word)
+    number = float(stated[1]) if stated else 0.0
+    return number if number >= 1 else 1 + number * drafted if stated and drafted else 0.0
 
 
 def whole(number: float, column: str) -> int:

@@ -45,6 +45,7 @@ class ServerRow:
     spread: float = LENGTH_SPREAD  #: width of the output lengths' uniform distribution over their mean
     #: what speculative decoding gains, as a factor; None: not stated, 0: it ran, and nobody stated how well
     speculation_gain: float | None = None
+    verified: float = 1.0  #: tokens of every sequence that a decode step multiplies for: drafted ones, and its own
     medians: bool = False  #: whether the TTFT is a median, not a mean
     sweep: str = ""  #: benchmark run it is from
     source: str = ""  #: collection it is from, '' for rows of a known script
@@ -93,6 +94,20 @@ class ServerRow:
         if self.engine == "vllm" and era_of(self.engine, self.version):
             return OLD_SEQUENCES
         return MOST_SEQUENCES.get(self.engine, LARGEST)
+
+
+def overrun(row: ServerRow) -> str:
+    """Return why a measured row tells no steady state, '' where it does: an open loop that its server could not follow.
+
+    Its requests waited more than half of the time of sending them all. How many run, and how long the caches are that
+    they fill memory with, changes until the last has come.
+    """
+    if row.arrival != OPEN or not (row.rate and row.requests):
+        return ""
+    waited, sent = row.ttft or 0.0, row.requests / row.rate
+    if waited <= sent / 2:
+        return ""
+    return f"its requests waited {waited:.3g} s, all sent within {sent:.3g} s: no steady state"
 
 
 @dataclass(frozen=True, kw_only=True)
