@@ -98,6 +98,14 @@ def test_a_start_that_compiles_holds_a_second_embedding() -> None:
     assert next_.kv_tokens - first.kv_tokens == pytest.approx(95_936 - 89_040, rel=0.08)
 
 
+def test_a_gpu_that_shares_the_hosts_memory_is_told_that_the_host_counts() -> None:
+    def told(gpu: str, **more: Any) -> bool:
+        return any("shares the host's memory" in w for w in kvplan.memory("qwen3-8b", 8192, gpu=gpu, **more).warnings)
+
+    assert told("gb10") and not told("l40s") and not told("gb10", kv_cache_memory_bytes="20GiB")
+    assert not told("gb10", engine="sglang")
+
+
 @pytest.mark.parametrize(("gpu", "gib"), [("a100-80gb-sxm", 65.97), ("h100", 64.38)])
 def test_marlin_pads_both_widths_of_mxfp4_experts(gpu: str, gib: float) -> None:
     """gpt-oss-120b: 65.97 GiB through Marlin and 64.38 through Triton (vllm-project/vllm#23278 and #33155)."""

@@ -77,7 +77,7 @@ RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for, fills the tower of, or keeps windows apart of
 MODELS = ("eagle3_models", "mtp_models", "encoder_models", "window_models")
 #: fields that are lists of words
-LISTS = (*MODELS, "latent_formats", "vendors")
+LISTS = (*MODELS, "latent_formats", "vendors", "host_counts")
 #: fields that are no single figures
 OTHER = ("first_step", *LISTS, "steps", "runtime", "plain_runtime", "reserve", "second_runner", "releases", "launch")
 RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"

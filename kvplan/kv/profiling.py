@@ -146,6 +146,17 @@ def logged_size(model: ModelSpec, engine: Engine) -> bool:
     return engine.rank_graph_size / NEAR <= size <= engine.rank_graph_size * NEAR
 
 
+def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
+    """Return that an engine counts the host's memory on a GPU that shares it; nothing on others or of a fixed cache."""
+    engine, gpu = deployment.engine, deployment.gpu
+    if gpu is None or deployment.kv_bytes is not None or not gpu.name.startswith(engine.host_counts):
+        return ()
+    return (
+        f"{gpu.name} shares the host's memory, and {engine.title} takes for its own what the host's processes and page "
+        "cache grow by while it starts: logs had 0.7 to 9 GiB less room for the cache; kv_cache_memory_bytes fixes it",
+    )
+
+
 def graph_warnings(model: ModelSpec, deployment: "Deployment", optional: bool = True) -> tuple[str, ...]:
     """Return that the estimate of CUDA graphs for NVFP4 experts in data parallel may be far too large.
 

@@ -146,6 +146,7 @@ class Engine:
     steps_ahead: int = 1  #: steps scheduled before their windows' pages are freed
     whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
     second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
+    host_counts: tuple[str, ...] = ()  #: beginnings of names of GPUs whose free memory is what the host has available
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
