@@ -45,6 +45,7 @@ UNITS = {
     "stage_runtime": "B",
     "encoder_patches": "#",
     "encoder_live": "1",
+    "encoder_copies": "1",
     "capacity": "",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",

@@ -53,7 +53,7 @@ def _widest(layer: Layer, tensor: int, sliced: int) -> tuple[float, float]:
 def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
     """Return the peak of encoding the largest image in the engine's profiling run, 0 where it is not known. [B]
 
-    What lives in the tower for every patch, whatever divides it, and the image's embeddings.
+    What lives in the tower for every patch, whatever divides it, and the image's embeddings, which the engine copies.
     """
     tower = model.config.get("vision_config")
     width = tower.get("hidden_size") if isinstance(tower, dict) else None
@@ -63,7 +63,7 @@ def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
         or not any(p in model.model_type for p in engine.encoder_models)
     ):
         return 0.0
-    embeddings = engine.encoder_patches / model.vision.merge**2 * model.hidden
+    embeddings = engine.encoder_copies * engine.encoder_patches / model.vision.merge**2 * model.hidden
     return 2.0 * (engine.encoder_patches * engine.encoder_live * width + embeddings)
 
 

@@ -160,6 +160,7 @@ class Engine:
     plain_runtime: dict[int, float] | None = None  #: as runtime, of GPUs without NVLink SHARP; None: the same [B]
     encoder_models: tuple[str, ...] = ()  #: parts of the model types whose vision tower the profiling run fills
     encoder_patches: int = 0  #: patches of the largest image they take, which it is filled with
+    encoder_copies: float = 1.0  #: times that the image's embeddings are held beside it
     encoder_live: float = 0.0  #: elements that live for a patch, over the tower's width
     capacity: str = "requests"  #: what the tokens it logs are of: requests that fit, or blocks shared out (even)
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
