@@ -211,7 +211,8 @@ def test_llmperf_metadata_stands_beside_its_results() -> None:
         ("gpt-oss 20B MXFP4 MoE", "mxfp4"),
         ("llama 8B BF16", "bf16"),
         ("llama 8B all F32", "fp32"),
-        ("llama 8B IQ2_XXS - 2.0625 bpw", "2.31 bpw"),
+        ("llama 8B IQ2_XXS - 2.0625 bpw", "iq2_xxs"),
+        ("llama 8B TQ1_0 - 1.69 bpw ternary", "2.31 bpw"),
     ],
 )
 def test_llama_bench_names_the_format_of_its_file(kind: str, precision: str) -> None:

@@ -702,6 +702,7 @@ def test_experts_listed_one_by_one_are_read_at_once() -> None:
         ({"quant_method": "exl2", "bits": 4.25, "head_bits": 6}, 4.25, 6),
         ({"quant_method": "exl3", "bits": 3.0, "head_bits": 8}, 3, 8),
         ({"quant_method": "marlin", "group_size": 128}, 4.125, 16),
+        ({"quant_method": "auto-round", "packing_format": "mlx", "bits": 4, "group_size": 64}, 4.5, 16),
         ({"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 16, "in_group_size": 8}, 2, 16),
         ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}}, 4 + 20 / 128, 16),
         ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}}, 8, 16),
@@ -908,6 +909,31 @@ def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
     assert weights(gguf).total == pytest.approx(gguf.parameters * 8.5 / 8, rel=0.001)
     several = catalog.model("TheBloke/Llama-2-13B-chat-GGUF")
     assert several.quantization is None and "several widths" in several.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("dim", "layers", "heads", "cached", "vocabulary", "multiple", "times", "shape"),
+    [
+        (8192, 80, 64, 8, 32000, 4096, 1.3, "llama2-70b"),
+        (4096, 32, 32, None, 32000, 256, None, "llama2-7b"),
+        (4096, 32, 32, 8, 128256, 1024, 1.3, "llama3.1-8b"),
+    ],
+)
+def test_meta_params_are_the_published_shape(
+    dim: int,
+    layers: int,
+    heads: int,
+    cached: int | None,
+    vocabulary: int,
+    multiple: int,
+    times: float | None,
+    shape: str,
+) -> None:
+    """The params.json of Llama as Meta ships it: llama2's, and 3.1's in llama-models' sku_list.py."""
+    stated = {"dim": dim, "n_layers": layers, "n_heads": heads, "vocab_size": vocabulary, "multiple_of": multiple}
+    stated |= {name: value for name, value in (("n_kv_heads", cached), ("ffn_dim_multiplier", times)) if value}
+    ours, known = read(stated), catalog.model(shape)
+    assert (ours.parameters, per_token(ours)) == (known.parameters, per_token(known))
 
 
 @pytest.mark.parametrize(
@@ -1388,6 +1414,105 @@ def test_a_format_stands_in_for_the_16_bits_of_a_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "gib", "within"),  # safetensors in GiB as public tables of headers say (2026-09), the MTP layer with them
+    [
+        ("cyankiwi/Qwen3-30B-A3B-Instruct-2507-AWQ-4bit", 16.85, 0.001),
+        ("Qwen/Qwen3-30B-A3B-GPTQ-Int4", 15.77, 0.01),
+        ("Qwen/Qwen3.5-27B-GPTQ-Int4", 28.16, 0.03),
+        ("cyankiwi/Qwen3.6-35B-A3B-AWQ-4bit", 23.25, 0.045),
+        ("cyankiwi/gemma-4-26B-A4B-it-qat-AWQ-INT4", 15.56, 0.02),
+        ("SergiioB/Qwen3.8-27B-GPTQ-Int4-sym-G128-MTP-BF16", 17.8, 0.03),
+        ("Qwen/Qwen3.8-Flash-Next-FP8", 172.78, 0.04),
+        ("RadixArk/Qwen3.8-Flash-Next-NVFP4", 119.2, 0.03),
+        ("zai-org/GLM-5.3-Flash", 305.79, 0.045),
+        ("RedHatAI/DeepSeek-V4-Flash-NVFP4-FP8", 145.7 + 4.3 + 2.4, 0.01),  # experts, attention, what is in 16 bits
+        ("poolside/Laguna-S-2.1-FP8", 113.23, 0.001),  # its config.json itself
+        ("zai-org/GLM-5.3-Flash-BF16", 598.53, 0.03),
+    ],
+)
+def test_quantised_uploads_take_what_their_files_do(name: str, gib: float, within: float) -> None:
+    assert weights(catalog.model(name)).total / 2**30 == pytest.approx(gib, rel=within)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "bits"),
+    [
+        ("QuantTrio/Qwen3-32B-AWQ-6Bit", "int6", 6 + 22 / 128),
+        ("TheBloke/Llama-2-13B-chat-GPTQ:gptq-3bit-128g-actorder_True", "int3", 3 + 19 / 128),
+        ("TheBloke/Mistral-7B-v0.1-GPTQ:gptq-4bit-32g-actorder_True", "int4", 4 + 20 / 32),
+        ("acme/Qwen3-32B-W4A16-G32", "int4", 4 + 16 / 32),
+        ("google/gemma-4-12B-it-qat-w4a16-ct", "int4", 4 + 16 / 32),
+        ("Minachist/Qwen3.6-27B-INT8-AutoRound", "int8", 8.125),
+        ("Intel/DeepSeek-V4-Flash-W4A16-AutoRound", "int4", 4 + 20 / 128),
+        ("Intel/Qwen3.8-Flash-Next-W4A16-RTN-AutoRound", "int4", 4 + 20 / 128),
+        ("acme/Llama-3.3-70B-Instruct-NVFP4-FP8-KV", "nvfp4", 4.5),
+    ],
+)
+def test_widths_and_groups_in_names_count(name: str, method: str, bits: float) -> None:
+    how = catalog.model(name).quantization
+    assert how is not None and (how.method, how.bits) == (method, pytest.approx(bits))
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "context"),
+    [
+        ("TheBloke/leo-hessianai-7B-AWQ", "llama2-7b", 8192),
+        ("nvidia/OpenMath-Nemotron-7B-AWQ", "qwen2.5-7b", 131072),
+        ("ibm-granite/granite-3.0-3b-a800m-instruct", "granite3.1-3b-a800m", 4096),
+        ("nvidia/Llama-4-Scout-Instruct-FP8", "llama4-scout", 10485760),
+        ("deepseek-coder-v2:16b-lite", "deepseek-v2-lite", 163840),
+        ("lukealonso/GLM-5.1-NVFP4-MTP", "glm-5", 202752),
+    ],
+)
+def test_tunes_and_tags_have_the_shape_and_context_that_is_published(name: str, base: str, context: int) -> None:
+    model = catalog.model(name)
+    assert (model.name, model.max_context) == (base, context)
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("NVIDIA RTX 4090", "rtx-4090"),
+        ("NVIDIA RTX 6000 Ada Generation 48GB", "rtx-6000-ada"),
+        ("RTX 5000 Ada 32GB", "rtx-5000-ada"),
+        ("RTX3060 12GB", "rtx-3060"),
+        ("Jetson AGX Orin 64GB", "jetson-agx-orin"),
+        ("AMD Instinct MI300X 192GB HBM3", "mi300x"),
+        ("RTX 4060 Ti 16GB", "rtx-4060-ti-16gb"),
+    ],
+)
+def test_cards_are_known_with_their_maker_and_their_memory(name: str, card: str) -> None:
+    assert catalog.gpu(name).name == card
+
+
+@pytest.mark.parametrize("name", ["RTX 2080 Ti 22GB", "RTX 4060 Ti 8GB", "RTX 4090 48GB", "NVIDIA GeForce RTX 5060"])
+def test_a_card_of_another_memory_is_another_card(name: str) -> None:
+    with pytest.raises(UnknownName, match="no GPU named"):
+        catalog.gpu(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("cyankiwi/Qwen3.8-27B-AWQ-BF16-INT4", "weights of several widths"),
+        ("RedHatAI/Qwen3.8-2.4T-A95B-NVFP4-FP8", "weights of several widths"),
+        ("Pilcothink/Qwen3.8-27B-MixedInt4-AutoRound", "weights of several widths"),
+        ("rdtand/Qwen3.6-27B-PrismaQuant-5.5bit-vllm", "weights of 5.5 bits"),
+        ("mobiuslabsgmbh/Llama-3.1-8b-instruct_4bitgs64_hqq_calib", "weights of 4 bits"),
+    ],
+)
+def test_a_width_that_a_name_does_not_settle_is_refused(name: str, what: str) -> None:
+    with pytest.raises(SpecError, match=what):
+        catalog.model(name)
+
+
+def test_a_narrow_upload_of_a_model_with_linear_attention_is_assumed() -> None:
+    model = catalog.model("QuantTrio/Qwen3.6-27B-AWQ")
+    assert model.assumed and "linear attention" in model.notes[0]
+    assert not catalog.model("Qwen/Qwen3.6-27B-FP8").assumed
+
+
+@pytest.mark.parametrize(
     ("name", "bits"), [("unsloth/MiniMax-M2.5-GGUF", "8.002"), ("bartowski/Llama-3.3-70B-Instruct-GGUF", "16")]
 )
 def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bits: str) -> None:
@@ -1401,7 +1526,7 @@ def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bi
         ("RedHatAI/Qwen3-235B-A22B-Instruct-2507-NVFP4", "qwen3-235b-a22b", "nvfp4", 4.5),
         ("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5-FP8", "nemotron-super-49b", "fp8", 8.0),
         ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", 4.89),
-        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.16),
+        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.5),
         ("QuantTrio/GLM-4.6-AWQ", "glm-4.5", "int4", 4.16),
         ("01-ai/Yi-34B-Chat-4bits", "yi-34b", "int4", 4.16),
         ("01-ai/Yi-34B-Chat-8bits", "yi-34b", "int8", 8.125),

@@ -280,7 +280,7 @@ def test_a_looser_limit_never_costs_more_and_none_is_the_full_replica() -> None:
         assert (found[1].same_limits is None) == (limits.get("ttft") == 0.1)
         return found[1].same_limits and found[1].same_limits.usd
 
-    costs = [usd(ttft=t, tpot=0.05) for t in (0.1, 4.0, 6.0, 12.0, 60.0)]
+    costs = [usd(ttft=t, tpot=0.05) for t in (0.1, 3.0, 6.0, 12.0, 60.0)]
     assert costs[0] is None and costs[1:] == sorted(costs[1:], reverse=True) and costs[1] > costs[-1]
     costs = [usd(ttft=20.0, tpot=t) for t in (0.03, 0.05, 0.1, 1.0)]
     assert costs == sorted(costs, reverse=True) and costs[0] > costs[-1]

@@ -441,8 +441,8 @@ def test_an_exhaustive_slow_search_agrees(demand: Demand, names, gpus, owned: bo
     if demand.limits.e2e is None:
         assert any(plan.slo_probability == pytest.approx(r[6], abs=1e-5) for r in same)
         surest = max(r[6] for r in near)
-        assert plan.slo_probability >= surest - RESOLVED - 0.0051
-        sure = [r for r in near if round(r[6], 2) >= round(surest - RESOLVED, 2)]
+        assert round(plan.slo_probability, 2) >= round(round(surest, 2) - RESOLVED, 2)
+        sure = [r for r in near if round(r[6], 2) >= round(round(surest, 2) - RESOLVED, 2)]
         simple = min((r[2] != "baseline", r[7] is not None, r[8] is not None, r[1]) for r in sure)
         assert (plan.technique != "baseline", plan.form is not None, plan.drafting is not None, plan.gpus) <= simple
     least_gpus = recommend(demand, names, sites, qualities, losses=formats, objective="gpus").plan
@@ -670,7 +670,7 @@ def test_a_remedy_moves_only_the_limits_that_its_plan_needs() -> None:
 def test_the_gpus_that_are_needed_are_those_of_the_change(run) -> None:
     """The reason said 40 GPUs where the change beside it was --max-gpus 32."""
     ask = ("recommend", "-w", "code-assistant", "-m", "deepseek-v3", "-g", "b200", "--queries-per-day", "40000")
-    refused = run(*ask, "--percentile", "99.9%", "--max-gpus", "9", "--on", ON)
+    refused = run(*ask, "--percentile", "99%", "--max-gpus", "9", "--on", ON)
     needed = re.search(r"(\d+) GPUs are needed to keep the other limits", refused.err)
     assert refused.code == 1 and needed and f"--max-gpus {needed[1]} (" in refused.err
     ask = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "h100", "--ttft", "10s", "-t", "fp8", "--on", ON)
@@ -717,10 +717,10 @@ def test_no_api_of_another_model_stands_for_one_that_sees() -> None:
 
 def test_a_plan_less_sure_than_sought_says_what_a_step_more_takes() -> None:
     """It said that no plan reached 5 points more than 57 %, where one on 96 GPUs kept the limits with 60 %."""
-    ask = {"gpus": "h100", "techniques": ("baseline", "fp8"), "weights": "fp8", "on": ON}
-    found = kvplan.recommend("doc-qa", "llama3.1-70b", **ask)
+    ask = {"gpus": "h100", "techniques": ("baseline", "fp8"), "weights": "fp8", "tpot": 0.01, "on": ON}
+    found = kvplan.recommend("code-assistant", "llama3.1-70b", **ask)
     share = found.demand.limits.confidence + 0.05
-    above = kvplan.recommend("doc-qa", "llama3.1-70b", confidence=share, **ask).plan
+    above = kvplan.recommend("code-assistant", "llama3.1-70b", confidence=share, **ask).plan
     assert found.sought == 0.9 and above is not None and found.surer == above
     assert f"and {share:.0%} takes {above.gpus} GPUs at $".replace("%", " %") in headline.answer(found)
     none = replace(found, surer=None)
@@ -1588,13 +1588,13 @@ def test_fewer_replicas_are_sought_on_the_gpus_that_are_left_beside_the_spares()
 
 
 def test_across_confidences_a_looser_question_never_costs_more_and_a_surer_plan_says_so() -> None:
-    """Unasked, a TTFT of 70 ms gets the surest plan there is; 91 ms reach 90 % and cost more, and why is said."""
+    """Unasked, a TTFT of 80 ms gets the surest plan there is; 91 ms reach 90 % and cost more, and why is said."""
     ask = {"model": "llama3.1-8b", "gpus": "h100", "techniques": "baseline", "weights": "fp8", "on": ON}
-    unasked = kvplan.recommend("chat", ttft=0.07, **ask)
+    unasked = kvplan.recommend("chat", ttft=0.08, **ask)
     share, usd = unasked.demand.limits.confidence, unasked.plan.usd
     assert unasked.sought == 0.9 > share and unasked.remedies[0].plan.usd > usd
     (tight, loose), (sure_tight, sure_loose) = (
-        [kvplan.recommend("chat", confidence=c, ttft=ttft, **ask).plan for ttft in (0.07, 0.091)] for c in (share, 0.9)
+        [kvplan.recommend("chat", confidence=c, ttft=ttft, **ask).plan for ttft in (0.08, 0.091)] for c in (share, 0.9)
     )
     assert tight.usd == usd and loose.usd <= usd * (1 + TIE), "a looser limit at one confidence"
     assert sure_tight is None and loose.usd <= sure_loose.usd * (1 + TIE), "a lower confidence under one limit"
@@ -1612,8 +1612,8 @@ def test_twice_an_offline_load_takes_at_most_twice_the_gpus() -> None:
 
 
 def test_odds_are_at_most_those_of_keeping_up() -> None:
-    """Replicas of chat that are 82 % full were stated to keep the limits with 98 %; one in twenty would fall behind."""
-    ask = {"queries_per_day": 10e6, "gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
+    """Replicas of chat that are 85 % full were stated to keep the limits with 98 %; one in twenty would fall behind."""
+    ask = {"queries_per_day": 12e6, "gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
     full = kvplan.recommend("chat", "llama3.1-8b", **ask)
     fullness = PlannedReplica(demand=full.demand, plan=full.plan, site=full.site).fullness
     keeping_up = float(chance(fullness, 1.0, full.site.calibration.tpot))

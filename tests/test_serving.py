@@ -344,4 +344,6 @@ def test_shapes_of_all_measured_models_in_the_catalogue_are_known() -> None:
     families = {model for _, _, model in profile.cells}
     models = [m for m in map(catalog.model, names("models")) if family(m) in families]
     assert len(models) > 20
-    assert {m.name: profile.shapes.get(shape(m)) for m in models} == {m.name: family(m) for m in models}
+    other = {"qwen1.5-0.5b"}  # as large as Qwen2 0.5B and of its class, with keys and values in all heads
+    assert {m.name for m in models if shape(m) not in profile.shapes} == other
+    assert all(profile.shapes[shape(m)] == family(m) for m in models if m.name not in other)

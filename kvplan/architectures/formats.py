@@ -19,6 +19,8 @@ class WeightFormat:
     everywhere: bool = False  #: whether the embedding and the output head are stored so too
     #: modules that published checkpoints of models with routed experts leave in 16 bits
     beside_experts: tuple[str, ...] = ()
+    #: the same of models whose linear attention stands beside routed experts
+    beside_states: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case
     outer_bits: float | None = None  #: of the embedding and the output head, None: as the rest [bit]
     seen: tuple[float, float] | None = None  #: least and most that files of this name held, None: one rule [bit]
@@ -43,8 +45,10 @@ class WeightFormat:
     def stored(self, model: ModelSpec) -> Quantization | None:
         """Return how a checkpoint of a model in this format stores its matrices, None for 16 bits and more."""
         how = self.quantization
-        routed = how is not None and self.beside_experts and any(w.split == "expert" for _, w in model.weights())
-        return replace(how, skip=self.beside_experts) if how is not None and routed else how
+        linear = any(".linear_attn." in name for name, _ in model.weights())
+        beside = (linear and self.beside_states) or self.beside_experts
+        routed = how is not None and beside and any(w.split == "expert" for _, w in model.weights())
+        return replace(how, skip=beside) if how is not None and routed else how
 
     def native(self, gpu: Gpu) -> bool:
         """Return whether a GPU multiplies the format as it is stored, or 16-bit operands unpacked from it."""
@@ -57,6 +61,8 @@ class WeightFormat:
 #: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16 (NVIDIA Blackwell)
 #: NVIDIA's NVFP4 checkpoints of models with experts leave attention alone: nvidia/MiniMax-M2.5-NVFP4 holds
 #: 2,730,491,904 elements of it in full and its experts in 112,340,238,336 bytes (tensor counts on the hub, 2026-06)
+#: int4 uploads of Qwen3.5's and 3.6's 35B-A3B pack routed experts alone: Qwen's own GPTQ block lists the rest, and
+#: safetensors of QuantTrio, cyankiwi and palmfuture are 22.7 to 23.7 GiB with the MTP layer (headers, 2026-09)
 FORMATS = {
     form.name: form
     for form in (
@@ -71,7 +77,13 @@ FORMATS = {
             aliases=("fp8-block", "fp8-e4m3", "fp8-dynamic", "fp8-static"),
         ),
         WeightFormat(name="int8", bits=8 + 16 / 128, aliases=("int8-wo", "w8a8")),
-        WeightFormat(name="int4", bits=4 + (16 + 4) / 128, searched=True, aliases=("int4-wo", "awq", "gptq", "w4a16")),
+        WeightFormat(
+            name="int4",
+            bits=4 + (16 + 4) / 128,
+            searched=True,
+            beside_states=("linear_attn", "self_attn", "shared_experts"),
+            aliases=("int4-wo", "awq", "gptq", "w4a16"),
+        ),
         WeightFormat(name="mxfp4", bits=4 + 8 / 32, compute=4, searched=True, aliases=("w4a16-mxfp4",)),
         WeightFormat(
             name="nvfp4",

@@ -1,4 +1,4 @@
-"""Mistral's own file format, params.json, as a config.json."""
+"""Mistral's and Meta's own file formats, both called params.json, as a config.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +20,28 @@ EXPERTS = {
 }
 #: what a file with latents must state
 LATENT = {"kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"}
+
+
+#: what Meta's params.json of Llama states where Mistral's states hidden_dim
+META = {"dim", "n_layers", "n_heads", "multiple_of"}
+
+
+def llama(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return Meta's params.json as a config.json; its feed-forward width follows from the others (llama/model.py).
+
+    Two thirds of four times the width, times ffn_dim_multiplier, rounded up to multiple_of.
+    """
+    text = {FIELDS.get(str(name), str(name)): value for name, value in raw.items() if name not in META_ONLY}
+    sizes = [raw["dim"], raw["multiple_of"]]
+    times = raw.get("ffn_dim_multiplier") or 1.0
+    if all(isinstance(n, int) and n > 0 for n in sizes) and isinstance(times, (int, float)) and 0 < times < 100:
+        width, step = int(times * (8 * sizes[0] // 3)), sizes[1]
+        text["intermediate_size"] = -(-width // step) * step
+    return {"tie_word_embeddings": False, "num_key_value_heads": raw["n_heads"], **text, "model_type": "llama"}
+
+
+#: fields of Meta's file that only its feed-forward width and its rotary positions follow from
+META_ONLY = {"multiple_of", "ffn_dim_multiplier", "use_scaled_rope", "max_batch_size"}
 
 
 def renamed(raw: Mapping[str, Any]) -> Mapping[str, Any]:

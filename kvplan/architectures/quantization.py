@@ -244,7 +244,8 @@ def _bits(block: Mapping[str, Any], method: str, place: str) -> float | None:
         return 8 + _block_scale(block.get("weight_block_size"))
     if method in ("awq", "gptq", "auto-round", "autoround", "gptq_marlin", "awq_marlin"):
         bits = _number(block, ("bits", "w_bit"), 4, place)
-        return grouped(bits, block.get("group_size", 128), 16 + bits)
+        beside = 32 if block.get("packing_format") == "mlx" else 16 + bits  # a scale and a bias, or a zero point
+        return grouped(bits, block.get("group_size", 128), beside)
     if method in ("bitsandbytes", "bnb"):
         if block.get("load_in_8bit") or block.get("_load_in_8bit"):
             return 8.0

@@ -150,12 +150,14 @@ PARAMS = {"dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim"}
 
 
 def from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a file in Mistral's own format (params.json) as a config.json, any other as it is."""
-    if raw.get("model_type") or raw.get("architectures") or not raw.keys() >= PARAMS:
+    """Return a file in Mistral's or Meta's own format (params.json) as a config.json, any other as it is."""
+    if raw.get("model_type") or raw.get("architectures") or "dim" not in raw:
         return raw
-    from kvplan.architectures.params import renamed
+    from kvplan.architectures.params import META, llama, renamed
 
-    return renamed(raw)
+    if raw.keys() >= PARAMS:
+        return renamed(raw)
+    return llama(raw) if raw.keys() >= META else raw
 
 
 def stated_type(raw: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ the name of the model it was tuned from. A name that holds no known model's, or 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from kvplan.architectures.formats import DYNAMIC, FORMATS, GGUF, UPLOADED, WIDE_ENDS, WeightFormat
@@ -41,17 +41,17 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"bnb-8bit", "bnb-8bit"),
         (r"mxfp8", "mxfp8"),
         (r"bf16|bfloat16|(?:qat-)?(?:(?:q4-0|int4)-)?unquantized", "bf16"),
-        (r"nvfp4(?:a16)?(?:-(?:fast|kv))?|fp4", "nvfp4"),
+        (r"nvfp4(?:a16)?(?:-(?:fast|kv|fp8-kv))?|fp4", "nvfp4"),
         (r"mxfp4(?:-(?:moe|a16))?|w-mxfp4-a-fp8", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
         (
-            r"(?:quantized[-.])?(?:gptq-)?w8a16|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bits?",
+            r"(?:quantized[-.])?(?:gptq-)?w8a16|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8(?:-auto-?round)?|8bits?",
             "int8",
         ),
         (r"(?:quantized[-.])?w8a8", "w8a8"),
         (
-            r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|4b|int4|marlin)(?:-(?:32|64|128)g)?)?|"
-            r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-(?:a?sym|inc|auto-?round|awq|gptq|mixed(?:-auto-?round)?))*|auto-?round|4bits?",
+            r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?(?:-rtn)?(?:-auto-?round)?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|4b|int4|marlin)(?:-(?:32|64|128)g)?)?|"
+            r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-(?:a?sym|g(?:32|64|128)|inc|auto-?round|awq|gptq|mixed(?:-auto-?round)?))*|auto-?round|4bits?",
             "int4",
         ),
         *((rf"(?:gguf-)?{_spelt(name)}(?:[-.]gguf)?", name) for name in (*DYNAMIC, *WIDE_ENDS)),
@@ -80,13 +80,15 @@ def upload(word: str) -> Upload | None:
 
     Raises SpecError for a name that says weights of several widths.
     """
-    word = word.rstrip("/").replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0 and llama3.1:8b
+    word = re.sub(r"[-_]MTP[-_]BF16$", "", word.rstrip("/"), flags=re.IGNORECASE)  # says how the layers beside are kept
+    word = word.replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0 and llama3.1:8b
     outer, bracketed = _brackets(word)
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
     name, form, cached, left = _peeled(word)
     skip = LEFT.get(word.lower().partition("/")[0], {}).get(form.name) if form else None
     name = _whole(name, form)
+    left = left[:-1] if left[-1:] == ("mtp",) else left  # the MTP layer beside a model that is whole
     if _MIXED.search(plain(word)):
         raise SpecError(
             f"{shown(word)}: the name says weights of several widths, so their size cannot be read from it; give its "
@@ -99,6 +101,11 @@ def upload(word: str) -> Upload | None:
         raise SpecError(
             f"{shown(word)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
             f"known: {known}; or give the file"
+        )
+    if stated := next((w for w in _widths(word, form, left) if w), ""):
+        raise SpecError(
+            f"{shown(word)}: the name says weights of {stated} bits, and not how they are packed; give its "
+            "config.json, or the model's own name with weights=FORMAT"
         )
     if re.search(r"-exl[23](?:-|$)", plain(word)) and form is None:
         raise SpecError(
@@ -124,6 +131,18 @@ def upload(word: str) -> Upload | None:
             return Upload(base, form, cached, True, name, remark, skip=skip)
     held, known = _held(whole)
     return Upload(held, form, cached, True, known, remark, _context(whole), skip) if held else None
+
+
+def _widths(word: str, form: WeightFormat | None, left: tuple[str, ...]) -> list[str]:
+    """Return the widths that a name states and its format is not, as '6' in 'Qwen3.6-27B-AWQ-6Bit'. [bit]"""
+    if form is None:
+        return [match[1] for match in _STATED.finditer(plain(word))]
+    stated = [match[1] for w in left if (match := _STATED.fullmatch(f"-{w}"))]
+    return [width for width in stated if float(width) != int(form.bits)]
+
+
+#: a width in bits that a name states
+_STATED = re.compile(r"-([1-8](?:\.\d{1,2})?)-?bits?(?:gs?\d+)?(?=-|$)")
 
 
 def _whole(name: str, form: WeightFormat | None) -> str:
@@ -179,6 +198,9 @@ def _brackets(word: str) -> tuple[str, str]:
 def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[str, ...]]:
     """Return (the name without its format, that format, bits of the cache, words after the format) of a name."""
     name = plain(word)
+    if match := _PACKED.search(name):
+        form = WeightFormat(name=f"int{match['bits']}", bits=int(match["bits"]))
+        return plain(name[: match.start()]), _grouped(form, word), None, ()
     apple = word.lower().startswith("mlx-community/") or "-mlx" in name
     name = name.replace("-mlx", "")
     if apple and (match := re.search(r"-([2-8])bits?(?:-dwq(?:-\d{4})?)?(?:-gs(32|64|128))?$", name)):
@@ -194,12 +216,35 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
         suffix = next(((m, form) for pattern, form in _ENDINGS if (m := pattern.search(front))), None)
         if suffix is not None:
             match, form = suffix
+            form = _grouped(form, word)
             made = form.name in CACHING.get(word.lower().partition("/")[0], ())
             cached = 8.0 if front.endswith("fp8-kv") or made else None
             return plain(front[: match.start()]), form, cached, tuple(words[len(words) - left :])
     return name, None, None, ()
 
 
+def _grouped(form: WeightFormat, word: str) -> WeightFormat:
+    """Return a format of integers with the scales of the groups that a name, or who uploads it, is known for."""
+    match = re.fullmatch(r"int([234568])", form.name)
+    if match is None or form.name == "int8":
+        return form
+    name, bits = plain(word), int(match[1])
+    stated = _GROUP.search(name)
+    if word.lower().partition("/")[0] in OF_32 or ("qat" in name.split("-") and not stated):
+        return replace(form, bits=bits + 16 / 32)  # symmetric
+    if stated is None and form.name == "int4":
+        return form
+    zeros = 0 if "w4a16" in name else bits  # compressed-tensors' uploads are symmetric
+    return replace(form, bits=bits + (16 + zeros) / int(stated[1] or stated[2] if stated else 128))
+
+
+#: integers of another width than 4 and 8 bits, as GPTQ and AWQ pack them: 'AWQ-6Bit', 'GPTQ-gptq-3bit-128g-...'
+_PACKED = re.compile(r"-(?:gptq|awq)(?:-gptq)?-(?P<bits>[2356])-?bits?(?:-g?(?:32|64|128)g?)?(?:-actorder-true)?$")
+#: the size of a group in a name
+_GROUP = re.compile(r"-(?:g(32|64|128)|(32|64|128)g)(?=-|$)")
+#: who quantises in groups of 32, without zero points: safetensors of Qwen3-30B-A3B-2507 16.85 GiB, of Gemma 4 26B-A4B
+#: 15.56 on a GPU (a public table of sizes read from headers, 2026-09). So does Google's training for Q4_0 (qat)
+OF_32 = ("cyankiwi", "cpatonn")
 #: the bits an element takes in an EXL2 or EXL3 upload, and in its output head (6 where the name names none), on either
 #: side of the format's name: '4.0bpw-h6-exl2', 'exl3-3.50bpw'
 _EXL = re.compile(
@@ -218,7 +263,10 @@ LEFT = {"redhatai": _COMPRESSED, "neuralmagic": _COMPRESSED}
 #: words that may stand after the format in a name
 MOST_LEFT = 3
 #: names of mixtures of widths
-_MIXED = re.compile(r"-(?:int4-int8|int8-int4|w4w8|mixed|(?:int|fp|bf)\d+-?mix)(?:-|$)")
+_MIXED = re.compile(
+    r"-(?:int4-int8|int8-int4|w4w8|mixed(?:int|fp|nvfp)?\d*|(?:int|fp|bf)\d+-?mix|(?:bf16|fp8)-(?:int4|nvfp4|mxfp4|w4a16)|"
+    r"(?:int4|nvfp4|mxfp4|w4a16)-(?:bf16|fp8))(?:-(?!kv)|$)"
+)
 
 
 def _known(name: str) -> str:

@@ -277,7 +277,10 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     if variant.remark:
         own = spec.quantization.bits if spec.quantization else 16.0
         note += f"; {variant.remark.format(f'the {own:.4g} bits it was published in' if own else 'its own widths')}"
-    guessed = (f"assumed: {note}; its own config.json was not seen",) if variant.tuned else ()
+    linear = how is not None and how.bits is not None and how.bits < 8 and not how.skip and _linear(spec)
+    if linear:
+        note += f"; {LINEAR}"
+    guessed = (f"assumed: {note}; its own config.json was not seen",) if variant.tuned or linear else ()
     return replace(
         spec,
         title=f"{spec.title} {how.method}" if how else spec.title,
@@ -286,6 +289,15 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
         max_context=variant.context or spec.max_context,
         notes=(*(guessed or (note,)), *spec.notes),
     )
+
+
+#: what the format in the name of an upload leaves open. Safetensors of Qwen3.6's and 3.8's 27B are 17.3 to 20.8 GiB as
+#: int4, AWQ, GPTQ and bitsandbytes of their makers, 28.2 as Qwen's own GPTQ, 20.4 to 24.6 as NVFP4 (headers, 2026-09)
+LINEAR = "uploads of models with linear attention keep different parts of it in 16 bits, up to 60 % more bytes in all"
+
+
+def _linear(spec: ModelSpec) -> bool:
+    return any(".linear_attn." in name for name, _ in spec.weights())
 
 
 def _model_file(

@@ -93,7 +93,7 @@ def burst_line(r: Recommendation) -> str:
     if r.smooth is None or r.plan.usd is None or r.smooth > (1 - DRIVES) * r.plan.usd:
         return ""
     smooth = show_usd(r.smooth * r.demand.mean * MONTH)
-    settled = "" if r.confirmed else "; --simulate says how many replicas these bursts take"
+    settled = "" if r.confirmed else "; simulate=True says how many replicas these bursts take"
     return f"Bursts drive the cost: with smooth arrivals it would be {smooth} a month{settled}."
 
 

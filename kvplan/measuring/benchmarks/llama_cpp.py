@@ -22,7 +22,9 @@ FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "MXFP4": "mxfp4"}
 KIND = re.compile(r"(?:^| )((?:I?Q|TQ)\d\w*|BF16|F16|F32|MXFP4)(?: - (Small|Medium|Large))?(?= |$)")
 
 #: a test in the words of a printed table: 'pp512', 'tg128 @ d4096', 'pp512+tg128'
-TEST = re.compile(r"(?:pp(\d+))?\+?(?:tg(\d+))?(?: @ d(\d+))?")
+TEST = re.compile(r"(?:pp ?(\d+))?\+?(?:tg ?(\d+))?(?: @ d(\d+))?")  # with a blank before 2024
+#: what stands between a rate and its deviation, as printed and as typed
+DEVIATION = re.compile(r"±|\+/-")
 #: columns of a printed table by their names in the other formats
 COLUMNS = {
     "model": "model_type", "ngl": "n_gpu_layers", "ncmoe": "n_cpu_moe", "nkvo": "no_kv_offload", "sm": "split_mode",
@@ -34,7 +36,7 @@ COUNTS = {"T": TERA, "B": 1e9, "M": MILLION}
 
 def read_llama_table(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
     """A line of the table that llama-bench prints: a test, and its tokens per second."""
-    test, rate = TEST.fullmatch(document["test"]), document["t/s"].partition("±")[0].strip()
+    test, rate = TEST.fullmatch(document["test"]), DEVIATION.split(document["t/s"])[0].strip()
     if test is None or not any(test.groups()[:2]):
         raise SpecError(
             f"{origin}: test: expected one such as pp512, tg128 or tg128 @ d4096, got {shown(document['test'])}"

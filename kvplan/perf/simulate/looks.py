@@ -2,7 +2,7 @@
 
 A fitted server takes up a request `Ruleset.poll` steps after the one in which it came, whatever they hold: prompts that
 are read meanwhile make the wait longer. So the ends of as many steps are remembered. One that looks for requests once
-in several steps (`Ruleset.interval`; SGLang: --scheduler-recv-interval) takes up together what came between two looks.
+in several steps (`Ruleset.interval`; SGLang's scheduler_recv_interval) takes up together what came between two looks.
 """
 
 from math import ceil, sqrt
