@@ -798,6 +798,15 @@ def test_an_upload_whose_config_was_read_has_its_own_widths_and_cache(
     assert "with its own quantization_config" in model.notes[0] and not model.assumed
 
 
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [("Inferact/Qwen3.8-27B-NVFP4", 2 * 12.02), ("RedHatAI/gemma-4-26B-A4B-it-NVFP4", 15.77)],
+)
+def test_uploads_leave_what_their_makers_leave_in_16_bits(name: str, gib: float) -> None:
+    """Weights that logs print: both leave gated delta nets; Red Hat stores attention beside experts in 4 bits."""
+    assert weights(catalog.model(name), None).total / 2**30 == pytest.approx(gib, rel=0.035)
+
+
 def test_uploads_by_nvidia_fix_a_cache_of_eight_bits_and_others_do_not() -> None:
     theirs, other = (catalog.model(f"{who}/Llama-3.3-70B-Instruct-NVFP4") for who in ("nvidia", "acme"))
     assert theirs.quantization is not None and theirs.quantization.kv_bits == 8

@@ -84,6 +84,41 @@ def test_the_second_runner_keeps_counts_of_every_vocabulary_from_027_on() -> Non
     assert newer.amounts["activations"] - older.amounts["activations"] == pytest.approx(256 * 128_256 * 4.125)
 
 
+def test_a_start_that_compiles_holds_a_second_embedding() -> None:
+    """151,936 x 4,096 x 2 B: 89,040 tokens of Qwen3-8B on an RTX 5090, 95,936 at the next start (two logs of 0.24)."""
+    first, next_ = (
+        kvplan.memory(
+            "qwen3-8b", 32_768, layout="engine", engine="vllm@0.24", gpu="rtx-5090", utilization=0.92, without=without
+        ).budget
+        for without in ((), "compile")
+    )
+    assert first is not None and next_ is not None
+    assert first.amounts["activations"] == 151_936 * 4096 * 2
+    assert "embedding" in first.binding and "restarted from a compile cache" in first.binding
+    assert next_.kv_tokens - first.kv_tokens == pytest.approx(95_936 - 89_040, rel=0.08)
+
+
+def test_a_gpu_that_shares_the_hosts_memory_is_told_that_the_host_counts() -> None:
+    def told(gpu: str, **more: Any) -> bool:
+        return any("shares the host's memory" in w for w in kvplan.memory("qwen3-8b", 8192, gpu=gpu, **more).warnings)
+
+    assert told("gb10") and not told("l40s") and not told("gb10", kv_cache_memory_bytes="20GiB")
+    assert not told("gb10", engine="sglang")
+
+
+@pytest.mark.parametrize(("gpu", "gib"), [("a100-80gb-sxm", 65.97), ("h100", 64.38)])
+def test_marlin_pads_both_widths_of_mxfp4_experts(gpu: str, gib: float) -> None:
+    """gpt-oss-120b: 65.97 GiB through Marlin and 64.38 through Triton (vllm-project/vllm#23278 and #33155)."""
+    found = kvplan.memory("gpt-oss-120b", 8192, layout="engine", engine="vllm@0.14", gpu=gpu).budget
+    assert found is not None and found.amounts["weights"] / GIB == pytest.approx(gib, rel=0.004)
+
+
+@pytest.mark.parametrize(("gpu", "gib"), [("a100-40gb-sxm", 0.13), ("rtx-3090", 0.13), ("h100", 0.25), ("b200", 0.25)])
+def test_one_gpu_without_nvlink_sharp_keeps_half_as_much_outside_torch(gpu: str, gib: float) -> None:
+    found = kvplan.memory("llama3.1-8b", 8192, layout="engine", engine="vllm@0.19", gpu=gpu).budget
+    assert found is not None and found.amounts["runtime"] / GIB == pytest.approx(gib)
+
+
 @pytest.mark.parametrize(("length", "tokens"), [(1024, 2048), (16_384, 16_384), (32_768, 32_768), (131_072, 2048)])
 def test_v0_takes_prompts_whole_up_to_32768_tokens(length: int, tokens: int) -> None:
     found = kvplan.memory("qwen2.5-1.5b", length, layout="engine", engine="vllm@0.7.3", gpu="l40s").budget

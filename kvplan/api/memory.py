@@ -60,9 +60,9 @@ def memory(
     step (`mtp:3`), for each of which a recurrent state takes one more page. `pp_layers` are the layers of each pipeline
     stage, `dcp` GPUs of a tensor-parallel group divide a request's tokens, the cache has `kv_cache_memory_bytes` and
     `cpu_offload` bytes of weights stay in the host's memory, on each GPU; the engine runs `without` prefix-caching,
-    hybrid (the manager that frees what windows no longer see) or graphs (the memory set aside for CUDA graphs). A
-    context beyond the model's is answered with a warning. Raises KvplanError for names and values that cannot be
-    understood.
+    hybrid (the manager that frees what windows no longer see), graphs (the memory set aside for CUDA graphs) or compile
+    (what compiling takes at a start without a compile cache). A context beyond the model's is answered with a warning.
+    Raises KvplanError for names and values that cannot be understood.
 
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
         65536.0

@@ -9,7 +9,7 @@ from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 
 #: what an engine can be run without
-FEATURES = ("prefix-caching", "hybrid", "graphs")
+FEATURES = ("prefix-caching", "hybrid", "graphs", "compile")
 
 
 def running(
@@ -17,12 +17,13 @@ def running(
 ) -> Running:
     """Return the options: `dcp` GPUs divide a request's tokens, sizes are of one GPU, and features that are left out.
 
-    The features are prefix-caching, hybrid (the manager that frees what windows no longer see) and graphs (the memory
-    set aside for CUDA graphs).
+    The features are prefix-caching, hybrid (the manager that frees what windows no longer see), graphs (the memory
+    set aside for CUDA graphs) and compile (what compiling takes at a start without a compile cache).
     """
     left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
     return Running(
         graphs="graphs" not in left,
+        compiles="compile" not in left,
         prefix_caching="prefix-caching" not in left,
         hybrid="hybrid" not in left,
         context_ranks=values.count(dcp, "dcp", 1, values.MOST_GPUS),

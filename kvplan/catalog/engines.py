@@ -33,7 +33,7 @@ UNITS = {
     "contiguous": "#",
     "sampler_bytes_per_logit": "B",
     "kept_bytes_per_logit": "B",
-    "vocabulary_copies": "#",
+    "compile_copies": "#",
     "steps_ahead": "#",
     "window_share": "1",
     "state_share": "1",
@@ -43,9 +43,9 @@ UNITS = {
     "expert_chunk": "#",
     "keeps_workspaces": "#",
     "stage_runtime": "B",
-    "plain_runtime": "B",
     "encoder_patches": "#",
     "encoder_live": "1",
+    "encoder_copies": "1",
     "capacity": "",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",
@@ -55,6 +55,8 @@ UNITS = {
     "needs_slots": "#",
     "draft_models": "#",
     "expert_padding": "#",
+    "marlin_padding": "#",
+    "marlin_width": "#",
     "expert_scale_bytes": "B",
     "rope_table_bytes": "B",
     "image_positions": "#",
@@ -76,9 +78,9 @@ RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for, fills the tower of, or keeps windows apart of
 MODELS = ("eagle3_models", "mtp_models", "encoder_models", "window_models")
 #: fields that are lists of words
-LISTS = (*MODELS, "latent_formats", "vendors")
+LISTS = (*MODELS, "latent_formats", "vendors", "host_counts")
 #: fields that are no single figures
-OTHER = ("first_step", *LISTS, "steps", "runtime", "reserve", "second_runner", "releases", "launch")
+OTHER = ("first_step", *LISTS, "steps", "runtime", "plain_runtime", "reserve", "second_runner", "releases", "launch")
 RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"
 #: what a second runner's profiling run may lack, and the figures that are none then
 LACKS = {"graphs": ("graph_bytes", "expert_graph_bytes"), "images": ("encoder_patches",)}
@@ -210,12 +212,12 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
         values["reserve"] = Reserve(
             **{k: number(v, f"{location}: reserve: {k}", ValueRange(0.0, POSITIVE.most), "B") for k, v in raw.items()}
         )
-    if "runtime" in part:
-        values["runtime"] = {
-            count(gpus, f"{location}: runtime", ValueRange(1, MOST_GPUS)): number(
-                amount, f"{location}: runtime: {gpus}", ValueRange(0.0, POSITIVE.most), "B"
+    for name in (name for name in ("runtime", "plain_runtime") if name in part):
+        values[name] = {
+            count(gpus, f"{location}: {name}", ValueRange(1, MOST_GPUS)): number(
+                amount, f"{location}: {name}: {gpus}", ValueRange(0.0, POSITIVE.most), "B"
             )
-            for gpus, amount in mapping(part["runtime"], f"{location}: runtime", RUNTIME).items()
+            for gpus, amount in mapping(part[name], f"{location}: {name}", RUNTIME).items()
         }
     return values
 

@@ -24,6 +24,7 @@ class Upload:
     known: str  #: the name the model goes by in it, which may be that of a release
     remark: str = ""  #: what the name leaves open
     context: int | None = None  #: tokens that the name says it was tuned for, None: as the model [token]
+    skip: tuple[str, ...] | None = None  #: modules that its maker leaves in 16 bits, None: as most do
 
 
 def _spelt(width: str) -> str:
@@ -85,6 +86,7 @@ def upload(word: str) -> Upload | None:
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
     name, form, cached, left = _peeled(word)
+    skip = LEFT.get(word.lower().partition("/")[0], {}).get(form.name) if form else None
     name = _whole(name, form)
     left = left[:-1] if left[-1:] == ("mtp",) else left  # the MTP layer beside a model that is whole
     if _MIXED.search(plain(word)):
@@ -121,14 +123,14 @@ def upload(word: str) -> Upload | None:
         return None
     unsure = bool(left) or bool(form and form.seen)
     if base := _known(plain(name)):
-        return Upload(base, form, cached, unsure, name, remark)
+        return Upload(base, form, cached, unsure, name, remark, skip=skip)
     whole = name
     while (shorter := _TUNING.sub("", name)) != name:
         name = shorter
         if base := _known(plain(name)):
-            return Upload(base, form, cached, True, name, remark)
+            return Upload(base, form, cached, True, name, remark, skip=skip)
     held, known = _held(whole)
-    return Upload(held, form, cached, True, known, remark, _context(whole)) if held else None
+    return Upload(held, form, cached, True, known, remark, _context(whole), skip) if held else None
 
 
 def _widths(word: str, form: WeightFormat | None, left: tuple[str, ...]) -> list[str]:
@@ -253,6 +255,11 @@ _WIDTH = re.compile(r"[-.]((?:ud-)?i?q[1-8](?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
 #: whose uploads in which formats fix a cache of 8 bits: 21 of 25 of NVIDIA's whose configs were read (models/*.yaml:
 #: uploads), and Poolside's as vllm-project/recipes@8959cf6 says of them
 CACHING = {"nvidia": ("fp8", "nvfp4"), "poolside": ("fp8", "nvfp4", "int4")}
+#: modules that makers' uploads in a format leave in 16 bits, where that is not what FORMATS says: Red Hat's NVFP4 does
+#: attention, and leaves gated delta nets and routers (vllm-project/llm-compressor: examples/quantization_w4a4_fp4,
+#: pull/2482, pull/2740). Gemma 4 26B takes 15.77 GiB in vLLM 0.19.
+_COMPRESSED = {"nvfp4": ("linear_attn", "mlp.gate", "shared_expert_gate")}
+LEFT = {"redhatai": _COMPRESSED, "neuralmagic": _COMPRESSED}
 #: words that may stand after the format in a name
 MOST_LEFT = 3
 #: names of mixtures of widths

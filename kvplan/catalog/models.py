@@ -263,6 +263,8 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
         return None
     spec = _model_named(variant.base, as_family, variant.known)
     how = variant.form.stored(spec) if variant.form else None
+    if how is not None and variant.skip is not None:
+        how = replace(how, skip=variant.skip)
     if how is not None and variant.kv_bits:
         how = replace(how, kv_bits=variant.kv_bits)
     note = f"{shown(word)} is read by its name: the shape of {spec.name}"

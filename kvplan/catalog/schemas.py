@@ -304,6 +304,7 @@ def engine() -> Shape:
         "steps": listed(fields({"memory": quantity("B"), **step}, engines.SIZES), "largest steps by memory", 1),
         "reserve": fields({n: quantity(u) for n, u in engines.RESERVE.items()}, engines.RESERVE, "what is left free"),
         "runtime": by_name(quantity("B"), "GPUs of a replica: bytes that the runtime takes"),
+        "plain_runtime": by_name(quantity("B"), "the same of GPUs without NVLink SHARP"),
         "second_runner": fields(runner, ("source",), "another model runner: its models and figures"),
         "launch": fields({**launch, "source": source()}, (), "options that start its server"),
         "source": source(),

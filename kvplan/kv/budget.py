@@ -40,6 +40,7 @@ class Running:
     """Options of an engine that change how a GPU's memory is used; those of a Deployment, under the same names."""
 
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
+    compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
     prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
     hybrid: bool = True  #: whether layers that see a window free what they no longer see
     context_ranks: int = 1  #: GPUs of a tensor-parallel group that divide a request's tokens (decode context parallel)
@@ -61,6 +62,7 @@ class Deployment:
     max_num_batched_tokens: int | None = None  #: tokens of one step [token]
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
+    compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
     prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
     hybrid: bool = True  #: whether layers that see a window free what they no longer see
     context_ranks: int = 1  #: GPUs of a tensor-parallel group that divide a request's tokens (decode context parallel)

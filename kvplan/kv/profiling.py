@@ -53,7 +53,7 @@ def _widest(layer: Layer, tensor: int, sliced: int) -> tuple[float, float]:
 def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
     """Return the peak of encoding the largest image in the engine's profiling run, 0 where it is not known. [B]
 
-    What lives in the tower for every patch, whatever divides it, and the image's embeddings.
+    What lives in the tower for every patch, whatever divides it, and the image's embeddings, which the engine copies.
     """
     tower = model.config.get("vision_config")
     width = tower.get("hidden_size") if isinstance(tower, dict) else None
@@ -63,7 +63,7 @@ def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
         or not any(p in model.model_type for p in engine.encoder_models)
     ):
         return 0.0
-    embeddings = engine.encoder_patches / model.vision.merge**2 * model.hidden
+    embeddings = engine.encoder_copies * engine.encoder_patches / model.vision.merge**2 * model.hidden
     return 2.0 * (engine.encoder_patches * engine.encoder_live * width + embeddings)
 
 
@@ -76,7 +76,7 @@ def activation_bytes(
     max_num_batched_tokens), which only the last stage has, of the widest feed-forward of such a step, and of the vision
     tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
     tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images; and what it keeps of
-    every sequence's vocabulary. A second runner's peak is one copy of the vocabulary's matrix at least.
+    every sequence's vocabulary. An engine that compiles as it starts holds copies of the embedding before that.
     """
     engine, parallel = deployment.engine, deployment.parallel
     sequences, tokens = deployment.limits
@@ -93,12 +93,13 @@ def activation_bytes(
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts
     encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches else 0.0
-    head = engine.vocabulary_copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts if last else 0.0
+    copies = engine.compile_copies if first and deployment.compiles else 0
+    compiled = copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts
     sampled = sampler if last else 0.0
-    if encoder > max(feed, sampled, head):
+    if encoder > max(feed, sampled, compiled):
         return encoder, f"vision tower: an image of {engine.encoder_patches:,} patches"
-    if head > max(feed, sampled):
-        return head, "a copy of the vocabulary's matrix"
+    if copies and compiled > max(feed, sampled):
+        return compiled, "a copy of the embedding, to time its kernels by; none when restarted from a compile cache"
     if sampled < feed:
         return feed, f"feed-forward of {tokens:,} tokens"
     per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
@@ -143,6 +144,17 @@ def logged_size(model: ModelSpec, engine: Engine) -> bool:
     """Return whether a model's layers x hidden size are near those of the one log of that estimate."""
     size = len(model.layers) * model.hidden
     return engine.rank_graph_size / NEAR <= size <= engine.rank_graph_size * NEAR
+
+
+def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
+    """Return that an engine counts the host's memory on a GPU that shares it; nothing on others or of a fixed cache."""
+    engine, gpu = deployment.engine, deployment.gpu
+    if gpu is None or deployment.kv_bytes is not None or not gpu.name.startswith(engine.host_counts):
+        return ()
+    return (
+        f"{gpu.name} shares the host's memory, and {engine.title} takes for its own what the host's processes and page "
+        "cache grow by while it starts: logs had 0.7 to 9 GiB less room for the cache; kv_cache_memory_bytes fixes it",
+    )
 
 
 def graph_warnings(model: ModelSpec, deployment: "Deployment", optional: bool = True) -> tuple[str, ...]:

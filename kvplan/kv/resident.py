@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any
 
 from kvplan.kv.replica import Parallel, Weights, weights
-from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.hardware import BEFORE_HOPPER, Engine, Gpu
 from kvplan.specs.model import Attention, Latent, Layer, ModelSpec, Weight
 
 
@@ -26,14 +26,17 @@ class Rules:
     absorbed: float  #: of an element of a latent's up-projection, kept a second time [B]
     images: int = 1  #: tables of rotary positions of images (M-RoPE) have so many times the positions
     step: float = 0.0  #: large tensors take multiples of it, 0: as they are [B]
+    width: int = 1  #: the width of the model in MXFP4 experts is padded to a multiple of it
     scale: float = 0.0  #: of an FP4 expert's scale beside its packed one [B]
 
 
 def rules(engine: Engine, gpu: Gpu | None = None) -> Rules:
     """Return what an engine keeps besides on a GPU: FP4 experts' scales a second time where it has no FP4 units."""
     scale = engine.expert_scale_bytes if gpu is not None and not gpu.fp4 else 0.0
+    marlin = gpu is not None and gpu.architecture in BEFORE_HOPPER and engine.marlin_padding
     return Rules(
-        padding=engine.expert_padding,
+        padding=engine.marlin_padding if marlin else engine.expert_padding,
+        width=engine.marlin_width if marlin else 1,
         angle=engine.rope_table_bytes,
         absorbed=engine.absorbed_bytes,
         images=engine.image_positions,
@@ -49,7 +52,7 @@ def resident(model: ModelSpec, form: str | None, parallel: Parallel, index: int,
     start, end = parallel.cuts(len(model.layers))[index]
     stage = model.layers[start:end]
     per_layer = {
-        id(layer): _padding(layer, held, parallel, kept.padding)
+        id(layer): _padding(layer, held, parallel, kept.padding, kept.width)
         + _rounding(layer, held, parallel, kept.step)
         + _scales(layer, held, parallel, kept.scale)
         for layer in model.distinct_layers
@@ -71,16 +74,17 @@ def _of_tower(name: str) -> bool:
     return tower.endswith("_tower") and part.startswith("layers")
 
 
-def _padding(layer: Layer, held: Weights, parallel: Parallel, multiple: int) -> float:
+def _padding(layer: Layer, held: Weights, parallel: Parallel, multiple: int, across: int) -> float:
     """Return the bytes a layer's MXFP4 experts are padded by on one GPU. [B]"""
     how = held.how
-    if multiple == 1 or how is None or how.method != "mxfp4":
+    if max(multiple, across) == 1 or how is None or how.method != "mxfp4":
         return 0.0
-    inner = next((w.shape[1] for w in layer.weights if w.split == "expert" and w.name.endswith("down_proj")), 0)
+    downs = (w.shape for w in layer.weights if w.split == "expert" and w.name.endswith("down_proj"))
+    width, inner = next((shape for shape in downs if len(shape) == 2), (0, 0))
     if not inner:
         return 0.0
     sliced = 1 if parallel.expert_ranks > 1 else parallel.tensor
-    grown = ceil(inner / sliced / multiple) * multiple * sliced / inner - 1
+    grown = ceil(inner / sliced / multiple) * multiple * sliced / inner * ceil(width / across) * across / width - 1
     experts = sum(
         held.bytes_of(f"model.layers.0.{w.name}", w) for w in layer.weights if w.split == "expert" and len(w.shape) == 2
     )

@@ -9,7 +9,7 @@ from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout
 from kvplan.kv.paging import Paging
-from kvplan.kv.profiling import graph_warnings
+from kvplan.kv.profiling import graph_warnings, shared_warnings
 from kvplan.kv.replica import check_parallel, check_ranks, weights
 from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
@@ -92,8 +92,8 @@ class Memory(Result, of="memory"):
     def warnings(self) -> tuple[str, ...]:
         """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
-        graphs = graph_warnings(self.model, self.deployment) if self.budget else ()
-        return (*context_warnings(self.model, longest), *graphs, *step_warning(self))
+        of_budget = (*graph_warnings(self.model, self.deployment), *shared_warnings(self.deployment))
+        return (*context_warnings(self.model, longest), *(of_budget if self.budget else ()), *step_warning(self))
 
     @property
     def remarks(self) -> tuple[str, ...]:

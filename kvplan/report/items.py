@@ -17,7 +17,7 @@ ENGINE_UNITS = {
     "reserve": "B by part",
     "runtime": "B by tp",
     "stage_runtime": "B",
-    "plain_runtime": "B",
+    "plain_runtime": "B by tp",
     "activation_base": "B",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",

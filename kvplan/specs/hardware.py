@@ -9,6 +9,8 @@ from kvplan.specs.source import Source
 
 #: generations whose NVLink has no multicast
 BEFORE_SHARP = ("volta", "turing", "ampere", "ada")
+#: generations that Triton's kernels of MXFP4 experts do not serve: Marlin's do
+BEFORE_HOPPER = BEFORE_SHARP
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,19 +146,21 @@ class Engine:
     steps_ahead: int = 1  #: steps scheduled before their windows' pages are freed
     whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
     second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
+    host_counts: tuple[str, ...] = ()  #: beginnings of names of GPUs whose free memory is what the host has available
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
-    vocabulary_copies: int = 0  #: copies of the vocabulary's matrix that the profiling run holds at some time
+    compile_copies: int = 0  #: copies of the embedding that a start without a compile cache holds while it compiles
     live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
     activation_base: float = 0.0  #: live beside the sampler whatever the model [B]
     expert_chunk: int | None = None  #: tokens whose experts are computed at once, None: all of a step [token]
     keeps_workspaces: bool = False  #: whether buffers of experts and image embeddings stay allocated
     runtime: dict[int, float]  #: GPUs working together -> memory outside the allocator (context, NCCL) on each [B]
     stage_runtime: float | None = None  #: the same on a pipeline stage of one GPU; None: as without stages [B]
-    plain_runtime: float | None = None  #: the same of several GPUs whose link has no multicast; None: as of others [B]
+    plain_runtime: dict[int, float] | None = None  #: as runtime, of GPUs without NVLink SHARP; None: the same [B]
     encoder_models: tuple[str, ...] = ()  #: parts of the model types whose vision tower the profiling run fills
     encoder_patches: int = 0  #: patches of the largest image they take, which it is filled with
+    encoder_copies: float = 1.0  #: times that the image's embeddings are held beside it
     encoder_live: float = 0.0  #: elements that live for a patch, over the tower's width
     capacity: str = "requests"  #: what the tokens it logs are of: requests that fit, or blocks shared out (even)
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
@@ -172,6 +176,8 @@ class Engine:
     vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
+    marlin_padding: int = 0  #: the same of Marlin's kernels, on GPUs before Hopper; 0: as on others
+    marlin_width: int = 1  #: the width of the model in such experts is padded to a multiple of it
     expert_scale_bytes: float = 0.0  #: of an FP4 expert's scale that it keeps besides on GPUs without FP4 units [B]
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
     image_positions: int = 1  #: its tables of rotary positions of images (M-RoPE) have so many times the positions
@@ -228,9 +234,9 @@ class Engine:
         """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]"""
         if gpus <= 1 and pipeline > 1 and self.stage_runtime is not None:
             return self.stage_runtime
-        if gpus > 1 and gpu is not None and not gpu.multicast and self.plain_runtime is not None:
-            return self.plain_runtime
-        return self.runtime[max(n for n in self.runtime if n <= max(gpus, 1))]
+        plain = self.plain_runtime if gpu is not None and not gpu.multicast else None
+        known = {n: size for n, size in (plain or {}).items() if n <= max(gpus, 1)} or self.runtime
+        return known[max(n for n in known if n <= max(gpus, 1))]
 
 
 @lru_cache
