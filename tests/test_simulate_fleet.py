@@ -445,7 +445,7 @@ def test_what_a_simulation_asks_for_is_priced_and_no_surer_than_that_replicas_ke
 def test_a_good_plan_is_not_overturned_by_a_handful_of_requests() -> None:
     """The busiest hour of 300 agents' queries has 27, whose P95 may be anything; 4,000 have the plan's.
 
-    With 1,000 a day the plan's P95 is at the edge of two classes of lengths (benchmarks/NOTES.md): 2.8 s, 2.0 simulated.
+    With 1,000 a day the plan's P95 is at the edge of two classes of lengths (benchmarks/NOTES.md): 2.8 s for 2.0.
     """
     asked = {"gpus": "h100", "queries_per_day": 300, "confidence": "95%"}  # so sure as to take tp4
     found = kvplan.recommend("agents", "llama3.1-70b", simulate=True, on=ON, **asked)
