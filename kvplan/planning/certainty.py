@@ -17,7 +17,7 @@ NORMAL = np.array([NormalDist().cdf(float(z)) for z in NORMAL_AT])
 #: a time that nothing keeps [s]
 TINY = 1e-12
 #: correlation of the errors of TTFT and TPOT of one server, at the low end of what rows held out show, where odds are
-#: stated low: Kendall's tau is 0.31 over all, -0.01 (this very model was measured on that server) to 0.44
+#: stated low: Kendall's tau is 0.26 over all, -0.02 (this very model was measured on that server) to 0.40
 #: (benchmarks/odds.py)
 TOGETHER = 0.2
 #: slices of the error in TPOT over which a probability is averaged
