@@ -10,7 +10,7 @@ import yaml
 from kvplan import catalog
 from kvplan.catalog.fields import read_source
 from kvplan.catalog.files import read_yaml
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.source import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -218,3 +218,21 @@ def test_catalogue_and_files_mean_the_same(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = [catalog.model(w) for w in ("qwen3-30b-a3b", str(source), str(tmp_path / "config.json"), str(tmp_path))]
     assert len({m.parameters for m in found}) == 1 and len({m.layers for m in found}) == 1
+
+
+def test_instances_of_clouds_are_their_gpus_and_other_accelerators_say_what_is_missing() -> None:
+    named = {
+        "p5.48xlarge": "h100-sxm", "p5en.48xlarge": "h200", "p4de.24xlarge": "a100-80gb-sxm", "g6e.12xlarge": "l40s",
+        "g5.xlarge": "a10g", "p6-b200.48xlarge": "b200", "a3-highgpu-8g": "h100-sxm", "a3-ultragpu-8g": "h200",
+        "g2-standard-12": "l4", "Standard_ND96isr_H100_v5": "h100-sxm", "ND_H100_v5": "h100-sxm",
+        "Standard_NC24ads_A100_v4": "a100-80gb-pcie", "ND96asr_v4": "a100-40gb-sxm", "NC40ads_H100_v5": "h100-nvl",
+        "H100-80G": "h100-sxm", "Intel Arc Pro B60": "arc-pro-b60", "NVIDIA H100 80GB HBM3": "h100-sxm",
+    }  # fmt: skip
+    assert {word: catalog.gpu(word).name for word in named} == named
+    for word in ("TPU v5e", "v5p", "Trainium2", "trn2.48xlarge", "inf2.48xlarge", "Apple M4 Max", "M2 Ultra"):
+        with pytest.raises(SpecError, match="give a file with its memory, bandwidth and one rate"):
+            catalog.gpu(word)
+    with pytest.raises(SpecError, match="'8xH100' is 8 GPUs in one name; give gpu=h100-sxm"):
+        catalog.gpu("8xH100")
+    with pytest.raises(UnknownName):  # a memory that no such card has
+        catalog.gpu("H100 48GB")

@@ -67,7 +67,7 @@ def prices_of(name: str) -> list[Price]:
     """Return the prices of a GPU, of a provider or of a file."""
     if as_path(name):
         return list(catalog.price_file(name))
-    wanted = catalog.resolve("gpus", name, "GPU") if name not in catalog.names("prices") else name
+    wanted = catalog.gpu_name(name) if name not in catalog.names("prices") else name
     return [p for p in catalog.prices() if wanted in (p.gpu, p.provider)]
 
 

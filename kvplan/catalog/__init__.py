@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kvplan.catalog.cards import gpu_name as gpu_name
     from kvplan.catalog.claim_files import claim_list as claim_list
     from kvplan.catalog.drafts import acceptances as acceptances
     from kvplan.catalog.engines import described as described
@@ -57,6 +58,7 @@ _OFFERS = {
     "drafts": ("acceptances",),
     "engines": ("described", "engine", "fitted_engine"),
     "fleets": ("fleet",),
+    "cards": ("gpu_name",),
     "gpus": ("gpu",),
     "hub_files": ("online",),
     "metrics": ("located",),

@@ -4,9 +4,10 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
+from kvplan.catalog.cards import gpu_name
 from kvplan.catalog.fields import complete, figures, shelf_document, text
 from kvplan.catalog.files import Document
-from kvplan.catalog.lookup import as_path, resolve
+from kvplan.catalog.lookup import as_path
 from kvplan.errors import SpecError
 from kvplan.specs.hardware import GPU_FIELDS, Gpu
 from kvplan.specs.source import Source
@@ -21,7 +22,7 @@ LINK, LINK_KIND = 32e9, "PCIe"
 
 def gpu(word: str) -> Gpu:
     """Return a GPU by name, alias (measurement files', NVML's) or YAML file; raise SpecError, UnknownName."""
-    return _read(word) if as_path(word) else _named(resolve("gpus", word, "GPU"))
+    return _read(word) if as_path(word) else _named(gpu_name(word))
 
 
 @cache

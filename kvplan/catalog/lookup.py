@@ -78,27 +78,6 @@ def _exists(word: str) -> bool:
         return False
 
 
-#: words of a card's name that say who made it, and its memory behind it, as in 'NVIDIA RTX 6000 Ada Generation 48GB'
-_MADE = re.compile(r"^(?:nvidia[- ]+|amd[- ]+)?(?:geforce[- ]+|instinct[- ]+)?")
-_SOLD = re.compile(r"[- ]*\(?(\d+) ?gi?b\)?(?:[- ]*(?:vram|gddr\d\w?|hbm\d\w?))?$")
-
-
-def _card(word: str) -> str:
-    """Return the GPU on the shelf that a name means with its maker, its memory or 'Generation' beside it; '' for none.
-
-    A memory that is not the card's own names another card.
-    """
-    named = word.strip().lower().replace("_", " ")
-    sold = _SOLD.search(named)
-    bare = _MADE.sub("", _SOLD.sub("", named)).removesuffix(" generation").removesuffix(" gpu")
-    known = every_name("gpus")
-    for tried in (bare, plain(bare), bare.replace(" ", "").replace("-", "")):
-        name = known.get(tried)
-        if name and (sold is None or re.search(rf"^memory:.*\b{sold[1]} ?GB", shipped("gpus", name), re.MULTILINE)):
-            return name
-    return ""
-
-
 def resolve(kind: str, word: str, noun: str, location: str = "", others: Iterable[str] = ()) -> str:
     """Return the shelf name for a name or an alias.
 
@@ -111,8 +90,6 @@ def resolve(kind: str, word: str, noun: str, location: str = "", others: Iterabl
     for tried in (word.strip().lower(), plain(word)):
         if tried in aliases:
             return aliases[tried]
-    if kind == "gpus" and (card := _card(word)):
-        return card
     listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
     fetched = ", or fetch its config with online=True" if kind == "models" and word.count("/") == 1 else ""
     here = f"write ./{word} for the file here" if "/" not in word and _exists(word) else "give a path"

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+from kvplan.catalog.cards import gpu_name
 from kvplan.catalog.fields import (
     ValueRange,
     count,
@@ -16,7 +17,7 @@ from kvplan.catalog.fields import (
     text,
 )
 from kvplan.catalog.files import Document
-from kvplan.catalog.lookup import as_path, resolve
+from kvplan.catalog.lookup import as_path
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError
 from kvplan.specs.money import OWNERSHIP_FIELDS, ApiPrice, Ownership, ServerPrice
@@ -84,7 +85,7 @@ def _servers(raw: Document, location: str) -> tuple[ServerPrice, ...]:
         entry = required(item, SERVER_FIELDS, ("gpu", "price", "gpus"), place)
         servers.append(
             ServerPrice(
-                gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
+                gpu=gpu_name(text(entry, "gpu", place), place),
                 price=number(entry["price"], f"{place}: price", COST, "USD"),
                 gpus=count(entry["gpus"], f"{place}: gpus", GPUS),
                 power=number(entry["power"], f"{place}: power", POWER, "W") if "power" in entry else None,

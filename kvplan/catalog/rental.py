@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from kvplan.catalog.cards import gpu_name
 from kvplan.catalog.fields import (
     ValueRange,
     count,
@@ -19,7 +20,7 @@ from kvplan.catalog.fields import (
     text,
 )
 from kvplan.catalog.files import Document, called, path_of
-from kvplan.catalog.lookup import as_path, resolve
+from kvplan.catalog.lookup import as_path
 from kvplan.catalog.rents import RATE, currency_of, rates, rent
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, shown
@@ -88,7 +89,7 @@ def price_file(word: str) -> tuple[Price, ...]:
         entry = required(item, PRICE_FIELDS, ("gpu", "price", "from"), place)
         prices.append(
             Price(
-                gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
+                gpu=gpu_name(text(entry, "gpu", place), place),
                 provider=text(entry, "provider", place, text(raw, "name", location, name)),
                 term=_term(text(entry, "term", place, "on-demand"), f"{place}: term"),
                 price=rent(entry["price"], f"{place}: price", stated),
@@ -131,7 +132,7 @@ def price_table(word: str) -> tuple[Price, ...]:
             seen = day(entry["from"], f"{place}: from") if "from" in entry else ""
             prices.append(
                 Price(
-                    gpu=resolve("gpus", entry["gpu"], "GPU", place),
+                    gpu=gpu_name(entry["gpu"], place),
                     provider=entry.get("provider", path.stem),
                     term=_term(entry.get("term", ON_DEMAND), f"{place}: term"),
                     price=_cell(entry, place),
