@@ -13,9 +13,10 @@ import yaml
 
 from kvplan import catalog
 from kvplan.catalog import hub_files
+from kvplan.catalog.makers import maker, maker_file
 from kvplan.catalog.marks import standing
 from kvplan.catalog.models import tensor_bytes
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import KvplanError, SpecError, UnknownName
 from tests.test_coverage import SAID, gguf
 
 ROOT = Path(__file__).parent.parent
@@ -230,3 +231,28 @@ def test_a_folder_counts_by_the_file_that_describes_it(tmp_path: Path) -> None:
     first = standing("model", [str(tmp_path)])
     (tmp_path / "params.json").write_text(json.dumps({**PARAMS, "n_layers": 5}), "utf-8")
     assert standing("model", [str(tmp_path)]) != first
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("{maker: Someone, group: 32}", "one row each, in lower case"),
+        ("{maker: nobody, group: 4}", "group"),
+        ("{maker: nobody, cached: [fp9]}", "cached"),
+        ("{maker: nobody, keeps: {fp9: [lm_head]}}", "keeps"),
+        ("{group: 32}", "missing maker"),
+        ("{maker: nobody, leaves: x}", "leaves"),
+    ],
+)
+def test_a_wrong_row_of_makers_is_one_line(row: str, says: str, tmp_path: Path) -> None:
+    source = 'source: {kind: quote, ref: "a card", date: 2026-11-30}'
+    path = tmp_path / "makers.yaml"
+    path.write_text(f"name: mine\ntitle: Mine\n{source}\nrows:\n  - {row}\n", "utf-8")
+    with pytest.raises(KvplanError, match=says):
+        maker_file(str(path))
+
+
+def test_makers_whose_conventions_are_known_have_sources() -> None:
+    made = maker_file("published")
+    assert {"nvidia", "redhatai", "cyankiwi"} <= set(made) and all(one.source for one in made.values())
+    assert maker("CyanKiwi/anything").group == 32 and maker("nobody/else").keeps == {}

@@ -21,7 +21,8 @@ _SEVERAL = re.compile(r"(\d{1,3}) ?x ?(.+)|(.+?) ?x ?(\d{1,3})")
 _OTHERS = re.compile(
     r"(?:google |cloud )?tpu.*|v[56][ep](?:-\d+)?|v5litepod.*|ct[56][a-z]*-.*|(?:aws )?(?:trainium|inferentia)\d?.*|"
     r"(?:trn|inf)\d.*|(?:apple )?m[1-9](?: (?:pro|max|ultra))?(?: \d+ ?gb)?|(?:mac|macbook|imac) ?.*|"
-    r"(?:kunlun|cambricon|mlu|hygon|dcu|metax|moore threads|mtt|biren|iluvatar|enflame|cerebras|groq|sambanova|tenstorrent).*"
+    r"(?:kunlun|cambricon|mlu|hygon|dcu|metax|moore threads|mtt|biren|iluvatar|enflame|cerebras|groq|sambanova).*|"
+    r"tenstorrent.*"
 )
 
 

@@ -10,6 +10,7 @@ from functools import cache
 
 from kvplan.architectures.formats import DYNAMIC, FORMATS, GGUF, UPLOADED, WIDE_ENDS, WeightFormat
 from kvplan.catalog.lookup import every_name, plain, resolve
+from kvplan.catalog.makers import maker
 from kvplan.errors import SpecError, UnknownName, shown
 
 
@@ -86,7 +87,7 @@ def upload(word: str) -> Upload | None:
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
     name, form, cached, left = _peeled(word)
-    skip = LEFT.get(word.lower().partition("/")[0], {}).get(form.name) if form else None
+    skip = maker(word).keeps.get(form.name) if form else None
     name = _whole(name, form)
     left = left[:-1] if left[-1:] == ("mtp",) else left  # the MTP layer beside a model that is whole
     if _MIXED.search(plain(word)):
@@ -217,7 +218,7 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
         if suffix is not None:
             match, form = suffix
             form = _grouped(form, word)
-            made = form.name in CACHING.get(word.lower().partition("/")[0], ())
+            made = form.name in maker(word).cached
             cached = 8.0 if front.endswith("fp8-kv") or made else None
             return plain(front[: match.start()]), form, cached, tuple(words[len(words) - left :])
     return name, None, None, ()
@@ -230,8 +231,9 @@ def _grouped(form: WeightFormat, word: str) -> WeightFormat:
         return form
     name, bits = plain(word), int(match[1])
     stated = _GROUP.search(name)
-    if word.lower().partition("/")[0] in OF_32 or ("qat" in name.split("-") and not stated):
-        return replace(form, bits=bits + 16 / 32)  # symmetric
+    group = maker(word).group or (32 if "qat" in name.split("-") and not stated else None)  # Google's trains for Q4_0
+    if group:
+        return replace(form, bits=bits + 16 / group)  # symmetric
     if stated is None and form.name == "int4":
         return form
     zeros = 0 if "w4a16" in name else bits  # compressed-tensors' uploads are symmetric
@@ -242,9 +244,6 @@ def _grouped(form: WeightFormat, word: str) -> WeightFormat:
 _PACKED = re.compile(r"-(?:gptq|awq)(?:-gptq)?-(?P<bits>[2356])-?bits?(?:-g?(?:32|64|128)g?)?(?:-actorder-true)?$")
 #: the size of a group in a name
 _GROUP = re.compile(r"-(?:g(32|64|128)|(32|64|128)g)(?=-|$)")
-#: who quantises in groups of 32, without zero points: safetensors of Qwen3-30B-A3B-2507 16.85 GiB, of Gemma 4 26B-A4B
-#: 15.56 on a GPU (a public table of sizes read from headers, 2026-09). So does Google's training for Q4_0 (qat)
-OF_32 = ("cyankiwi", "cpatonn")
 #: the bits an element takes in an EXL2 or EXL3 upload, and in its output head (6 where the name names none), on either
 #: side of the format's name: '4.0bpw-h6-exl2', 'exl3-3.50bpw'
 _EXL = re.compile(
@@ -252,14 +251,6 @@ _EXL = re.compile(
 )
 #: a width of GGUF at the end of a name
 _WIDTH = re.compile(r"[-.]((?:ud-)?i?q[1-8](?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
-#: whose uploads in which formats fix a cache of 8 bits: 21 of 25 of NVIDIA's whose configs were read (models/*.yaml:
-#: uploads), and Poolside's as vllm-project/recipes@8959cf6 says of them
-CACHING = {"nvidia": ("fp8", "nvfp4"), "poolside": ("fp8", "nvfp4", "int4")}
-#: modules that makers' uploads in a format leave in 16 bits, where that is not what FORMATS says: Red Hat's NVFP4 does
-#: attention, and leaves gated delta nets and routers (vllm-project/llm-compressor: examples/quantization_w4a4_fp4,
-#: pull/2482, pull/2740). Gemma 4 26B takes 15.77 GiB in vLLM 0.19.
-_COMPRESSED = {"nvfp4": ("linear_attn", "mlp.gate", "shared_expert_gate")}
-LEFT = {"redhatai": _COMPRESSED, "neuralmagic": _COMPRESSED}
 #: words that may stand after the format in a name
 MOST_LEFT = 3
 #: names of mixtures of widths
