@@ -861,6 +861,13 @@ CONFIGS |= {
         {**BART, "num_mel_bins": 8, "max_source_positions": 12, "max_target_positions": 30,
          "decoder_start_token_id": 0},
     ),
+    "moonshine": (
+        {"encoder_num_hidden_layers": 2, "decoder_num_hidden_layers": 3, "encoder_num_attention_heads": 4,
+         "decoder_num_attention_heads": 4, "decoder_num_key_value_heads": 4},
+        {"encoder_num_hidden_layers": 3, "decoder_num_hidden_layers": 2, "encoder_num_attention_heads": 2,
+         "decoder_num_attention_heads": 2,
+         "pad_head_dim_to_multiple_of": 10, **BIAS},
+    ),
     "t5gemma": (
         GEMMA_PAIR,
         {"encoder": ("t5_gemma_module", {"layer_types": SF, "attention_bias": True, "max_position_embeddings": 5}),
@@ -964,6 +971,8 @@ def prefill(model: Any, length: int) -> Any:
             ),
             "decoder_input_ids": tokens,
         }
+    elif config.model_type == "moonshine":  # 30 s of speech
+        given = {"input_values": torch.randn(BATCH, 480_000, dtype=model.dtype), "decoder_input_ids": tokens}
     elif config.is_encoder_decoder:
         encoder = config.encoder if config.model_type == "t5gemma" else config
         lengths = ("n_positions", "max_encoder_position_embeddings", "max_position_embeddings")

@@ -72,7 +72,7 @@ def windowed_latent(c: Config, index: int) -> Part:
         vector("self_attn.latent_norms", q_rank + rank),
         *beside(hidden, heads, rope),
     )
-    window = c.size("sliding_window_size", c.optional("sliding_window") or 512)
+    window = c.optional("sliding_window") or c.size("sliding_window_size", 512)
     # all heads read the same vector: its latent stands for the value, the rotary part for the key
     mixer = Attention(heads=heads, kv_heads=1, key_dim=rope, value_dim=rank, window=window)
     return (mixer,), weights
