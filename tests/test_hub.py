@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import kvplan
 from kvplan import catalog
 from kvplan.catalog import hub_files
 from kvplan.catalog.makers import maker, maker_file
@@ -256,3 +257,28 @@ def test_makers_whose_conventions_are_known_have_sources() -> None:
     made = maker_file("published")
     assert {"nvidia", "redhatai", "cyankiwi"} <= set(made) and all(one.source for one in made.values())
     assert maker("CyanKiwi/anything").group == 32 and maker("nobody/else").keeps == {}
+
+
+def test_tags_of_ollamas_library_are_served_in_4_bits_unless_they_say_otherwise() -> None:
+    """qwen3:32b is 18.81 GiB as llama.cpp prints it (ollama/ollama#14774)."""
+    read = {
+        "qwen3:32b": ("qwen3-32b", "q4-k-m"),
+        "qwen2.5vl:7b": ("qwen2.5-vl-7b", "q4-k-m"),
+        "gemma3:12b-it-qat": ("gemma3-12b", "q4-0"),
+        "gpt-oss:20b": ("gpt-oss-20b", "mxfp4"),  # as it was published
+        "llama3:8b-instruct-fp16": ("llama3-8b", ""),
+        "phi4-mini:3.8b-q8_0": ("phi4-mini", "q8-0"),
+        "devstral-2:123b": ("devstral2-123b", "q4-k-m"),
+        "deepseek-v3:671b": ("deepseek-v3", "q4-k-m"),
+    }
+    models = {tag: catalog.model(tag) for tag in read}
+    assert {t: (m.name, m.quantization.method if m.quantization else "") for t, m in models.items()} == read
+    held = kvplan.memory("qwen3:32b", "1k").to_dict()["weights"]["bytes"] / 2**30
+    assert held == pytest.approx(18.81, rel=0.01)
+    assert "Ollama's library serves Q4_K_M" in models["qwen3:32b"].notes[0]
+
+
+def test_encoders_by_name_keep_no_cache() -> None:
+    for name in ("BAAI/bge-m3", "nomic-embed-text", "google-bert/bert-base-uncased", "intfloat/multilingual-e5-large"):
+        with pytest.raises(SpecError, match="is an encoder: it reads a text once and keeps no KV cache"):
+            catalog.model(name)

@@ -11,6 +11,7 @@ from functools import cache
 from kvplan.architectures.formats import DYNAMIC, FORMATS, GGUF, UPLOADED, WIDE_ENDS, WeightFormat
 from kvplan.catalog.lookup import every_name, plain, resolve
 from kvplan.catalog.makers import maker
+from kvplan.catalog.shelves import document
 from kvplan.errors import SpecError, UnknownName, shown
 
 
@@ -82,7 +83,9 @@ def upload(word: str) -> Upload | None:
     Raises SpecError for a name that says weights of several widths.
     """
     word = re.sub(r"[-_]MTP[-_]BF16$", "", word.rstrip("/"), flags=re.IGNORECASE)  # says how the layers beside are kept
-    word = word.replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0 and llama3.1:8b
+    if _TAG.fullmatch(word):
+        return _pulled(word)
+    word = word.replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0
     outer, bracketed = _brackets(word)
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
@@ -134,6 +137,41 @@ def upload(word: str) -> Upload | None:
     return Upload(held, form, cached, True, known, remark, _context(whole), skip) if held else None
 
 
+#: a tag of Ollama's library, as in llama3.1:8b: a model without an organisation, and its size or width
+_TAG = re.compile(r"[a-z][a-z0-9.-]*:[a-z0-9][\w.-]*")
+#: what Ollama's library serves where a tag names no width: llama3.1:8b is 4.9 GB, qwen3:32b 18.81 GiB (4.93 bits as
+#: llama.cpp prints them, ollama/ollama#14774), and those published in MXFP4 as they were
+PULLED = "q4-k-m"
+
+
+def _pulled(tag: str) -> Upload | None:
+    """Return the model of Ollama's library that a tag names, in the width it says or the library's own."""
+    head, _, size = re.sub(r"(?<=\d)vl(?=:)", "-vl", tag).partition(":")
+    spellings = (f"{head}-{size}", f"{re.sub(r'-(?=[0-9.]+$)', '', head)}-{size}")
+    found = next((one for spelt in spellings if (one := upload(spelt))), None) or _one_size(head, size)
+    if found is None or found.form is not None or re.search(r"b?f(?:p)?16$", size.lower()):
+        return found
+    own = document("models", found.base)["config"].get("quantization_config") or {}
+    if own.get("quant_method") == "mxfp4":
+        return found
+    width = "q4-0" if size.endswith("-qat") else PULLED
+    remark = f"the tag names no width and Ollama's library serves {width.upper().replace('-', '_')} then"
+    return replace(found, form=UPLOADED[width], remark=remark)
+
+
+def _one_size(head: str, size: str) -> Upload | None:
+    """Return the model before a tag's size where it is known in that size, or its name says none: phi4-mini:3.8b."""
+    base, stated = _known(plain(head)), re.match(r"\d+(?:\.\d+)?[bmt](?=-|$)", size)
+    if not base or not stated:
+        return None
+    sizes = re.findall(r"(?<![\d.])\d+(?:\.\d+)?[bm]\b", base)
+    return (
+        upload(f"{head}{size[stated.end() :]}") or Upload(base, None, None, True, head)
+        if not sizes or stated[0] in sizes
+        else None
+    )
+
+
 def _widths(word: str, form: WeightFormat | None, left: tuple[str, ...]) -> list[str]:
     """Return the widths that a name states and its format is not, as '6' in 'Qwen3.6-27B-AWQ-6Bit'. [bit]"""
     if form is None:
@@ -163,6 +201,21 @@ def _context(name: str) -> int | None:
         return None
     count = int(stated)
     return count * 1024 if count & (count - 1) == 0 else count * 1000
+
+
+#: names of encoders that embed, rank or sort texts (BERT's kin): `bge-m3`, `multilingual-e5-large`, `all-MiniLM-L6-v2`
+_ENCODER = re.compile(
+    r"^(?:bge-(?:m3|(?:micro|small|base|large)(?:-|$)|reranker-(?:base|large|v2-m3))|(?:multilingual-)?e5-(?:small|base|large)|"
+    r"(?:all|paraphrase|multi-qa)-(?:multilingual-)?(?:minilm|mpnet|distilroberta)|gte-(?:small|base|large|multilingual-base|modernbert)|"
+    r"nomic-embed-text|mxbai-(?:embed|rerank)-(?:xsmall|base|large)|snowflake-arctic-embed|jina-embeddings-v[23]|"
+    r"(?:distil|xlm-|camem|mod?ern|debert|al|scibert-|legal-)?(?:bert|roberta|deberta)(?:-|$)|(?:llama-)?prompt-guard|"
+    r"embeddinggemma|colbert|splade|electra-|modernbert-)"
+)
+
+
+def encodes(word: str) -> bool:
+    """Return whether a name is that of an encoder, which keeps no KV cache."""
+    return bool(_ENCODER.match(plain(_peeled(word)[0])))
 
 
 def why_not(word: str) -> str:

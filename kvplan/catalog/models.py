@@ -49,10 +49,13 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
 
 def refuse_other(word: str) -> None:
     """Raise what says why a name is not read as a known model, where that is known: a word of it, or a workload."""
-    from kvplan.catalog.hub import why_not
+    from kvplan.catalog.hub import encodes, why_not
 
     if named("workloads", word):
         raise swapped(word, "workload", "model", EXAMPLE)
+    if encodes(word):
+        why = f"{shown(word)} is an encoder: it reads a text once and keeps no KV cache; there is nothing to plan"
+        raise SpecError(f"{why}, give a model that generates text")
     if reason := why_not(word) or _unpublished(word):
         raise UnknownName("model", word, (), f"{reason}; give its config.json, or fetch it with online=True")
 
