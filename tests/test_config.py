@@ -1,6 +1,7 @@
 """Any config.json: every spelling accepted, what is missing named, what is unknown refused."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -370,3 +371,34 @@ def test_a_quantised_head_is_counted_and_an_unknown_method_asks_for_the_format()
     assert weights(mystery, "fp8").total < weights(read(LLAMA)).total
     with pytest.raises(SpecError, match="no regular expression"):
         read(LLAMA, quantization_config={"quant_method": "fp8", "ignore": ["re:("]})
+
+
+DIFFUSION = {
+    "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "intermediate_size": 12288, "vocab_size": 151936, "max_position_embeddings": 32768,
+}  # fmt: skip
+LLADA = {
+    "model_type": "llada", "d_model": 4096, "n_heads": 32, "n_kv_heads": 32, "n_layers": 32, "mlp_hidden_size": 12288,
+    "vocab_size": 126464, "embedding_size": 126464, "max_sequence_length": 4096, "rope": True, "block_type": "llama",
+    "weight_tying": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("raw", "vectors", "says"),
+    [  # LLaDA 8B has 8.02 B parameters
+        (LLADA, 32 * 32 * 128 * 2, "by diffusion and its own code keeps no KV cache"),
+        ({**DIFFUSION, "model_type": "Dream"}, 32 * 8 * 128 * 2, "by diffusion and its own code keeps no KV cache"),
+        ({**DIFFUSION, "model_type": "sdar", "block_size": 4}, 32 * 8 * 128 * 2, ""),
+    ],
+)
+def test_models_that_write_by_diffusion_say_what_is_counted(raw: dict[str, Any], vectors: int, says: str) -> None:
+    model = read(raw)
+    assert kv_layout(model, 16).stored(1000) == 1000 * vectors * 2
+    assert any(says in note for note in model.notes) or not says
+    assert raw is not LLADA or model.parameters == pytest.approx(8.02e9, rel=0.001)
+
+
+def test_bidirectional_attention_makes_an_encoder() -> None:
+    with pytest.raises(SpecError, match="makes it an encoder, which keeps no KV cache"):
+        read({**DIFFUSION, "model_type": "gemma3_text", "use_bidirectional_attention": True})

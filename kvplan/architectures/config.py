@@ -65,7 +65,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "moe_top_k",
         "top_k_experts",
     ),
-    "tie_word_embeddings": ("tie_word_embeddings",),
+    "tie_word_embeddings": ("tie_word_embeddings", "weight_tying"),  # LLaDA and Molmo's name
     "dtype": ("dtype", "torch_dtype"),
 }
 

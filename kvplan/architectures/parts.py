@@ -164,6 +164,9 @@ UNTIED = {
 APART = {
     "aquila",
     "baichuan",
+    "Dream",
+    "llada",
+    "sdar",
     "bailing_moe",
     "bailing_moe_linear",
     "bailing_moe_v2",

@@ -13,6 +13,7 @@ ABOUT = """
     fp32_residual_connection fused_kernels grad_checkpointing gradient_checkpointing id2label is_decoder
     is_encoder_decoder label2id layernorm_compile license model_name model_type name parallel_attn problem_type
     pruned_heads safetensors tensor_parallel_size tf_legacy_loss torchscript transformers_version unsloth_fixed
+    training_seqlen
     unsloth_version use_bfloat16 use_cache use_flash_attention use_flash_attn use_flash_attn_2 use_fused_rms_norm
     use_fused_swiglu vocab_file
 """
@@ -58,7 +59,7 @@ EXPERTS = """
 BESIDE = """
     compression_config ep_quant kv_cache_scheme max_window_layers modules_to_not_convert num_mtp_layers
     num_mtp_modules num_nextn_predict_layers summary_activation summary_first_dropout summary_proj_to_labels
-    summary_type summary_use_proj use_mtp use_sliding_window
+    summary_type summary_use_proj use_mm_proj use_mtp use_sliding_window
 """
 NAMES = frozenset(" ".join((ABOUT, GENERATION, SHAPES, EXPERTS, BESIDE)).split())
 #: beginnings of names of experts, of drafting layers, of formats and of parts beside the decoder

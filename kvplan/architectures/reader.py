@@ -126,6 +126,11 @@ def text_config(raw: Mapping[str, Any], place: str, classes: Defaults, as_family
 
         return read_under(raw, place, classes, forced(raw, as_family, place, FAMILIES))
     inside = inner_model(raw, place)
+    if raw.get("use_bidirectional_attention") in (True, "all"):  # EmbeddingGemma
+        raise SpecError(
+            f"{place}: use_bidirectional_attention makes it an encoder, which keeps no KV cache; there is nothing to "
+            "plan, give the config of a model that generates text"
+        )
     if stated in FAMILIES and (inside is None or any(raw.get(name) for name in SPELLINGS["num_hidden_layers"])):
         return Config({**raw, "model_type": stated}, place, FAMILIES, classes=classes)
     if stated in TOWERS:
