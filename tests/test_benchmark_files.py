@@ -1064,3 +1064,54 @@ def test_a_file_with_wrong_bytes_gives_rows_or_one_line(tmp_path_factory, name: 
         load_results(str(path), SERVER)
     except SpecError as error:
         assert "\n" not in str(error)
+
+
+SUMMARY = """INFO 06-10 10:10:10 [api_server.py] started
+============ Serving Benchmark Result ============
+Successful requests:                     200
+Maximum request concurrency:             16
+Benchmark duration (s):                  90.10
+Total input tokens:                      204800
+Total generated tokens:                  51200
+---------------Time to First Token----------------
+Mean TTFT (ms):                          310.20
+Median TTFT (ms):                        300.10
+P99 TTFT (ms):                           800.00
+-----Time per Output Token (excl. 1st token)------
+Mean TPOT (ms):                          27.00
+==================================================
+"""
+
+
+def test_the_summary_that_serving_benchmarks_print_is_read(tmp_path: Path) -> None:
+    stated = {"model": "llama3.1-8b", "gpu": "h100", "engine": "vllm", "precision": "bf16", "tp": 1}
+    path = tmp_path / "log.txt"
+    sglang = SUMMARY.replace("Successful", "Backend:       sglang\nMax request concurrency:   64\nSuccessful", 1)
+    sglang = sglang.replace("Maximum request concurrency:             16\n", "")
+    path.write_text(SUMMARY + sglang, "utf-8")
+    rows = load_results(str(path), stated)
+    assert [(r["isl"], r["osl"], r["concurrency"], r["ttft_ms"], r["tpot_ms"]) for r in rows] == [
+        (1024, 256, 16, 310.2, 27.0),
+        (1024, 256, 64, 310.2, 27.0),
+    ]
+    path.write_text(SUMMARY.replace("Maximum request concurrency:             16\n", ""), "utf-8")
+    with pytest.raises(SpecError, match="says nothing of the load"):  # older releases print no load
+        load_results(str(path), stated)
+
+
+def test_sglangs_single_batches_are_read(tmp_path: Path) -> None:
+    stated = {"model": "llama3.1-8b", "gpu": "h100", "precision": "bf16", "tp": 1}
+    lines = (
+        {"run_name": "default", "batch_size": 16, "input_len": 1024, "output_len": 128, "latency": 3.1, "ttft": 0.42,
+         "overall_throughput": 5945.0, "last_ttft": 0.56},
+        {"run_name": "default", "batch_size": 1, "input_len": 256, "output_len": 8, "prefill_latency": 0.03,
+         "median_decode_latency": 0.0071, "total_latency": 0.08, "overall_throughput": 3300.0},
+    )  # fmt: skip
+    path = tmp_path / "result.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    rows = load_results(str(path), stated)
+    assert [(r["engine"], r["concurrency"], r["isl"], r["osl"]) for r in rows] == [
+        ("sglang", 16, 1024, 128), ("sglang", 1, 256, 8)
+    ]  # fmt: skip
+    assert [r["ttft_ms"] for r in rows] == pytest.approx([560, 30])
+    assert [r["tpot_ms"] for r in rows] == pytest.approx([(3100 - 560) / 127, 7.1])

@@ -37,6 +37,18 @@ CSV_RESULT = frozenset(("n_prompt", "n_gen", "avg_ns"))
 TABLE = frozenset(("model", "test", "t/s"))
 DEVICE = re.compile(r"^\s*Device \d+: ([^,\n]+),|^ggml_vulkan: \d+ = ([^(|\n]+)", re.MULTILINE)
 BUILD = re.compile(r"^build: \w+ \((\d+)\)", re.MULTILINE)
+#: how the summary begins that `vllm bench serve` and SGLang's bench_serving print
+SUMMARY = re.compile(r"^.*=+ Serving Benchmark Result =+\s*$", re.MULTILINE)
+#: what a line of it is called in the JSON that the tools save
+SUMMARY_KEYS = {
+    "backend": "backend", "traffic request rate": "request_rate", "request rate configured (rps)": "request_rate",
+    "max request concurrency": "max_concurrency", "maximum request concurrency": "max_concurrency",
+    "successful requests": "completed", "failed requests": "failed", "benchmark duration (s)": "duration",
+    "total input tokens": "total_input_tokens", "total generated tokens": "total_output_tokens",
+    "mean e2e latency (ms)": "mean_e2e_latency_ms", "mean e2el (ms)": "mean_e2el_ms", "accept length": "accept_length",
+}  # fmt: skip
+#: the lines of its times, as in 'P99 TTFT (ms)'
+SUMMARY_TIME = re.compile(r"(mean|median|p\d{1,2}) (ttft|tpot|itl) \(ms\)")
 #: lines at the head of a file that may be comments, and letters of each that are looked at
 HEAD, WIDTH = 50, 4000
 
@@ -50,13 +62,15 @@ def holds_results(word: str) -> bool:
 
 
 def _written(word: str) -> str:
-    """Return how a file is written: as json, yaml, csv or printed (results), or as a table of rows."""
+    """Return how a file is written: as json, yaml, csv, printed or a summary (results), or as a table of rows."""
     path = path_of(word)
     with reading(path, called(path), MAX_TABLE) as file:
         lines = [file.readline(WIDTH) for _ in range(HEAD)]
     first = next((line for line in lines if line.strip() and not line.startswith(("#", "---"))), "")
     if any(set(_cells(line)) >= TABLE for line in lines):
         return "printed"
+    if any(SUMMARY.match(line.rstrip("\n")) for line in lines):
+        return "summary"
     named = next((kind for kind, names in NAMES.items() if path.suffix.lower() in names), "table")
     if first.lstrip().startswith(("{", "[")):
         return "yaml" if named == "yaml" and not JSON_OPENS.match(first) else "json"
@@ -92,6 +106,8 @@ def read_results(word: str) -> tuple[str, list[Document]]:
         return location, _lines(read_text(path, location, MAX_FILE), location)
     if written == "printed":
         return location, _printed(read_text(path, location, MAX_FILE), location)
+    if written == "summary":
+        return location, _summaries(read_text(path, location, MAX_FILE))
     text = read_text(path, location, MAX_RESULT)
     check_size(text, location)
     objects = _objects(text, location)
@@ -140,6 +156,27 @@ def _printed(text: str, location: str) -> list[Document]:
     if not rows:
         raise SpecError(f"{location}: holds no rows below its header")
     return rows
+
+
+def _summaries(text: str) -> list[Document]:
+    """Return the printed summaries in a text, by the names that the JSON of the same tools gives their lines."""
+    found: list[Document] = []
+    for part in SUMMARY.split(text)[1:]:
+        summary: Document = {"printed": "serving"}
+        for line in part.splitlines():
+            label, _, value = line.rpartition(":")
+            label = label.strip().rpartition("] ")[2].lower()
+            time = SUMMARY_TIME.fullmatch(label)
+            key = f"{time[1]}_{time[2]}_ms" if time else SUMMARY_KEYS.get(label, "")
+            if key and value.strip() not in ("", "not set", "None"):
+                summary.setdefault(key, _number(value.strip()))
+        found.append(summary)
+    return found
+
+
+def _number(value: str) -> float | str:
+    """Return a printed number, any other word ('inf', 'sglang') as it is."""
+    return float(value) if re.fullmatch(r"\d+(?:\.\d+)?", value) else value
 
 
 def _objects(text: str, location: str) -> list[Any]:

@@ -40,10 +40,10 @@ from kvplan.measuring.benchmarks.inferencex import read_inferencex
 from kvplan.measuring.benchmarks.llama_cpp import read_llama_bench, read_llama_table
 from kvplan.measuring.benchmarks.llmd import read_llmd
 from kvplan.measuring.benchmarks.llmperf import read_llmperf
-from kvplan.measuring.benchmarks.sglang import read_sglang
+from kvplan.measuring.benchmarks.sglang import read_one_batch, read_sglang
 from kvplan.measuring.benchmarks.stated import check_stated
 from kvplan.measuring.benchmarks.trtllm import read_trtllm
-from kvplan.measuring.benchmarks.vllm import read_vllm
+from kvplan.measuring.benchmarks.vllm import read_summary, read_vllm
 from kvplan.measuring.benchmarks.vllm_offline import read_vllm_latency, read_vllm_record, read_vllm_throughput
 from kvplan.units import parse
 
@@ -112,6 +112,8 @@ FORMATS: tuple[tuple[Callable[[Document], bool], Reader], ...] = (
     (lambda d: {"model", "test", "t/s"} <= set(d), read_llama_table),
     (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("metrics"), dict), read_llmd),
     (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("results"), dict), read_llmd),
+    (lambda d: d.get("printed") == "serving", read_summary),
+    (lambda d: {"batch_size", "input_len", "output_len"} <= set(d) and "overall_throughput" in d, read_one_batch),
     (lambda d: isinstance(d.get("server_info"), dict) and "completed" in d, read_sglang),
     (lambda d: "mean_ttft_ms" in d or {"completed", "total_input_tokens"} <= set(d), read_vllm),
     (lambda d: {"avg_latency", "percentiles"} <= set(d), read_vllm_latency),
@@ -131,8 +133,8 @@ def _points(document: Document, origin: str) -> Iterator[tuple[str, Row]]:
             "CSV file of measured rows (docs/files.md)"
         )
     raise SpecError(
-        f"{origin}: is no result file known here; give what vllm bench serve, SGLang's bench_serving, GuideLLM, "
-        "AIPerf, GenAI-Perf, inference-perf, LLMPerf, trtllm-bench, InferenceX, llama-bench or llm-d-benchmark saved"
+        f"{origin}: is no result file known here; give what vllm bench serve, SGLang's bench_serving and "
+        "bench_one_batch, GuideLLM, AIPerf, GenAI-Perf, inference-perf, LLMPerf, trtllm-bench, InferenceX, llama-bench or llm-d-benchmark saved"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kvplan.errors import SpecError
-from kvplan.measuring.benchmarks.fields import Row, fill_text, find
+from kvplan.measuring.benchmarks.fields import MS, Row, count, fill_text, find, positive
 from kvplan.measuring.benchmarks.stacks import (
     fill_accepted,
     fill_cache,
@@ -23,6 +23,24 @@ def read_sglang(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str,
         stated = _server(document["server_info"], origin) | row
         fill_cached(stated, find(report, "total_cached_tokens"), find(report, "total_prompt_tokens"))
         yield here, stated
+
+
+def read_one_batch(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
+    """SGLang's bench_one_batch and bench_one_batch_server: one batch whose requests start and end together."""
+    size, output = (count(document.get(key), f"{origin}: {key}") for key in ("batch_size", "output_len"))
+    row: Row = {
+        "engine": "sglang", "requests": size, "concurrency": size, "osl": output,
+        "isl": count(document.get("input_len"), f"{origin}: input_len"),
+    }  # fmt: skip
+    first = next((key for key in ("last_ttft", "ttft", "prefill_latency") if document.get(key) is not None), "ttft")
+    ttft = positive(document.get(first), f"{origin}: {first}")
+    row["ttft_ms"] = ttft / MS
+    if document.get("median_decode_latency") is not None:
+        row["tpot_ms"] = positive(document["median_decode_latency"], f"{origin}: median_decode_latency") / MS
+    elif output > 1:
+        rest = positive(document.get("latency"), f"{origin}: latency") - ttft
+        row["tpot_ms"] = positive(rest, f"{origin}: latency less {first}") / (output - 1) / MS
+    yield origin, row
 
 
 def _server(info: Mapping[str, Any], origin: str) -> Row:

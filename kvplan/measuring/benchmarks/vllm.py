@@ -63,6 +63,16 @@ def read_vllm(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, R
     yield origin, row
 
 
+def read_summary(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
+    """Return what `vllm bench serve` and SGLang's bench_serving print: their JSON but for the model.
+
+    Older releases print neither a rate nor a concurrency, and the load is then unknown.
+    """
+    unsaid = document.keys().isdisjoint(("request_rate", "max_concurrency"))
+    for here, row in read_vllm({key: value for key, value in document.items() if key != "printed"}, origin):
+        yield here, {key: value for key, value in row.items() if not (unsaid and key == "concurrency")}
+
+
 def _failures(document: Mapping[str, Any], completed: int, origin: str) -> int:
     """Return how many requests failed: as counted, else as listed, else those asked for and not completed."""
     if document.get("failed") is not None:
