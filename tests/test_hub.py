@@ -282,3 +282,17 @@ def test_encoders_by_name_keep_no_cache() -> None:
     for name in ("BAAI/bge-m3", "nomic-embed-text", "google-bert/bert-base-uncased", "intfloat/multilingual-e5-large"):
         with pytest.raises(SpecError, match="is an encoder: it reads a text once and keeps no KV cache"):
             catalog.model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [  # files on the hub and in Ollama's library: models whose embedding is their head keep it in Q6_K
+        ("llama3.2:1b", 0.808e9),
+        ("llama3.2:3b", 2.02e9),
+        ("unsloth/Qwen3-4B-GGUF:Q4_K_M", 2.50e9),
+        ("bartowski/gemma-2-27b-it-GGUF:Q4_K_M", 16.65e9),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", 5.70e9),
+    ],
+)
+def test_files_of_known_size(name: str, size: float) -> None:
+    assert kvplan.memory(name, "1k").to_dict()["weights"]["bytes"] == pytest.approx(size, rel=0.02)

@@ -47,6 +47,8 @@ class WeightFormat:
         how = self.quantization
         linear = any(".linear_attn." in name for name, _ in model.weights())
         beside = (linear and self.beside_states) or self.beside_experts
+        if how is not None and model.tied and self.name in EMBEDDED:
+            return replace(how, bits=_inside(self), overrides=(("embed_tokens", OUTPUT),))
         routed = how is not None and beside and any(w.split == "expert" for _, w in model.weights())
         return replace(how, skip=beside) if how is not None and routed else how
 
@@ -103,6 +105,22 @@ GGUF = {
     "q3-k-m": 4.00, "q3-k-l": 4.30, "iq4-xs": 4.46, "q4-0": 4.66, "q4-1": 5.12, "q4-k-s": 4.67, "q4-k-m": 4.89,
     "q5-0": 5.59, "q5-1": 6.06, "q5-k-s": 5.57, "q5-k-m": 5.70, "q6-k": 6.56, "q8-0": 8.50,
 }  # fmt: skip
+#: bits an element takes in the embedding of a mixture, and in its output head (Q6_K), which a model whose two are one
+#: table stores it as (llama.cpp's llama_tensor_get_type)
+EMBEDDED = {
+    "q3-k-s": 3.4375, "q3-k-m": 3.4375, "q3-k-l": 3.4375, "q4-0": 4.5, "q4-1": 5.0, "q4-k-s": 4.5, "q4-k-m": 4.5,
+    "q5-0": 5.5, "q5-1": 6.0, "q5-k-s": 5.5, "q5-k-m": 5.5, "iq4-xs": 4.25, "iq4-nl": 4.5,
+}  # fmt: skip
+OUTPUT = 6.5625
+#: elements of Llama 3.1 8B, over which GGUF's averages are, and of its embedding, which is as large as its head
+AVERAGED, EACH = 8.0303e9, 0.5253e9
+
+
+def _inside(form: WeightFormat) -> float:
+    """Return the bits an element takes in a mixture's layers: what its average leaves beside embedding and head."""
+    return (form.bits * AVERAGED - (EMBEDDED[form.name] + OUTPUT) * EACH) / (AVERAGED - 2 * EACH)
+
+
 #: mixtures whose embedding and output head are stored in 8.5 bits (Q8_0), as bartowski's cards say of them: bits of the
 #: rest, which is what the averages above leave for it in Llama 3.1 8B, where 1.05 of 8.03 B elements are those two.
 #: Such files of it are 3.69, 4.78, 5.31, 6.06 and 6.85 GB (the card of bartowski/Meta-Llama-3.1-8B-Instruct-GGUF)

@@ -10,6 +10,7 @@ from kvplan.catalog.fields import (
     count,
     listed,
     mapping,
+    number,
     one_of,
     read_source,
     required,
@@ -21,9 +22,11 @@ from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError
 from kvplan.specs.source import Source
 
-FIELDS = ("maker", "group", "cached", "keeps", "source")
+FIELDS = ("maker", "group", "bits", "cached", "keeps", "source")
 #: elements that may share a scale
 GROUP = ValueRange(8, 1024)
+#: bits an element may take
+BITS = ValueRange(1.0, 16.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Maker:
     """What the names of a maker's uploads do not say."""
 
     group: int | None = None  #: elements that share a scale in its 4-bit integers, None: as the name says
+    bits: Mapping[str, float] = field(default_factory=dict)  #: format -> what an element takes in it [bit]
     cached: tuple[str, ...] = ()  #: formats in which its uploads fix a cache of 8 bits
     keeps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: format -> modules left in 16 bits
     source: Source | None = None  #: None: nothing is known of it
@@ -62,6 +66,10 @@ def maker_file(word: str) -> dict[str, Maker]:
         keeps = mapping(row.get("keeps") or {}, f"{place}: keeps", "{nvfp4: [linear_attn]}")
         found[named] = Maker(
             group=count(row["group"], f"{place}: group", GROUP) if "group" in row else None,
+            bits={
+                one_of(form, f"{place}: bits", formats): number(bits, f"{place}: bits: {form}", BITS)
+                for form, bits in mapping(row.get("bits") or {}, f"{place}: bits", "{bnb-4bit: 4.127}").items()
+            },
             cached=tuple(one_of(one, f"{place}: cached", formats) for one in row.get("cached") or ()),
             keeps={
                 one_of(form, f"{place}: keeps", formats): tuple(map(str, listed(kept, f"{place}: keeps: {form}")))

@@ -133,8 +133,9 @@ def _points(document: Document, origin: str) -> Iterator[tuple[str, Row]]:
             "CSV file of measured rows (docs/files.md)"
         )
     raise SpecError(
-        f"{origin}: is no result file known here; give what vllm bench serve, SGLang's bench_serving and "
-        "bench_one_batch, GuideLLM, AIPerf, GenAI-Perf, inference-perf, LLMPerf, trtllm-bench, InferenceX, llama-bench or llm-d-benchmark saved"
+        f"{origin}: is no result file known here; give what vllm bench serve, SGLang's bench_serving or "
+        "bench_one_batch, GuideLLM, AIPerf, GenAI-Perf, inference-perf, LLMPerf, trtllm-bench, InferenceX, llama-bench "
+        "or llm-d-benchmark saved"
     )
 
 
