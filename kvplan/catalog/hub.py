@@ -272,7 +272,8 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
             match, form = suffix
             form = _grouped(form, word)
             made = form.name in maker(word).cached
-            form = replace(form, bits=maker(word).bits.get(form.name, form.bits))
+            if not front.endswith("unsloth-bnb-4bit"):  # its dynamic ones leave some matrices in 16 bits
+                form = replace(form, bits=maker(word).bits.get(form.name, form.bits))
             cached = 8.0 if front.endswith("fp8-kv") or made else None
             return plain(front[: match.start()]), form, cached, tuple(words[len(words) - left :])
     return name, None, None, ()
