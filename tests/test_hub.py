@@ -270,11 +270,14 @@ def test_tags_of_ollamas_library_are_served_in_4_bits_unless_they_say_otherwise(
         "phi4-mini:3.8b-q8_0": ("phi4-mini", "q8-0"),
         "devstral-2:123b": ("devstral2-123b", "q4-k-m"),
         "deepseek-v3:671b": ("deepseek-v3", "q4-k-m"),
+        "deepseek-r1:1.5b": ("qwen2.5-1.5b", "q4-k-m"),
     }
     models = {tag: catalog.model(tag) for tag in read}
     assert {t: (m.name, m.quantization.method if m.quantization else "") for t, m in models.items()} == read
     held = kvplan.memory("qwen3:32b", "1k").to_dict()["weights"]["bytes"] / 2**30
     assert held == pytest.approx(18.81, rel=0.01)
+    with pytest.raises(UnknownName):  # no model of that name has that size
+        catalog.model("deepseek-v3:3b")
     assert "Ollama's library serves Q4_K_M" in models["qwen3:32b"].notes[0]
 
 

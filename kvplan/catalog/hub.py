@@ -27,6 +27,7 @@ class Upload:
     remark: str = ""  #: what the name leaves open
     context: int | None = None  #: tokens that the name says it was tuned for, None: as the model [token]
     skip: tuple[str, ...] | None = None  #: modules that its maker leaves in 16 bits, None: as most do
+    parameters: float | None = None  #: that its name says and nothing else vouches for, None: nothing to check
 
 
 def _spelt(width: str) -> str:
@@ -160,16 +161,12 @@ def _pulled(tag: str) -> Upload | None:
 
 
 def _one_size(head: str, size: str) -> Upload | None:
-    """Return the model before a tag's size where it is known in that size, or its name says none: phi4-mini:3.8b."""
-    base, stated = _known(plain(head)), re.match(r"\d+(?:\.\d+)?[bmt](?=-|$)", size)
+    """Return the model before a tag's size, as in phi4-mini:3.8b, which the reader holds against its parameters."""
+    base, stated = _known(plain(head)), re.match(r"(\d+(?:\.\d+)?)([bmt])(?=-|$)", size)
     if not base or not stated:
         return None
-    sizes = re.findall(r"(?<![\d.])\d+(?:\.\d+)?[bm]\b", base)
-    return (
-        upload(f"{head}{size[stated.end() :]}") or Upload(base, None, None, True, head)
-        if not sizes or stated[0] in sizes
-        else None
-    )
+    found = upload(f"{head}{size[stated.end() :]}") or Upload(base, None, None, True, head)
+    return replace(found, parameters=float(stated[1]) * {"m": 1e6, "b": 1e9, "t": 1e12}[stated[2]])
 
 
 def _widths(word: str, form: WeightFormat | None, left: tuple[str, ...]) -> list[str]:

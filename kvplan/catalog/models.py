@@ -265,6 +265,8 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     if variant is None:
         return None
     spec = _model_named(variant.base, as_family, variant.known)
+    if variant.parameters and not 0.85 < spec.parameters / variant.parameters < 1.15:  # deepseek-r1:1.5b is another
+        return None
     how = variant.form.stored(spec) if variant.form else None
     if how is not None and variant.skip is not None:
         how = replace(how, skip=variant.skip)
