@@ -15,7 +15,6 @@ from kvplan.specs.calibration import (
     ALL,
     HARDWARE,
     OVERHEAD,
-    RING_MESSAGE,
     SCHEDULING,
     TERM,
     Amount,
@@ -192,17 +191,17 @@ def calibration(
 ) -> Calibration:
     """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits.
 
-    Where messages cross PCIe, `link` is the share of it that `bridge` says.
+    Of cards that PCIe alone joins, `link` is the share of it that `bridge` says.
     """
     reached = {t.name: values[t.name] * (figure(gpu, t.of) if t.of else 1.0) for t in ALL}
     lacks8, lacks4 = (0.0 + (figure(gpu, of) == 0.0) for of in ("fp8", "fp4"))
     reached["rate8"] = reached["rate8"] + lacks8 * reached["rate16"]
     reached["rate4"] = reached["rate4"] + lacks4 * reached["rate16"]
-    reached["link"] = (1 - gpu.bridged) * reached["link"] + gpu.bridged * reached["bridge"]
-    reached["message"] = reached["message"] * (1 + gpu.bridged * (RING_MESSAGE - 1))
+    alone = 1.0 * (gpu.joined < 2)
+    reached["link"] = (1 - alone) * reached["link"] + alone * reached["bridge"]
     return Calibration(
         engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=CHUNK, tpot=tpot,
-        ttft=ttft, bridged=gpu.bridged, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
+        ttft=ttft, joined=gpu.joined, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
     )  # fmt: skip
 
 
