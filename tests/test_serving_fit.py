@@ -277,7 +277,11 @@ def test_intervals_are_the_middle_of_rows_left_out_shrunk_when_few() -> None:
     assert found[SEEN][1].high == pytest.approx(shipped.ranges[SEEN][1].high), "no row told of TTFT"
     own = intervals_of_own(out, shipped)["h100-sxm vllm"]
     told = shipped.interval(rows[0].identity)
-    assert own[0].high == pytest.approx(exp(0.5 * 0.4 + 0.5 * log(told[0].high)), rel=0.1)
+    half = (
+        log(told[0].high / told[0].low) / 2
+    )  # of 2 rows believed, by Student's t with 2 and with 22 degrees of freedom
+    scale = ((2 * (half / 1.8856) ** 2 + 1.842) / 22) ** 0.5
+    assert own[0].high == pytest.approx(exp(log(told[0].high) * 1.3212 * scale / half), rel=1e-3)
     assert own[1].high == pytest.approx(told[1].high, rel=1e-6), "no row told of TTFT"
 
 
@@ -318,6 +322,34 @@ def test_rows_that_disagree_widen_the_interval(stated: bool) -> None:
         widths.append(tpot.high / tpot.low)
     before = shipped.interval(servers(rows)[0].identity)[0]
     assert widths[1] > before.high / before.low >= 0.99 * widths[0]
+
+
+def intervals_of_factors(*factors: float, alike: bool = False) -> tuple[Range, Range, Range, Range]:
+    """Return intervals of TPOT and TTFT after three own rows that differ by these factors, and before."""
+    shipped, engine = catalog.serving_profile(), catalog.engine()
+    rows = timed([r for r in entries("qwen3-32b", "h100", "vllm", (2,), (4, 16, 64)) if r["isl"] == r["osl"]], shipped)
+    rows = [rows[0]] * 3 if alike else rows
+    made = [
+        {**r, "tpot_ms": str(f * float(r["tpot_ms"])), "ttft_ms": str(f * float(r["ttft_ms"]))}
+        for r, f in zip(rows, factors, strict=True)
+    ]
+    profile, _ = fit(servers(made), engine, ABOUT, shipped, FitOptions())
+    who = servers(made)[0].identity
+    return (*profile.interval(who), *shipped.interval(who))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.3])
+def test_rows_that_agree_never_widen_the_interval(factor: float) -> None:
+    tpot, ttft, before, first = intervals_of_factors(factor, factor, factor)
+    assert before.low <= tpot.low and tpot.high <= before.high and first.low <= ttft.low and ttft.high <= first.high
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_three_rows_that_disagree_by_30_percent_widen_it_visibly(alike: bool) -> None:
+    """Also rows of one load, of which none can be held out."""
+    tpot, ttft, before, first = intervals_of_factors(1 / 1.3, 1.0, 1.3, alike=alike)
+    assert log(tpot.high / tpot.low) > 1.3 * log(before.high / before.low)
+    assert ttft.low <= first.low and ttft.high >= first.high, "within what TTFT scatters by anyway: not narrower"
 
 
 # -- as a user types it ---------------------------------------------------------------------------
