@@ -150,9 +150,9 @@ class Calibration:
 
     Shares stand multiplied by the datasheet's figure they are of: weights, cache, elements, link, bridge [B/s], rate16,
     rate8, rate4, prompt [FLOP/s]; the others as the table says. `unpacks8` and `unpacks4` are 1 where the GPU cannot
-    multiply in such a format. `launch` is what the host takes to launch a kernel where no CUDA graph does it [s], `mixes`
-    says whether prompts share steps with decoding, `chunk` how many of their tokens do. `basis` is what its intervals
-    stand on, `evidence` the same in words.
+    multiply in such a format. `launch` is what the host takes to launch a kernel where no CUDA graph does it [s],
+    `mixes` says whether prompts share steps with decoding, `chunk` how many of their tokens do. `basis` is what its
+    intervals stand on, `evidence` the same in words.
     """
 
     name: str  #: the GPU's name

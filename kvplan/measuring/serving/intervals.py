@@ -10,10 +10,25 @@ from kvplan.measuring.serving.holdout import HeldOut
 from kvplan.measuring.serving.problem import NOISE, Array
 from kvplan.measuring.serving.rows import ServerRow
 from kvplan.specs.calibration import Range
-from kvplan.specs.serving_profile import RELEASE, SEEN, ServingProfile, family, stood_on
+from kvplan.specs.serving_profile import (
+    PART,
+    RELEASE,
+    SEEN,
+    SERVER,
+    SIBLING,
+    ServingProfile,
+    engine_stood_on,
+    family,
+    stood_on,
+)
 
 #: rows of one server that weigh as much as all others in its interval
 SHRINK = 20
+#: models on GPUs that weigh as much as all engines' in the interval of one engine's
+FEW_SERVERS = 4
+#: what predictions rest on whose intervals differ by engine: those of a server seen do by pair, and where neither half
+#: was measured no engine is known
+MEASURED_ENGINES = (RELEASE, SIBLING, SERVER, PART)
 #: rows of one's own that the interval published for a server weighs in how far such rows scatter: few, so that three
 #: that disagree are believed
 BELIEVED = 2
@@ -37,8 +52,30 @@ def ranges_of(held_out: Sequence[HeldOut], shipped: ServingProfile) -> dict[str,
             mine = names == name
             general = middles(part, mine, every, SHRINK)
             ranges[name] = as_ranges(general)
+            if part.basis in MEASURED_ENGINES:
+                ranges.update(by_engine(part, mine, general))
             for server in sorted(set(servers[mine].tolist())) if part.basis == SEEN else ():
                 ranges[server] = as_ranges(middles(part, mine & (servers == server), general, SHRINK, alike=True))
+    return ranges
+
+
+def by_engine(part: HeldOut, mine: Array, general: Array) -> dict[str, tuple[Range, Range]]:
+    """Return intervals of each engine's rows among some, shrunk toward those of all of them, `general`.
+
+    Rows of one server's model are off alike, so that models count, not rows.
+    """
+    weights = cell_weights(part.rows)
+    names = np.array([engine_stood_on(part.basis, r.identity) for r in part.rows])
+    cells = np.array([f"{r.gpu.name} {family(r.model)}" for r in part.rows])
+    ranges = {}
+    for name in sorted(set(names[mine].tolist())):
+        its = mine & (names == name)
+        share = len(set(cells[its].tolist())) / (len(set(cells[its].tolist())) + FEW_SERVERS)
+        ends = general.copy()
+        for j in range(2):
+            own = middle(part.log_ratio[its, j], weights[its])
+            ends[j] = share * np.array(own) + (1 - share) * general[j] if own else general[j]
+        ranges[name] = as_ranges(ends)
     return ranges
 
 
