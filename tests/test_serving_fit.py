@@ -31,6 +31,7 @@ from kvplan.specs.serving_profile import (
     Identity,
     ServingProfile,
     family,
+    named_range,
 )
 from kvplan.specs.source import Source
 
@@ -313,6 +314,19 @@ def test_intervals_are_the_middle_of_rows_left_out_shrunk_when_few() -> None:
     scale = ((2 * (half / 1.8856) ** 2 + 1.842) / 22) ** 0.5
     assert own[0].high == pytest.approx(exp(log(told[0].high) * 1.3212 * scale / half), rel=1e-3)
     assert own[1].high == pytest.approx(told[1].high, rel=1e-6), "no row told of TTFT"
+
+
+def test_engines_that_are_timed_worse_have_wider_intervals_shrunk_by_their_servers() -> None:
+    """One model on one GPU weighs one part of five against all engines'; a server that was seen has its pair's."""
+    rows = servers(timed([*DENSE[:20], *OTHERS[:12]], catalog.serving_profile()))
+    ratio = np.array([(0.5 if n % 2 else -0.5) * (1.0 if r.engine == "trtllm" else 0.2) for n, r in enumerate(rows)])
+    out = [HeldOut(basis=SIBLING, rows=tuple(rows), log_ratio=np.stack([ratio, ratio], 1))]
+    found, who = ranges_of(out, catalog.serving_profile()), rows[-1].identity
+    every, own = (log(found[name][0].high) for name in (SIBLING, "other GPU, trtllm"))
+    assert who.engine == "trtllm" and own == pytest.approx(0.2 * 0.5 + 0.8 * every, rel=0.1)
+    assert log(found["other GPU, vllm"][0].high) < every
+    assert named_range(found, SIBLING, who) == found["other GPU, trtllm"]
+    assert named_range(found, SIBLING, replace(who, engine="atom")) == found[SIBLING]
 
 
 @pytest.mark.slow
