@@ -57,8 +57,8 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
 #: for a number format; mixtures of experts have kernels of their own on each GPU, so that what slows them is not held
 #: against its dense models (mixtures). A server keeps its launch script from release to release. What one collection
 #: measured on a GPU ran on one machine's processor and operating system, which tells nobody else (hosts). A run differs
-#: by what its record leaves out: narrow, so that what runs share stays with their release, model and GPU. Of these
-#: widths those of overheads and scheduling have the largest evidence within a third or two of what folds held out said.
+#: by what its record leaves out: narrow, so that what runs share stays with their release, model and GPU. Widths of
+#: overheads and scheduling are those of the largest evidence.
 LEVELS = (
     Level(name="vendors", kinds=_kinds(0.25, 0.45, 0.20), named={"prompt": 0.1}),
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
@@ -355,12 +355,12 @@ class ServingProfile:
         return any(gpu == g for g, _ in self.measured)
 
 
-def stood_on(basis: str, who: Identity, own: bool = False) -> str:
-    """Return what an interval is called: by support, apart for rows collected from many places; of a pair by itself.
+def stood_on(basis: str, who: Identity, own: bool = False, engine: bool = False) -> str:
+    """Return what an interval is called: by support, apart for rows collected from many places; of a pair, an engine.
 
     A pair has two: for releases that were measured on it, and for others or where none is stated.
     """
-    name = f"{who.gpu} {who.engine}" if own else basis
+    name = f"{who.gpu} {who.engine}" if own else f"{basis}, {who.engine}" if engine else basis
     name = f"{name}, {RELEASE}" if own and basis == RELEASE else name
     return f"{name}, collected" if who.source else name
 
@@ -368,14 +368,8 @@ def stood_on(basis: str, who: Identity, own: bool = False) -> str:
 def named_range(ranges: Mapping[str, tuple[Range, Range]], basis: str, who: Identity) -> tuple[Range, Range]:
     """Return the most telling interval there is of what a prediction rests on: of the pair, the engine, or all."""
     own = (stood_on(basis, who, own=True),) if basis in (SEEN, RELEASE) else ()
-    names = (*own, engine_stood_on(basis, who), stood_on(basis, who), basis)
+    names = (*own, stood_on(basis, who, engine=True), stood_on(basis, who), basis)
     return next(ranges[name] for name in names if name in ranges)
-
-
-def engine_stood_on(basis: str, who: Identity) -> str:
-    """Return what an interval of one engine's servers is called: engines are timed unequally well."""
-    collected = ", collected" if who.source else ""
-    return f"{basis}, {who.engine}{collected}"
 
 
 def wider(interval: Range) -> Range:

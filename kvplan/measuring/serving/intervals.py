@@ -17,7 +17,6 @@ from kvplan.specs.serving_profile import (
     SERVER,
     SIBLING,
     ServingProfile,
-    engine_stood_on,
     family,
     stood_on,
 )
@@ -65,7 +64,7 @@ def by_engine(part: HeldOut, mine: Array, general: Array) -> dict[str, tuple[Ran
     Rows of one server's model are off alike, so that models count, not rows.
     """
     weights = cell_weights(part.rows)
-    names = np.array([engine_stood_on(part.basis, r.identity) for r in part.rows])
+    names = np.array([stood_on(part.basis, r.identity, engine=True) for r in part.rows])
     cells = np.array([f"{r.gpu.name} {family(r.model)}" for r in part.rows])
     ranges = {}
     for name in sorted(set(names[mine].tolist())):
