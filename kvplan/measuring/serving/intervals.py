@@ -24,7 +24,7 @@ from kvplan.specs.serving_profile import (
 #: rows of one server that weigh as much as all others in its interval
 SHRINK = 20
 #: models on GPUs that weigh as much as all engines' in the interval of one engine's
-FEW_SERVERS = 4
+FEW_SERVERS = 8
 #: what predictions rest on whose intervals differ by engine: those of a server seen do by pair, and where neither half
 #: was measured no engine is known
 MEASURED_ENGINES = (RELEASE, SIBLING, SERVER, PART)
