@@ -1,6 +1,7 @@
 """Fitting servers: terms that made rows are found again, few rows borrow, the same rows give the same file."""
 
 from dataclasses import replace
+from itertools import product
 from math import exp, log
 from types import SimpleNamespace
 
@@ -206,11 +207,15 @@ def test_slow_experts_on_one_gpu_do_not_slow_a_dense_model_there() -> None:
 
 
 def test_a_dense_model_reads_weights_alike_on_sibling_gpus() -> None:
-    """As a share of the datasheet's bandwidth, within 15 % on an H100 and an H200."""
+    """As a share of peak, within 15 % on an H100 and an H200, in 16 and 8 bits; kernels reach 0.72 and more."""
     profile, model = catalog.serving_profile(), catalog.model("llama3.1-70b")
-    for engine in ("vllm", "trtllm"):
-        found = [profile.calibrate(g, engine, model).weights / g.bandwidth for g in map(catalog.gpu, ("h100", "h200"))]
-        assert max(found) / min(found) < 1.15, engine
+    for engine, bits in product(("vllm", "trtllm", "sglang"), (16.0, 8.0)):
+        found = []
+        for g in map(catalog.gpu, ("h100", "h200")):
+            c = profile.calibrate(g, engine, model, bits=bits)
+            found.append(c.weights * c.narrow(bits) / c.pace / g.bandwidth)
+        assert max(found) / min(found) < 1.15, (engine, bits)
+        assert min(found) > 0.68, (engine, bits)
 
 
 def test_a_model_carries_over_from_a_gpu_to_its_sibling() -> None:
