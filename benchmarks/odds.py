@@ -25,7 +25,7 @@ from kvplan.measuring.serving.holdout import HeldOut
 from kvplan.measuring.serving.intervals import ranges_of
 from kvplan.planning.certainty import TOGETHER, Z80, certainty, standard
 from kvplan.specs.calibration import Range
-from kvplan.specs.serving_profile import SEEN, family, stood_on
+from kvplan.specs.serving_profile import family, named_range
 
 #: odds that are stated, and parts that servers are dealt into
 STATED, PARTS = (0.5, 0.7, 0.8, 0.9, 0.95), 10
@@ -63,8 +63,7 @@ def subset(part: HeldOut, keep: np.ndarray) -> HeldOut:
 
 def interval(ranges, basis: str, who) -> tuple[Range, Range]:
     """Return the ranges of TPOT and TTFT of a server, as a profile looks them up."""
-    own = ranges.get(stood_on(basis, who, own=True)) if basis == SEEN else None
-    return own or ranges.get(stood_on(basis, who)) or ranges[basis]
+    return named_range(ranges, basis, who)
 
 
 def missed(parts: Sequence[HeldOut]) -> list[Missed]:

@@ -715,7 +715,11 @@ def test_engines_admit_at_the_present_length() -> None:
 
 def test_nvlink_ends_with_the_node() -> None:
     nvl, whole = catalog.gpu("h100-nvl"), catalog.gpu("h100")
-    assert link_of(nvl, good(tp="2").parallel) == nvl.link and link_of(nvl, good(tp="4").parallel) == 64e9
+    assert link_of(nvl, good(tp="2").parallel) == nvl.link and nvl.joined == 2 and nvl.pcie == 64e9
+    profile, whole_model = catalog.serving_profile(), {"model": "llama3.1-70b", "isl": "8000"}
+    found = predict([good(gpu="h100-nvl", tp=n, **whole_model) for n in ("2", "4")], profile, catalog.engine())
+    pair, four = [p.ttft for p in found if isinstance(p, PredictedRow)]
+    assert four > 1.2 * pair, "a prompt's messages take longer over PCIe than two more GPUs save"
     assert link_of(whole, good(tp="8").parallel) == whole.link
 
 

@@ -1,6 +1,7 @@
 """Fitting servers: terms that made rows are found again, few rows borrow, the same rows give the same file."""
 
 from dataclasses import replace
+from itertools import product
 from math import exp, log
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ from kvplan.specs.serving_profile import (
     Identity,
     ServingProfile,
     family,
+    named_range,
 )
 from kvplan.specs.source import Source
 
@@ -135,6 +137,16 @@ def test_a_few_wild_rows_do_not_bend_the_others() -> None:
     assert np.median(abs(off(rows, quick(wild, shipped)))[:, 0]) < 0.02
 
 
+def test_collected_rows_count_by_how_far_they_scatter() -> None:
+    """5 % and 15 % of a known script's; 2.2 and 1.5 times that of collected ones, half as much again of crowds."""
+    said = {"lengths": "exact", "requests": "640"}
+    rows = [entries("llama3.1-8b", "h100", "vllm", (1,), (64,), **more)[0]
+            for more in ({}, {"source": "lab"}, {"source": "lab", "arrival": "offline", **said})]  # fmt: skip
+    problem = Problem(stack(servers(timed(rows, catalog.serving_profile())), catalog.engine())[0])
+    expected = [(0.05, 0.15), (0.11, 0.225), (0.165, 0.3375)]
+    assert problem.noise == pytest.approx(np.array(expected))
+
+
 # -- levels -----------------------------------------------------------------------------------------
 
 
@@ -164,12 +176,46 @@ def test_a_models_slowness_is_not_its_gpus() -> None:
     assert abs(np.median(errors)) < 0.05 and abs(errors).max() < 0.12
 
 
+def test_slow_experts_on_one_gpu_do_not_slow_a_dense_model_there() -> None:
+    """Shapes as published: H200s with mixtures of experts alone, 20 % slow there and not elsewhere; dense within 5 %.
+
+    Without a level of a GPU's mixtures an 8B and a 70B were 12 to 15 % off.
+    """
+    shipped = catalog.serving_profile()
+    alike = replace(shipped, moves={**shipped.moves, **{level: {} for level in ("gpus", "mixtures", "servers", "own")}})
+    known = [
+        *entries("deepseek-r1", "h200", "trtllm", (8,)), *entries("deepseek-r1", "b200", "trtllm", (4, 8)),
+        *entries("deepseek-r1", "h200", "sglang", (8,)), *entries("deepseek-r1", "b200", "sglang", (4, 8)),
+        *entries("gpt-oss-120b", "h200", "vllm", (1, 4)), *entries("gpt-oss-120b", "b200", "vllm", (1, 4)),
+        *entries("gpt-oss-120b", "h200", "trtllm", (2, 8)), *entries("gpt-oss-120b", "b200", "trtllm", (2, 8)),
+        *entries("minimax-m2.5", "h200", "vllm", (4,)), *entries("minimax-m2.5", "h100", "vllm", (8,)),
+        *entries("qwen3-235b-a22b", "h100", "trtllm", (8,)), *entries("llama3.1-8b", "h100", "trtllm", (1, 2)),
+        *entries("llama3.1-8b", "h100", "vllm", (1, 2)), *entries("qwen3-32b", "h100", "trtllm", (1, 4)),
+        *entries("qwen3-32b", "h100", "sglang", (2, 4)),
+        *entries("llama3.1-70b", "h100", "vllm", (2, 8)), *entries("llama3.1-70b", "b200", "vllm", (1, 4)),
+        *entries("llama3.1-70b", "b200", "trtllm", (1, 8)),
+    ]  # fmt: skip
+    made = timed(known, alike)
+    for row in made:
+        if row["gpu"] == "h200":
+            row["tpot_ms"] = str(1.2 * float(row["tpot_ms"]))
+    found = quick(made, None)
+    for model, tp in (("llama3.1-8b", (1, 2)), ("llama3.1-70b", (4, 8))):
+        for engine in ("vllm", "sglang", "trtllm"):
+            errors = off(timed(entries(model, "h200", engine, tp), alike), found)[:, 0]
+            assert abs(np.median(errors)) < 0.05, (model, engine)
+
+
 def test_a_dense_model_reads_weights_alike_on_sibling_gpus() -> None:
-    """As a share of the datasheet's bandwidth, within 15 % on an H100 and an H200."""
+    """As a share of peak, within 15 % on an H100 and an H200, in 16 and 8 bits; kernels reach 0.72 and more."""
     profile, model = catalog.serving_profile(), catalog.model("llama3.1-70b")
-    for engine in ("vllm", "trtllm"):
-        found = [profile.calibrate(g, engine, model).weights / g.bandwidth for g in map(catalog.gpu, ("h100", "h200"))]
-        assert max(found) / min(found) < 1.15, engine
+    for engine, bits in product(("vllm", "trtllm", "sglang"), (16.0, 8.0)):
+        found = []
+        for g in map(catalog.gpu, ("h100", "h200")):
+            c = profile.calibrate(g, engine, model, bits=bits)
+            found.append(c.weights * c.narrow(bits) / c.pace / g.bandwidth)
+        assert max(found) / min(found) < 1.15, (engine, bits)
+        assert min(found) > 0.68, (engine, bits)
 
 
 def test_a_model_carries_over_from_a_gpu_to_its_sibling() -> None:
@@ -277,8 +323,25 @@ def test_intervals_are_the_middle_of_rows_left_out_shrunk_when_few() -> None:
     assert found[SEEN][1].high == pytest.approx(shipped.ranges[SEEN][1].high), "no row told of TTFT"
     own = intervals_of_own(out, shipped)["h100-sxm vllm"]
     told = shipped.interval(rows[0].identity)
-    assert own[0].high == pytest.approx(exp(0.5 * 0.4 + 0.5 * log(told[0].high)), rel=0.1)
+    half = (
+        log(told[0].high / told[0].low) / 2
+    )  # of 2 rows believed, by Student's t with 2 and with 22 degrees of freedom
+    scale = ((2 * (half / 1.8856) ** 2 + 1.842) / 22) ** 0.5
+    assert own[0].high == pytest.approx(exp(log(told[0].high) * 1.3212 * scale / half), rel=1e-3)
     assert own[1].high == pytest.approx(told[1].high, rel=1e-6), "no row told of TTFT"
+
+
+def test_engines_that_are_timed_worse_have_wider_intervals_shrunk_by_their_servers() -> None:
+    """One model on one GPU weighs one part of nine against all engines'."""
+    rows = servers(timed([*DENSE[:20], *OTHERS[:12]], catalog.serving_profile()))
+    ratio = np.array([(0.5 if n % 2 else -0.5) * (1.0 if r.engine == "trtllm" else 0.2) for n, r in enumerate(rows)])
+    out = [HeldOut(basis=SIBLING, rows=tuple(rows), log_ratio=np.stack([ratio, ratio], 1))]
+    found, who = ranges_of(out, catalog.serving_profile()), rows[-1].identity
+    every, own = (log(found[name][0].high) for name in (SIBLING, "other GPU, trtllm"))
+    assert who.engine == "trtllm" and own == pytest.approx(0.5 / 9 + every * 8 / 9, rel=0.02)
+    assert log(found["other GPU, vllm"][0].high) < every
+    assert named_range(found, SIBLING, who) == found["other GPU, trtllm"]
+    assert named_range(found, SIBLING, replace(who, engine="atom")) == found[SIBLING]
 
 
 @pytest.mark.slow
@@ -318,6 +381,34 @@ def test_rows_that_disagree_widen_the_interval(stated: bool) -> None:
         widths.append(tpot.high / tpot.low)
     before = shipped.interval(servers(rows)[0].identity)[0]
     assert widths[1] > before.high / before.low >= 0.99 * widths[0]
+
+
+def intervals_of_factors(*factors: float, alike: bool = False) -> tuple[Range, Range, Range, Range]:
+    """Return intervals of TPOT and TTFT after three own rows that differ by these factors, and before."""
+    shipped, engine = catalog.serving_profile(), catalog.engine()
+    rows = timed([r for r in entries("qwen3-32b", "h100", "vllm", (2,), (4, 16, 64)) if r["isl"] == r["osl"]], shipped)
+    rows = [rows[0]] * 3 if alike else rows
+    made = [
+        {**r, "tpot_ms": str(f * float(r["tpot_ms"])), "ttft_ms": str(f * float(r["ttft_ms"]))}
+        for r, f in zip(rows, factors, strict=True)
+    ]
+    profile, _ = fit(servers(made), engine, ABOUT, shipped, FitOptions())
+    who = servers(made)[0].identity
+    return (*profile.interval(who), *shipped.interval(who))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.3])
+def test_rows_that_agree_never_widen_the_interval(factor: float) -> None:
+    tpot, ttft, before, first = intervals_of_factors(factor, factor, factor)
+    assert before.low <= tpot.low and tpot.high <= before.high and first.low <= ttft.low and ttft.high <= first.high
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_three_rows_that_disagree_by_30_percent_widen_it_visibly(alike: bool) -> None:
+    """Also rows of one load, of which none can be held out."""
+    tpot, ttft, before, first = intervals_of_factors(1 / 1.3, 1.0, 1.3, alike=alike)
+    assert log(tpot.high / tpot.low) > 1.3 * log(before.high / before.low)
+    assert ttft.low <= first.low and ttft.high >= first.high, "within what TTFT scatters by anyway: not narrower"
 
 
 # -- as a user types it ---------------------------------------------------------------------------

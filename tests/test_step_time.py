@@ -1,6 +1,7 @@
 """How long operators take: the corners of the roofline, and everything that adds to it."""
 
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 import pytest
@@ -24,7 +25,17 @@ from kvplan.perf.operators import (
     attention,
 )
 from kvplan.perf.stacks import FEW, FIELDS, stack
-from kvplan.perf.step_time import bound, device_time, host_time, operator_time, overhead, overlapped, reach, step_time
+from kvplan.perf.step_time import (
+    bound,
+    device_time,
+    host_time,
+    message_time,
+    operator_time,
+    overhead,
+    overlapped,
+    reach,
+    step_time,
+)
 from kvplan.specs.calibration import ALL, CACHE4, CACHE8, COUNTS, KERNELS, Calibration, Range
 from kvplan.specs.serving_profile import Identity, calibration
 
@@ -105,7 +116,7 @@ def test_gpus_that_pcie_joins_share_it() -> None:
     l40s = catalog.calibration(catalog.gpu("l40s")).moved(message=0.0, pace=1.0)
     for ranks, share, measured in ((8, 0.175, 0.649), (2, 0.63, 0.0267)):
         o = Operator(name="x", limit=NETWORK, message=2 * (ranks - 1) / ranks * 536.9e6, ranks=ranks)
-        assert operator_time(o, l40s.moved(link=share * 32e9)) == pytest.approx(measured, rel=0.05)
+        assert operator_time(o, l40s.moved(bridge=share * 32e9)) == pytest.approx(measured, rel=0.05)
     many = Operator(name="x", limit=NETWORK, message=1e9, ranks=8)
     assert operator_time(many, BARE) == operator_time(many._replace(ranks=2), BARE)
 
@@ -113,12 +124,24 @@ def test_gpus_that_pcie_joins_share_it() -> None:
 def test_messages_that_cross_pcie_take_longer_to_start_and_their_own_share() -> None:
     apart, joined = (catalog.calibration(catalog.gpu(name)) for name in ("l40s", "h100"))
     values = {"link": 0.5, "bridge": 0.2, "message": 4e-6}
-    assert (apart.bridged, joined.bridged) == (1, 0)
+    assert (apart.joined, joined.joined) == (1, inf)
     known = {**catalog.serving_profile().values(Identity(gpu="", engine="vllm")), **values}
     common = {"engine": "vllm", "mixes": 1.0, "tpot": BARE.tpot, "ttft": BARE.ttft, "name": "", "tier": ""}
     pcie, nvlink = (calibration(known, gpu=catalog.gpu(name), **common) for name in ("l40s", "h100"))
-    assert (pcie.link, pcie.message) == (pytest.approx(0.2 * 32e9), pytest.approx(12e-6))
-    assert (nvlink.link, nvlink.message) == (pytest.approx(0.5 * 450e9), pytest.approx(4e-6))
+    sent = Operator(name="all-reduce", limit=NETWORK, messages=160.0, message=4e8)
+    assert pcie.link == pytest.approx(0.2 * 32e9)
+    assert message_time(sent, pcie) == pytest.approx(160 * 12e-6 + 4e8 / (0.2 * 32e9))
+    assert message_time(sent, nvlink) == pytest.approx(160 * 4e-6 + 4e8 / (0.5 * 450e9))
+
+
+def test_messages_beyond_a_bridged_pair_cross_pcie_at_its_own_share() -> None:
+    """Two H100 NVL have their bridge's 300 GB/s; four share PCIe 5.0's 64 GB/s, as PCIe cards share theirs."""
+    nvl = catalog.calibration(catalog.gpu("h100-nvl")).moved(message=4e-6, link=150e9, bridge=0.2 * 64e9)
+    sent = Operator(name="all-reduce", limit=NETWORK, messages=160.0, message=4e8)
+    assert message_time(sent._replace(ranks=2), nvl) == pytest.approx(160 * 4e-6 + 4e8 / 150e9)
+    assert message_time(sent._replace(ranks=4), nvl) == pytest.approx(160 * 12e-6 + 2 * 4e8 / (0.2 * 64e9))
+    assert catalog.gpu("h100-nvl").pcie == 64e9 and catalog.gpu("l40s").pcie == 32e9
+    assert catalog.gpu("h200-nvl").joined == 4 and catalog.gpu("h200").joined == inf
 
 
 def test_launches_add_and_more_so_beside_prompts() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, TINY, WEIGHTS, Amount, Operator, larger
-from kvplan.specs.calibration import Calibration
+from kvplan.specs.calibration import RING_MESSAGE, Calibration
 
 #: how sharply memory and compute time overlap: (a^3 + b^3)^(1/3) is the longer, and 26 % more when they are alike
 OVERLAP = 3.0
@@ -32,12 +32,18 @@ def compute_time(o: Operator, c: Calibration) -> Amount:
 
 def message_time(o: Operator, c: Calibration) -> Amount:
     """Return how long its messages take. [s]"""
-    return o.messages * c.message + transfer_time(o, c)
+    return o.messages * c.message * (1 + crossing(o, c) * (RING_MESSAGE - 1)) + transfer_time(o, c)
 
 
 def transfer_time(o: Operator, c: Calibration) -> Amount:
     """Return how long the bytes of its messages take; GPUs that PCIe joins share what two of them have. [s]"""
-    return o.message / c.link * (o.ranks / 2) ** c.bridged
+    across = crossing(o, c)
+    return o.message / (c.link + across * (c.bridge - c.link)) * (o.ranks / 2) ** across
+
+
+def crossing(o: Operator, c: Calibration) -> Amount:
+    """Return 1 where messages cross PCIe and the host, as they go among more GPUs than a link of their own joins."""
+    return 1.0 * (o.ranks > c.joined)
 
 
 def launch_time(o: Operator, c: Calibration, prompts: bool) -> Amount:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import exp, log
+from math import exp, inf, log
 from typing import Any
 
 from kvplan.specs.source import Source
@@ -79,7 +79,7 @@ TERMS = (
     _row("link", HARDWARE, 0.5, 0.5, "of the link's one-way bandwidth, all-reduce", of="link"),
     # 457 measured collectives of the same source: two L40S, which no NVLink joins, reach 0.63 of it, and eight 0.18 of
     # the quarter that each has then
-    _row("bridge", HARDWARE, 0.33, 0.6, "of PCIe's one-way bandwidth, all-reduce of two GPUs that share it", of="link"),
+    _row("bridge", HARDWARE, 0.33, 0.6, "of PCIe's one-way bandwidth, all-reduce of two GPUs that share it", of="pcie"),
     _row("message", OVERHEAD, 8e-6, 0.5, "a message between GPUs", "s"),
     _row("kernel", OVERHEAD, 3.5e-6, 0.4, "a small kernel inside a decode step", "s"),
     _row("eager", OVERHEAD, 3e-6, 0.5, "the same in addition when a prompt is in the step", "s"),
@@ -148,11 +148,11 @@ class Range:
 class Calibration:
     """What a server on one GPU under one engine reaches: every term of `ALL` by name, also as an attribute.
 
-    Shares stand multiplied by the datasheet's figure they are of: weights, cache, elements, link [B/s], rate16, rate8,
-    rate4, prompt [FLOP/s]; the others as the table says. `unpacks8` and `unpacks4` are 1 where the GPU cannot multiply
-    in such a format. `launch` is what the host takes to launch a kernel where no CUDA graph does it [s], `mixes` says
-    whether prompts share steps with decoding, `chunk` how many of their tokens do. `basis` is what its intervals stand
-    on, `evidence` the same in words.
+    Shares stand multiplied by the datasheet's figure they are of: weights, cache, elements, link, bridge [B/s], rate16,
+    rate8, rate4, prompt [FLOP/s]; the others as the table says. `unpacks8` and `unpacks4` are 1 where the GPU cannot
+    multiply in such a format. `launch` is what the host takes to launch a kernel where no CUDA graph does it [s],
+    `mixes` says whether prompts share steps with decoding, `chunk` how many of their tokens do. `basis` is what its
+    intervals stand on, `evidence` the same in words.
     """
 
     name: str  #: the GPU's name
@@ -165,7 +165,7 @@ class Calibration:
     chunk: Amount  #: prompt tokens that one step takes [token]
     tpot: Range  #: 80 % interval of TPOT
     ttft: Range  #: 80 % interval of TTFT
-    bridged: Amount = 0.0  #: 1 where messages cross PCIe, which the GPUs of a replica share
+    joined: Amount = inf  #: GPUs that a link of their own joins; messages among more cross PCIe, which they share
     processors: Amount = 100.0  #: the GPU's streaming multiprocessors, or compute units
     launch: Amount = 0.0  #: host time to launch a kernel without CUDA graphs [s]
     narrowed: bool = True  #: whether narrow caches read at a lower rate (CACHE8, CACHE4)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
+from math import inf
 
 from kvplan.specs.fields import about, described
 from kvplan.specs.launch import LaunchOptions
@@ -11,6 +12,10 @@ from kvplan.specs.source import Source
 BEFORE_SHARP = ("volta", "turing", "ampere", "ada")
 #: generations that Triton's kernels of MXFP4 experts do not serve: Marlin's do
 BEFORE_HOPPER = BEFORE_SHARP
+#: GPUs of a server whose own link joins them all
+SERVER = 8
+#: between GPUs that no NVLink joins: PCIe 5.0 x16 one way [B/s]
+OUTSIDE = 64e9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,9 +59,19 @@ class Gpu:
         return not (self.link_kind == "PCIe" or before)
 
     @property
-    def bridged(self) -> float:
-        """1 where messages between GPUs cross PCIe and the host, as no link of their own joins them, else 0."""
-        return float(self.link_kind == "PCIe")
+    def joined(self) -> float:
+        """How many GPUs a link of their own joins: messages among more cross PCIe and the host.
+
+        One of a PCIe card, the pair or four under a bridge; a whole server's link ends with the server, not in PCIe.
+        """
+        if self.link_kind == "PCIe":
+            return 1.0
+        return float(self.gpus_per_node) if 1 < self.gpus_per_node < SERVER else inf
+
+    @property
+    def pcie(self) -> float:
+        """One-way bandwidth between GPUs that no link of their own joins. [B/s]"""
+        return self.link if self.link_kind == "PCIe" else min(self.link, OUTSIDE)
 
     def rate(self, bits: float) -> float:
         """Return the matrix rate for operands of so many bits. [FLOP/s]

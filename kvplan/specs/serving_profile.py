@@ -9,13 +9,13 @@ Shares (of a datasheet figure) combine on the logistic scale: none passes 1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from kvplan.specs.calibration import (
     ALL,
     HARDWARE,
     OVERHEAD,
-    RING_MESSAGE,
     SCHEDULING,
     TERM,
     Amount,
@@ -54,34 +54,37 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
 #: written for one architecture (a platform), so that B200 tells B300 what H100 cannot; releases fuse kernels and make
 #: hosts faster. Models differ by what the physics leaves out (shapes of their products, balance of their experts),
 #: engines by how well they were tuned for one, from release to release and on all GPUs (editions), and by their kernels
-#: for a number format. A server keeps its launch script from release to release. What one collection measured on a GPU
-#: ran on one machine's processor and operating system, which tells nobody else (hosts). A run differs by what its
-#: record leaves out: narrow, so that what runs share stays with their release, model and GPU.
+#: for a number format; mixtures of experts have kernels of their own on each GPU, so that what slows them is not held
+#: against its dense models (mixtures). A server keeps its launch script from release to release. What one collection
+#: measured on a GPU ran on one machine's processor and operating system, which tells nobody else (hosts). A run differs
+#: by what its record leaves out: narrow, so that what runs share stays with their release, model and GPU. Widths of
+#: overheads and scheduling are those of the largest evidence.
 LEVELS = (
-    Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20), named={"prompt": 0.1}),
+    Level(name="vendors", kinds=_kinds(0.25, 0.45, 0.20), named={"prompt": 0.1}),
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
-    Level(name="gpus", kinds=_kinds(0.05, 0.05, 0.15), named={"pace": 0.05}),
-    Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30), named={"prompt": 0.05}),
+    Level(name="gpus", kinds=_kinds(0.03, 0.05, 0.18), named={"pace": 0.03}),
+    Level(name="mixtures", named={"pace": 0.15, "experts": 0.1, "experts_rate": 0.1}),
+    Level(name="engines", kinds=_kinds(0.10, 0.17, 0.40), named={"prompt": 0.05}),
     Level(name="platforms", kinds=_kinds(0.12, 0.30, 0.0), named={"prompt": 0.05}),
-    Level(name="servers", kinds=_kinds(0.03, 0.05, 0.10)),
-    Level(name="eras", kinds={OVERHEAD: 0.5, SCHEDULING: 0.3}),
-    Level(name="releases", kinds={OVERHEAD: 0.25}, named={"request": 0.2, "poll": 0.2, "burst": 0.2, "pace": 0.07}),
-    Level(name="models", kinds=_kinds(0.12, 0.12, 0.60), named={"prompt": 0.05}),
+    Level(name="servers", kinds=_kinds(0.03, 0.05, 0.14)),
+    Level(name="eras", kinds={OVERHEAD: 0.8, SCHEDULING: 0.3}),
+    Level(name="releases", kinds={OVERHEAD: 0.23}, named={"request": 0.2, "poll": 0.28, "burst": 0.2, "pace": 0.07}),
+    Level(name="models", kinds=_kinds(0.12, 0.23, 0.57), named={"prompt": 0.05}),
     Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10), named={"prompt": 0.05}),
-    Level(name="editions", named={"request": 0.3, "poll": 0.8, "burst": 0.4, "pace": 0.07}),
+    Level(name="editions", named={"request": 0.3, "poll": 0.6, "burst": 0.32, "pace": 0.07}),
     Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
     Level(name="own", named={"poll": 0.2, "request": 0.12, "burst": 0.15}),
-    Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.5, "poll": 0.5, "request": 0.5}),
+    Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.7, "poll": 0.5, "request": 0.5}),
     Level(
         name="sources",
-        named={"pace": 0.15, "step": 0.4, "sequence": 0.4, "poll": 0.6, "request": 0.6, "burst": 0.4, "bridge": 0.4},
+        named={"pace": 0.15, "step": 0.4, "sequence": 0.65, "poll": 1.0, "request": 0.9, "burst": 0.7, "bridge": 0.6},
     ),
     Level(
         name="hosts",
-        named={"pace": 0.2, "step": 0.5, "sequence": 0.5, "request": 0.5, "kernel": 0.3, "eager": 0.3},
+        named={"pace": 0.2, "step": 0.5, "sequence": 0.33, "request": 0.37, "kernel": 0.3, "eager": 0.3},
     ),
-    Level(name="sites", named={"pace": 0.25, "step": 0.3, "sequence": 0.4, "bridge": 0.3}),
-    Level(name="sweeps", named={"pace": 0.055, "poll": 0.4, "request": 0.3, "burst": 0.3}),
+    Level(name="sites", named={"pace": 0.25, "step": 0.25, "sequence": 0.4, "bridge": 0.27}),
+    Level(name="sweeps", named={"pace": 0.055, "poll": 0.47, "request": 0.2, "burst": 0.27}),
 )
 
 #: on top of a profile, rows of one's own move their server (GPU, engine and model) by what they need
@@ -126,6 +129,12 @@ def shape(model: ModelSpec) -> str:
     return f"{len(model.layers)} x {model.hidden}, {sum(layer.parameters for layer in model.layers)}"
 
 
+@lru_cache(maxsize=512)
+def mixture(model: ModelSpec) -> bool:
+    """Return whether a model routes tokens to experts, of which each reads a part."""
+    return any(weight.used < weight.copies for layer in model.layers for weight in layer.weights)
+
+
 #: weights up to so many bits, scales included, are of 8 and of 4 bits
 EIGHT, FOUR = 8.6, 5.0
 
@@ -156,6 +165,7 @@ class Identity:
     architecture: str = ""  #: of the GPU: hopper, blackwell, ...
     vendor: str = ""  #: of the GPU
     number_format: str = ""  #: of its weights, see `number_format`
+    mixture: bool = False  #: whether the model routes tokens to experts
 
     @property
     def kernels(self) -> tuple[str, ...]:
@@ -169,6 +179,7 @@ class Identity:
             "vendors": self.vendor,
             "architectures": self.architecture,
             "gpus": self.gpu,
+            "mixtures": self.gpu if self.mixture else "",
             "engines": self.engine,
             "platforms": f"{self.architecture} {self.engine}" if self.architecture else "",
             "servers": f"{self.gpu} {self.engine}",
@@ -192,17 +203,17 @@ def calibration(
 ) -> Calibration:
     """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits.
 
-    Where messages cross PCIe, `link` is the share of it that `bridge` says.
+    Of cards that PCIe alone joins, `link` is the share of it that `bridge` says.
     """
     reached = {t.name: values[t.name] * (figure(gpu, t.of) if t.of else 1.0) for t in ALL}
     lacks8, lacks4 = (0.0 + (figure(gpu, of) == 0.0) for of in ("fp8", "fp4"))
     reached["rate8"] = reached["rate8"] + lacks8 * reached["rate16"]
     reached["rate4"] = reached["rate4"] + lacks4 * reached["rate16"]
-    reached["link"] = (1 - gpu.bridged) * reached["link"] + gpu.bridged * reached["bridge"]
-    reached["message"] = reached["message"] * (1 + gpu.bridged * (RING_MESSAGE - 1))
+    alone = 1.0 * (gpu.joined < 2)
+    reached["link"] = (1 - alone) * reached["link"] + alone * reached["bridge"]
     return Calibration(
         engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=CHUNK, tpot=tpot,
-        ttft=ttft, bridged=gpu.bridged, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
+        ttft=ttft, joined=gpu.joined, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
     )  # fmt: skip
 
 
@@ -297,9 +308,7 @@ class ServingProfile:
     def interval(self, who: Identity) -> tuple[Range, Range]:
         """Return the ranges of measured over predicted TPOT and TTFT."""
         basis = self.basis(who)
-        own = stood_on(basis, who, own=True) if basis in (SEEN, RELEASE) else ""
-        known = (own, stood_on(basis, who), basis)
-        return next(self.ranges[name] for name in known if name in self.ranges)
+        return named_range(self.ranges, basis, who)
 
     def calibrate(
         self, gpu: Gpu, engine: str, about: ModelSpec | None = None, version: str = "", bits: float | None = None
@@ -313,6 +322,7 @@ class ServingProfile:
             architecture=gpu.architecture,
             vendor=gpu.vendor,
             number_format=number_format(gpu, bits or stored_bits(about)) if about else "",
+            mixture=about is not None and mixture(about),
         )  # fmt: skip
         basis = self.basis(who)
         tpot, ttft = self.interval(who)
@@ -345,14 +355,21 @@ class ServingProfile:
         return any(gpu == g for g, _ in self.measured)
 
 
-def stood_on(basis: str, who: Identity, own: bool = False) -> str:
-    """Return what an interval is called: by support, apart for rows collected from many places; of a pair by itself.
+def stood_on(basis: str, who: Identity, own: bool = False, engine: bool = False) -> str:
+    """Return what an interval is called: by support, apart for rows collected from many places; of a pair, an engine.
 
     A pair has two: for releases that were measured on it, and for others or where none is stated.
     """
-    name = f"{who.gpu} {who.engine}" if own else basis
+    name = f"{who.gpu} {who.engine}" if own else f"{basis}, {who.engine}" if engine else basis
     name = f"{name}, {RELEASE}" if own and basis == RELEASE else name
     return f"{name}, collected" if who.source else name
+
+
+def named_range(ranges: Mapping[str, tuple[Range, Range]], basis: str, who: Identity) -> tuple[Range, Range]:
+    """Return the most telling interval there is of what a prediction rests on: of the pair, the engine, or all."""
+    own = (stood_on(basis, who, own=True),) if basis in (SEEN, RELEASE) else ()
+    names = (*own, stood_on(basis, who, engine=True), stood_on(basis, who), basis)
+    return next(ranges[name] for name in names if name in ranges)
 
 
 def wider(interval: Range) -> Range:

@@ -28,7 +28,8 @@ class GpuArrays:
     fp8: Any  #: 8-bit matrix rate [FLOP/s, row]
     fp4: Any  #: 4-bit matrix rate [FLOP/s, row]
     link: Any  #: one-way bandwidth between a replica's GPUs [B/s, row]
-    bridged: Any  #: 1 where their messages cross PCIe [row]
+    joined: Any  #: GPUs that a link of their own joins [row]
+    pcie: Any  #: one-way bandwidth between those that none joins [B/s, row]
 
 
 @dataclass(frozen=True, kw_only=True)

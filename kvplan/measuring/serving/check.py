@@ -11,7 +11,7 @@ from kvplan.measuring.serving.predict import PredictedRow, predict, roofline
 from kvplan.measuring.serving.rows import ServerRow
 from kvplan.specs.calibration import Range
 from kvplan.specs.hardware import Engine
-from kvplan.specs.serving_profile import SEEN, SUPPORT, ServingProfile, stood_on
+from kvplan.specs.serving_profile import SUPPORT, ServingProfile, named_range
 
 METRICS = ("TPOT", "TTFT")
 #: time of a whole batch, which some tools measure alone
@@ -74,8 +74,7 @@ def held_out_errors(
             for row, ratio, ideal in zip(part.rows, part.log_ratio[:, j].tolist(), plain, strict=True):
                 if isnan(ratio):
                     continue
-                own = ranges.get(stood_on(part.basis, row.identity, own=True)) if part.basis == SEEN else None
-                interval = (own or ranges.get(stood_on(part.basis, row.identity)) or ranges[part.basis])[j]
+                interval = named_range(ranges, part.basis, row.identity)[j]
                 measured = (row.tpot, row.ttft)[j] or 1.0
                 case = ((exp(ratio), 1.0, interval.low, interval.high), exp(ratio) * ideal[1 - j] / measured)
                 groups[()].append(case)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvplan.measuring.serving.arrays import stack
-from kvplan.measuring.serving.holdout import HeldOut, held_out_rows
+from kvplan.measuring.serving.holdout import HeldOut, held_out_rows, never_held_out
 from kvplan.measuring.serving.intervals import intervals_of_own, ranges_of
 from kvplan.measuring.serving.problem import Problem
 from kvplan.measuring.serving.profiles import ProfileHeading, profile_of
@@ -41,7 +41,11 @@ def fit(
     under = None if options.from_scratch else shipped
     problem, solved = solved_for(rows, engine, under, options)
     held_out = held_out_rows(problem, solved, under)
-    ranges = {**under.ranges, **intervals_of_own(held_out, under)} if under else ranges_of(held_out, shipped)
+    if under:
+        own = intervals_of_own([*never_held_out(problem, solved, held_out, under), *held_out], under)
+        ranges = {**under.ranges, **own}
+    else:
+        ranges = ranges_of(held_out, shipped)
     return profile_of(problem, solved, ranges, heading, under, options.kernels), held_out
 
 

@@ -10,7 +10,7 @@ from kvplan.measuring.serving.problem import Array, Problem
 from kvplan.measuring.serving.rows import ServerRow
 from kvplan.measuring.serving.solve import Solved
 from kvplan.specs.eras import release_of
-from kvplan.specs.serving_profile import WAYS, ServingProfile, family
+from kvplan.specs.serving_profile import RELEASE, SEEN, WAYS, ServingProfile, family
 from kvplan.specs.source import Source
 
 #: ways of holding rows out together, each making other kinds of support
@@ -127,6 +127,27 @@ def held_out_rows(problem: Problem, solved: Solved, under: ServingProfile | None
         )
         for basis, missed in by_basis.items()
     ]
+
+
+def never_held_out(
+    problem: Problem, solved: Solved, held_out: Sequence[HeldOut], under: ServingProfile
+) -> list[HeldOut]:
+    """Return the rows of one's own that no other row could stand in for, as all are of one load, by their basis.
+
+    How far the fit is from each, times n / (n - 1) of n rows: from the mean of the others.
+    """
+    rows = problem.arrays.rows
+    told = {id(row) for part in held_out if part.basis in (SEEN, RELEASE) for row in part.rows}
+    rest = [i for i, row in enumerate(rows) if id(row) not in told]
+    seen = seen_by(rows, under)
+    missed = np.where(problem.known, problem.measured - solved.point.logs, np.nan)
+    parts = []
+    for basis in (SEEN, RELEASE):
+        mine = [i for i in rest if seen.basis(rows[i].identity) == basis]
+        if len(mine) > 1:
+            apart = len(mine) / (len(mine) - 1)
+            parts.append(HeldOut(basis=basis, rows=tuple(rows[i] for i in mine), log_ratio=apart * missed[mine]))
+    return parts
 
 
 def seen_by(rows: Sequence[ServerRow], under: ServingProfile | None) -> ServingProfile:

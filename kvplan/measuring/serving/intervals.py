@@ -4,15 +4,33 @@ from collections.abc import Sequence
 from math import exp
 
 import numpy as np
+from scipy.stats import t as student  # type: ignore[import-untyped,unused-ignore]
 
 from kvplan.measuring.serving.holdout import HeldOut
-from kvplan.measuring.serving.problem import Array
+from kvplan.measuring.serving.problem import NOISE, Array
 from kvplan.measuring.serving.rows import ServerRow
 from kvplan.specs.calibration import Range
-from kvplan.specs.serving_profile import SEEN, ServingProfile, family, stood_on
+from kvplan.specs.serving_profile import (
+    PART,
+    RELEASE,
+    SEEN,
+    SERVER,
+    SIBLING,
+    ServingProfile,
+    family,
+    stood_on,
+)
 
 #: rows of one server that weigh as much as all others in its interval
 SHRINK = 20
+#: models on GPUs that weigh as much as all engines' in the interval of one engine's
+FEW_SERVERS = 8
+#: what predictions rest on whose intervals differ by engine: those of a server seen do by pair, and where neither half
+#: was measured no engine is known
+MEASURED_ENGINES = (RELEASE, SIBLING, SERVER, PART)
+#: rows of one's own that the interval published for a server weighs in how far such rows scatter: few, so that three
+#: that disagree are believed
+BELIEVED = 2
 #: intervals of TPOT and TTFT where nothing at all was measured
 ANY = (Range(low=0.5, high=2.0), Range(low=0.33, high=3.0))
 
@@ -33,21 +51,70 @@ def ranges_of(held_out: Sequence[HeldOut], shipped: ServingProfile) -> dict[str,
             mine = names == name
             general = middles(part, mine, every, SHRINK)
             ranges[name] = as_ranges(general)
+            if part.basis in MEASURED_ENGINES:
+                ranges.update(by_engine(part, mine, general))
             for server in sorted(set(servers[mine].tolist())) if part.basis == SEEN else ():
                 ranges[server] = as_ranges(middles(part, mine & (servers == server), general, SHRINK, alike=True))
     return ranges
 
 
+def by_engine(part: HeldOut, mine: Array, general: Array) -> dict[str, tuple[Range, Range]]:
+    """Return intervals of each engine's rows among some, shrunk toward those of all of them, `general`.
+
+    Rows of one server's model are off alike, so that models count, not rows.
+    """
+    weights = cell_weights(part.rows)
+    names = np.array([stood_on(part.basis, r.identity, engine=True) for r in part.rows])
+    cells = np.array([f"{r.gpu.name} {family(r.model)}" for r in part.rows])
+    ranges = {}
+    for name in sorted(set(names[mine].tolist())):
+        its = mine & (names == name)
+        share = len(set(cells[its].tolist())) / (len(set(cells[its].tolist())) + FEW_SERVERS)
+        ends = general.copy()
+        for j in range(2):
+            own = middle(part.log_ratio[its, j], weights[its])
+            ends[j] = share * np.array(own) + (1 - share) * general[j] if own else general[j]
+        ranges[name] = as_ranges(ends)
+    return ranges
+
+
 def intervals_of_own(held_out: Sequence[HeldOut], shipped: ServingProfile) -> dict[str, tuple[Range, Range]]:
-    """Return intervals by server: own rows held out in turn, shrunk toward what the shipped profile says of them."""
+    """Return intervals by server: own rows held out in turn, shrunk toward what the shipped profile says of them.
+
+    Rows that disagree among each other widen them, see `widened`; only rows that agree make one narrower.
+    """
     ranges: dict[str, tuple[Range, Range]] = {}
-    for part in held_out[:2]:
+    for part in held_out:
         known = np.array([[np.log((r.low, r.high)) for r in shipped.interval(row.identity)] for row in part.rows])
         servers = np.array([stood_on(part.basis, r.identity, own=True) for r in part.rows])
-        for server in sorted(set(servers.tolist())):
+        for server in sorted(set(servers.tolist())) if part.basis in (SEEN, RELEASE) else ():
             mine = servers == server
-            ranges[server] = as_ranges(middles(part, mine, known[mine].mean(0), SHRINK, alike=True))
+            told = known[mine].mean(0)
+            narrowed = middles(part, mine, told, SHRINK, alike=True)
+            ends = [widened(part.log_ratio[mine, j], told[j], narrowed[j], NOISE[j]) for j in range(2)]
+            ranges[server] = as_ranges(np.array(ends))
     return ranges
+
+
+def widened(ratio: Array, told: Array, narrowed: Array, scatter: float) -> Array:
+    """Return the 80 % interval of one's own rows: wider than `told` where they disagree, else `narrowed`. [logarithm]
+
+    How far rows scatter has a scaled inverse chi-squared prior of BELIEVED rows at the interval told; the squares of
+    rows held out are added, and what then holds 8 of 10 is Student's t. Rows that scatter more than rows alike do
+    (`scatter`) narrow nothing. Source: Gelman et al., Bayesian Data Analysis, 2013, 2.6 and 3.2.
+    """
+    missed = ratio[~np.isnan(ratio)]
+    half = (told[1] - told[0]) / 2
+    if not len(missed) or half <= 0:
+        return narrowed
+    squares = float((missed**2).sum())
+    if squares <= len(missed) * scatter**2:
+        return narrowed
+    before = half / student.ppf(0.9, BELIEVED)
+    count = BELIEVED + len(missed)
+    scale = ((BELIEVED * before**2 + squares) / count) ** 0.5
+    wider = told * max(float(student.ppf(0.9, count)) * scale / half, 1.0)
+    return np.array([min(wider[0], narrowed[0]), max(wider[1], narrowed[1])])
 
 
 def middles(part: HeldOut, mine: Array, general: Array, shrink: int, alike: bool = False) -> Array:

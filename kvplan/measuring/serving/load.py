@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from kvplan.kv.budget import Deployment, memory_budget
@@ -23,8 +23,6 @@ SLOTS = 256
 #: engines that reserve a request's final length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT); the others
 #: take it in at its present length and push one back when memory runs out
 RESERVING = ("trtllm",)
-#: between GPUs that no NVLink joins: PCIe 5.0 x16 one way [B/s]
-OUTSIDE = 64e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +144,9 @@ def mixes(row: ServerRow) -> bool:
 
 
 def link_of(gpu: Gpu, parallel: Parallel) -> float:
-    """Return the bandwidth between a replica's GPUs: NVLink ends with the node (two cards of an H100 NVL). [B/s]"""
-    devices = parallel.tensor * parallel.data
-    return gpu.link if devices <= gpu.gpus_per_node else min(gpu.link, OUTSIDE)
+    """Return the bandwidth of the link between a replica's GPUs, which ends with the server. [B/s]
+
+    That of cards bridged in pairs is their bridge's, and beyond it messages cross PCIe (`Gpu.joined`).
+    """
+    within = gpu.joined < inf or parallel.tensor * parallel.data <= gpu.gpus_per_node
+    return gpu.link if within else gpu.pcie

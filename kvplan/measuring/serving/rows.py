@@ -9,7 +9,7 @@ from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import CHUNK, Identity, family, number_format, stored_bits
+from kvplan.specs.serving_profile import CHUNK, Identity, family, mixture, number_format, stored_bits
 
 #: no server has a larger value of any size
 LARGEST = 10**9
@@ -66,7 +66,7 @@ class ServerRow:
         return Identity(
             gpu=self.gpu.name, engine=self.engine, version=self.version, model=family(self.model), sweep=self.sweep,
             source=self.source, architecture=self.gpu.architecture, vendor=self.gpu.vendor,
-            number_format=number_format(self.gpu, self.weight_bits),
+            number_format=number_format(self.gpu, self.weight_bits), mixture=mixture(self.model),
         )  # fmt: skip
 
     @property
