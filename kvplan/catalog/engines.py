@@ -52,6 +52,7 @@ UNITS = {
     "rank_graph_bytes": "B",
     "rank_graph_size": "#",
     "state_pages": "#",
+    "hybrid_prefixes": "#",
     "needs_slots": "#",
     "draft_models": "#",
     "expert_padding": "#",
@@ -65,7 +66,7 @@ UNITS = {
 }
 #: figures every engine must have
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
-FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models")
+FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models", "hybrid_prefixes")
 POOLS = ("profiled", "static", "free")
 CAPACITIES = ("requests", "even")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
@@ -78,7 +79,7 @@ RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for, fills the tower of, or keeps windows apart of
 MODELS = ("eagle3_models", "mtp_models", "encoder_models", "window_models")
 #: fields that are lists of words
-LISTS = (*MODELS, "latent_formats", "vendors", "host_counts")
+LISTS = (*MODELS, "latent_formats", "vendors", "host_counts", "checkpoint_states", "flash_checkpoint_states")
 #: fields that are no single figures
 OTHER = ("first_step", *LISTS, "steps", "runtime", "plain_runtime", "reserve", "second_runner", "releases", "launch")
 RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"

@@ -26,6 +26,10 @@ def running_options(hidden: bool = False) -> Callable[[Command], Command]:
             "--without", multiple=True, metavar="NAME", hidden=hidden,
             help="prefix-caching, hybrid, graphs or compile; repeatable.",
         ),
+        click.option(
+            "--with", "with_features", multiple=True, metavar="NAME", hidden=hidden,
+            help="prefix-caching, where it is off by default.",
+        ),
     )  # fmt: skip
 
 

@@ -1,21 +1,45 @@
-"""Which of an engine's model runners serves a model: vLLM has two, with memory rules of their own."""
+"""What of an engine's rules depends on the model: which of two runners serves it, and whether prefixes are cached."""
 
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from kvplan.specs.hardware import Engine, Runner
+from kvplan.specs.hardware import FROM_HOPPER, Engine, Gpu, Runner
 from kvplan.specs.model import ModelSpec, Recurrent
 
 
 @lru_cache(maxsize=1024)
-def rules_for(engine: Engine, model: ModelSpec) -> Engine:
-    """Return an engine's memory rules for a model: those of its second runner where that one serves it."""
+def rules_for(engine: Engine, model: ModelSpec, caching: bool, flash: bool) -> Engine:
+    """Return an engine's memory rules for a model: those of its second runner where that one serves it.
+
+    `caching` says whether prefixes are cached, `flash` whether the GPU's kernels export states of a prefill. What these
+    rules say of states holds as it is: applied to them, nothing changes.
+    """
+    rules: dict[str, Any] = {"state_pages": 1, "checkpoint_states": (), "flash_checkpoint_states": ()}
+    if caching:
+        able = {*engine.checkpoint_states, *(engine.flash_checkpoint_states if flash else ())}
+        kinds = {m.name for m in model.mixers() if isinstance(m, Recurrent)}
+        rules["state_pages"] = engine.state_pages + bool(kinds and kinds <= able)
     second = engine.second_runner
-    if second is None or not _served(second, model):
-        return engine
-    rules: dict[str, Any] = {**second.rules}
+    if second is not None and _served(second, model):
+        rules |= second.rules
     return replace(engine, **rules)
+
+
+def caches(engine: Engine, model: ModelSpec, asked: bool | None) -> bool:
+    """Return whether an engine caches a model's prefixes: as `asked`, None for its own choice.
+
+    vLLM's depends on the release for hybrids, and is not to for models of recurrent states alone.
+    """
+    if asked is not None:
+        return asked
+    kinds = {isinstance(m, Recurrent) for m in model.mixers()}
+    return kinds == {False} or (engine.hybrid_prefixes and kinds == {False, True})
+
+
+def flashes(gpu: Gpu | None) -> bool:
+    """Return whether prefill kernels export states of a gated delta net on a GPU."""
+    return gpu is not None and gpu.architecture in FROM_HOPPER
 
 
 def _served(second: Runner, model: ModelSpec) -> bool:

@@ -11,6 +11,8 @@ from kvplan.specs.source import Source
 BEFORE_SHARP = ("volta", "turing", "ampere", "ada")
 #: generations that Triton's kernels of MXFP4 experts do not serve: Marlin's do
 BEFORE_HOPPER = BEFORE_SHARP
+#: generations whose prefill kernels of gated delta nets (FlashInfer) export states on the way
+FROM_HOPPER = ("hopper", "blackwell")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,6 +170,9 @@ class Engine:
     rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
     rank_graph_size: float = 0.0  #: layers x hidden size of the one model whose log gave it
     state_pages: int = 1  #: pages a sequence pins for a recurrent state while prefixes are cached
+    hybrid_prefixes: bool = False  #: whether it caches prefixes of models with recurrent states unless told otherwise
+    checkpoint_states: tuple[str, ...] = ()  #: recurrences that pin one page more then, to export states of a prefill
+    flash_checkpoint_states: tuple[str, ...] = ()  #: the same on GPUs from Hopper on, whose kernels do it
     draft_models: bool = False  #: whether it starts with a smaller model that drafts
     eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known
     mtp_models: tuple[str, ...] = ()  #: the same of a model's own next-token layers
