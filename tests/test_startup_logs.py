@@ -102,8 +102,28 @@ def test_a_gpu_that_shares_the_hosts_memory_is_told_that_the_host_counts() -> No
     def told(gpu: str, **more: Any) -> bool:
         return any("shares the host's memory" in w for w in kvplan.memory("qwen3-8b", 8192, gpu=gpu, **more).warnings)
 
-    assert told("gb10") and not told("l40s") and not told("gb10", kv_cache_memory_bytes="20GiB")
+    assert told("gb10") and not told("l40s") and told("gb10", kv_cache_memory_bytes="20GiB")
     assert not told("gb10", engine="sglang")
+
+
+def test_what_the_host_grows_by_counts_as_taken_of_its_gpu() -> None:
+    """5.5 GiB, the median of seven logs of DGX Sparks; a fixed cache is what was asked for."""
+    spark, card = (
+        kvplan.memory("qwen3-8b", 8192, layout="engine", gpu=gpu, engine="vllm@0.27").budget for gpu in ("gb10", "b200")
+    )
+    assert spark is not None and card is not None
+    assert spark.amounts["runtime"] - card.amounts["runtime"] == 5.5 * GIB
+    fixed = kvplan.memory("qwen3-8b", 8192, layout="engine", gpu="gb10", kv_cache_memory_bytes="20GiB").budget
+    assert fixed is not None and fixed.kv_cache == pytest.approx(20 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("release", "gpu", "counted"),
+    [("0.19", "h100", False), ("0.20", "h100", True), ("0.25", "mi300x", False), ("0.26", "mi300x", True)],
+)
+def test_graphs_are_estimated_on_amd_from_026_on(release: str, gpu: str, counted: bool) -> None:
+    found = kvplan.memory("qwen3-30b-a3b", 8192, layout="engine", engine=f"vllm@{release}", gpu=gpu).budget
+    assert found is not None and ("cuda_graphs" in found.amounts) == counted
 
 
 @pytest.mark.parametrize(("gpu", "gib"), [("a100-80gb-sxm", 65.97), ("h100", 64.38)])

@@ -47,6 +47,7 @@ UNITS = {
     "encoder_live": "1",
     "encoder_copies": "1",
     "capacity": "",
+    "host_growth": "B",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",
     "rank_graph_bytes": "B",
@@ -79,7 +80,15 @@ RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for, fills the tower of, or keeps windows apart of
 MODELS = ("eagle3_models", "mtp_models", "encoder_models", "window_models")
 #: fields that are lists of words
-LISTS = (*MODELS, "latent_formats", "vendors", "host_counts", "checkpoint_states", "flash_checkpoint_states")
+LISTS = (
+    *MODELS,
+    "latent_formats",
+    "vendors",
+    "host_counts",
+    "checkpoint_states",
+    "flash_checkpoint_states",
+    "graph_vendors",
+)
 #: fields that are no single figures
 OTHER = ("first_step", *LISTS, "steps", "runtime", "plain_runtime", "reserve", "second_runner", "releases", "launch")
 RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvplan.specs.hardware import Engine, captured
 from kvplan.specs.model import Layer, ModelSpec
+from kvplan.units import show_bytes
 
 if TYPE_CHECKING:
     from kvplan.kv.budget import Deployment
@@ -115,7 +116,8 @@ def form_of(model: ModelSpec, deployment: "Deployment") -> str:
 def graph_bytes(model: ModelSpec, deployment: "Deployment", layers: int) -> float:
     """Return what the engine sets aside for CUDA graphs of a stage of some layers. [B]"""
     engine = deployment.engine
-    if not engine.graph_bytes or not deployment.graphs:
+    maker = deployment.gpu.vendor if deployment.gpu else ""
+    if not engine.graph_bytes or not deployment.graphs or (engine.graph_vendors and maker not in engine.graph_vendors):
         return 0.0
     each = layers * engine.graph_bytes
     if _routed(model):
@@ -147,13 +149,18 @@ def logged_size(model: ModelSpec, engine: Engine) -> bool:
 
 
 def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
-    """Return that an engine counts the host's memory on a GPU that shares it; nothing on others or of a fixed cache."""
+    """Return what is assumed of the host on a GPU that shares its memory; nothing on others."""
     engine, gpu = deployment.engine, deployment.gpu
-    if gpu is None or deployment.kv_bytes is not None or not gpu.name.startswith(engine.host_counts):
+    if gpu is None or not engine.shares(gpu):
         return ()
+    needed = show_bytes(deployment.use * gpu.visible_memory)
+    starts = f"it starts only where the host leaves {needed} free, which may need its page cache dropped"
+    if deployment.kv_bytes is not None:
+        return (f"{gpu.name} shares the host's memory: {starts}",)
     return (
         f"{gpu.name} shares the host's memory, and {engine.title} takes for its own what the host's processes and page "
-        "cache grow by while it starts: logs had 0.7 to 9 GiB less room for the cache; kv_cache_memory_bytes fixes it",
+        f"cache grow by while it starts: {show_bytes(engine.host_growth)} are taken for it, where logs had 0.7 to 9 "
+        f"GiB; kv_cache_memory_bytes fixes the cache, and {starts}",
     )
 
 

@@ -149,6 +149,8 @@ class Engine:
     whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
     second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
     host_counts: tuple[str, ...] = ()  #: beginnings of names of GPUs whose free memory is what the host has available
+    host_growth: float = 0.0  #: what the host's processes and page cache grow by there while it starts [B]
+    graph_vendors: tuple[str, ...] = ()  #: makers of the GPUs that it sets memory aside for graphs on, (): all
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
@@ -197,6 +199,10 @@ class Engine:
             return ""
         return f"{self.title} runs on GPUs of {' and '.join(v.upper() for v in self.vendors)} alone"
 
+    def shares(self, gpu: Gpu | None) -> bool:
+        """Return whether it takes what the host has available for the free memory of a GPU."""
+        return gpu is not None and gpu.name.startswith(self.host_counts)
+
     @property
     def newest(self) -> bool:
         """Whether the figures hold for its newest releases."""
@@ -236,7 +242,12 @@ class Engine:
         return max(round(1 - kept / gpu.visible_memory, 3), 0.0)
 
     def runtime_bytes(self, gpus: int, pipeline: int = 1, gpu: Gpu | None = None) -> float:
-        """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]"""
+        """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]
+
+        On a GPU that shares the host's memory what the host takes meanwhile counts, too.
+        """
+        if self.shares(gpu) and self.host_growth:
+            return replace(self, host_growth=0.0).runtime_bytes(gpus, pipeline, gpu) + self.host_growth
         if gpus <= 1 and pipeline > 1 and self.stage_runtime is not None:
             return self.stage_runtime
         plain = self.plain_runtime if gpu is not None and not gpu.multicast else None
