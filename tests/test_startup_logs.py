@@ -98,6 +98,13 @@ def test_a_start_that_compiles_holds_a_second_embedding() -> None:
     assert next_.kv_tokens - first.kv_tokens == pytest.approx(95_936 - 89_040, rel=0.08)
 
 
+def test_what_is_compiled_of_a_model_with_towers_has_no_embedding() -> None:
+    """Qwen3.5-27B on one GPU: its embedding has 2.37 GiB, a compiled start peaks at the tower's 1.43 and 0.16."""
+    found = kvplan.memory("qwen3.5-27b", 8192, layout="engine", engine="vllm@0.26", gpu="l40s", max_num_seqs=16).budget
+    assert found is not None
+    assert found.amounts["activations"] == pytest.approx(2 * (65_536 * 10.2 * 1152 + 16_384 * 5120), rel=1e-6)
+
+
 def test_a_gpu_that_shares_the_hosts_memory_is_told_that_the_host_counts() -> None:
     def told(gpu: str, **more: Any) -> bool:
         return any("shares the host's memory" in w for w in kvplan.memory("qwen3-8b", 8192, gpu=gpu, **more).warnings)

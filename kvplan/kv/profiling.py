@@ -94,7 +94,7 @@ def activation_bytes(
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts
     encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches else 0.0
-    copies = engine.compile_copies if first and deployment.compiles else 0
+    copies = engine.compile_copies if first and deployment.compiles and not _sees(model) else 0
     compiled = copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts
     sampled = sampler if last else 0.0
     if encoder > max(feed, sampled, compiled):
@@ -106,6 +106,11 @@ def activation_bytes(
     per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
     besides = ", buffers of experts" * (kept > images) + ", image embeddings" * (images > 0)
     return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
+
+
+def _sees(model: ModelSpec) -> bool:
+    """Whether a model reads more than text: engines then look its tokens up outside what they compile."""
+    return any(w.name.partition(".")[0].endswith("_tower") for w in model.outer)
 
 
 def form_of(model: ModelSpec, deployment: "Deployment") -> str:
