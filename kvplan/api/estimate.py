@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.running import running, spread
+from kvplan.api.running import running, served, spread
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,
@@ -73,7 +73,9 @@ def estimate(
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in report.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
-    spec = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
+    spec = served(
+        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), without
+    )
     day = values.day(on)
     rent = values.price(price)
     length = values.tokens(context, "context")

@@ -5,7 +5,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.running import running, spread
+from kvplan.api.running import running, served, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
 from kvplan.kv import spelling
@@ -77,7 +77,7 @@ def load(
 def endpoint(call: Mapping[str, Any]) -> Server:
     """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
     at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
-    spec = catalog.model(values.word(call["model"], "model"))
+    spec = served(catalog.model(values.word(call["model"], "model")), call["without"])
     day = values.day(call["on"])
     prompt, output = values.tokens(call["isl"], "isl"), values.tokens(call["osl"], "osl")
     long = values.flag(call["allow_long_context"], "allow_long_context")
