@@ -48,6 +48,8 @@ UNITS = {
     "encoder_copies": "1",
     "capacity": "",
     "host_growth": "B",
+    "index_gather": "#",
+    "long_index_gather": "#",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",
     "rank_graph_bytes": "B",

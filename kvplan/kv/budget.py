@@ -220,7 +220,7 @@ def _stage(
     start, end = cuts[index]
     weight = _stage_weights(model, layout, deployment, held, index, last=index == len(cuts) - 1)
     weight = max(weight - deployment.offloaded, 0.0)
-    activation, binding = activation_bytes(model, deployment, first=index == 0, last=index == len(cuts) - 1)
+    activation, binding = activation_bytes(model, deployment, length, first=index == 0, last=index == len(cuts) - 1)
     runtime = engine.runtime_bytes(parallel.tensor * parallel.data, parallel.pipeline, deployment.gpu)
     amounts = {"weights": weight, "activations": activation, "runtime": runtime}
     total = visible * deployment.use if engine.pool == "profiled" else visible

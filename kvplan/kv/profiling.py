@@ -5,8 +5,9 @@ from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING
 
+from kvplan.kv.paging import INDEX_SCALE
 from kvplan.specs.hardware import Engine, captured
-from kvplan.specs.model import Layer, ModelSpec
+from kvplan.specs.model import Compressed, Latent, Layer, ModelSpec
 from kvplan.units import show_bytes
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
 
 
 def activation_bytes(
-    model: ModelSpec, deployment: "Deployment", *, first: bool = True, last: bool = True
+    model: ModelSpec, deployment: "Deployment", length: int = 0, *, first: bool = True, last: bool = True
 ) -> tuple[float, str]:
     """Return the peak of the engine's profiling run on one pipeline stage, and which part of it binds. [B]
 
@@ -77,7 +78,8 @@ def activation_bytes(
     max_num_batched_tokens), which only the last stage has, of the widest feed-forward of such a step, and of the vision
     tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
     tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images; and what it keeps of
-    every sequence's vocabulary. An engine that compiles as it starts holds copies of the embedding before that.
+    every sequence's vocabulary, and buffers for the indexer's keys of requests of `length` tokens. An engine that
+    compiles as it starts holds copies of the embedding before that.
     """
     engine, parallel = deployment.engine, deployment.parallel
     sequences, tokens = deployment.limits
@@ -86,7 +88,7 @@ def activation_bytes(
     experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
     images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
     kept = images + (experts if engine.keeps_workspaces and form_of(model, deployment) != "mxfp4" else 0.0)
-    counts = sequences * model.vocab * engine.kept_bytes_per_logit
+    counts = sequences * model.vocab * engine.kept_bytes_per_logit + gathered_bytes(model, engine, length)
     feed = (
         engine.live_hidden * hidden + max(tokens * 2.0 * wide.dense, 0.0 if kept > images else experts) + kept + counts
     )
@@ -106,6 +108,21 @@ def activation_bytes(
     per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
     besides = ", buffers of experts" * (kept > images) + ", image embeddings" * (images > 0)
     return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
+
+
+#: tokens of the longest request that vLLM gathers the keys of as many as of others
+LONG = 262_144
+
+
+def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:
+    """Return the buffer for an indexer's keys (sparse attention), of requests of `length` tokens; 0 without one. [B]
+
+    A key takes 8 bits an element and a scale of 32; of compressed vectors there is one for every `ratio` tokens.
+    """
+    indexed = (m for m in model.mixers() if isinstance(m, Latent | Compressed) and m.index_dim)
+    keys = {(m.index_dim + INDEX_SCALE) / (m.ratio if isinstance(m, Compressed) else 1) for m in indexed}
+    many = engine.long_index_gather if length > LONG and engine.long_index_gather else engine.index_gather
+    return many * length * max(keys, default=0.0)
 
 
 def _sees(model: ModelSpec) -> bool:

@@ -167,6 +167,8 @@ class Engine:
     encoder_copies: float = 1.0  #: times that the image's embeddings are held beside it
     encoder_live: float = 0.0  #: elements that live for a patch, over the tower's width
     capacity: str = "requests"  #: what the tokens it logs are of: requests that fit, or blocks shared out (even)
+    index_gather: int = 0  #: longest requests whose indexer keys (sparse attention) it gathers at once, in 8 bits
+    long_index_gather: int = 0  #: the same of requests longer than 262,144 tokens, 0: as of others
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
     expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
     rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
