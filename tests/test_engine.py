@@ -405,3 +405,16 @@ def test_windows_hold_the_tokens_of_two_steps_from_026_on() -> None:
     assert one.total / GIB == pytest.approx(155.04 / 275.45, rel=0.001)
     before = asked("gemma4-e2b", 32_768, gpu="mi300x", engine="vllm@0.25", max_num_batched_tokens=16_384)
     assert before.total < 0.7 * one.total
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("gemma3-27b", 0.95 * (1.1 - 0.1 * 27 * 1152**2 / (24 * 1024**2))), ("kimi-k2.5", 0.95), ("qwen3-32b", 1.0)],
+)
+def test_sglang_takes_less_beside_a_vision_tower(name: str, factor: float) -> None:
+    """Kimi's config names its tower's sizes otherwise, so ViT-L's are taken; a latent's graphs have 1.5 GiB."""
+    latent = 1072 * 2**20 if name == "kimi-k2.5" else 0
+    found = asked(name, 8192, engine="sglang", gpu="mi355x", tp=8).budget.deployment
+    free = (976 + 1.5 * 16_384 + 2 * 512 + 128 * 8) * 2**20 + latent
+    assert found.use == pytest.approx(round(1 - free / found.gpu.visible_memory, 3) * factor)
+    assert asked(name, 8192, engine="sglang", gpu="mi355x", tp=8, utilization=0.9).budget.deployment.use == 0.9

@@ -37,6 +37,7 @@ UNITS = {
     "steps_ahead": "#",
     "window_share": "1",
     "state_share": "1",
+    "vision_share": "1",
     "whole_prompts": "#",
     "live_hidden": "1",
     "activation_base": "B",
@@ -74,7 +75,7 @@ POOLS = ("profiled", "static", "free")
 CAPACITIES = ("requests", "even")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
 STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
-RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "least", "large"), "B")
+RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "latent", "least", "large"), "B")
 SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1

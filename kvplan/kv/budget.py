@@ -9,7 +9,7 @@ from kvplan.kv.paging import Paging, paging
 from kvplan.kv.profiling import activation_bytes, form_of, graph_bytes
 from kvplan.kv.replica import Parallel, Weights, stage_layouts, weights
 from kvplan.kv.resident import resident, rules
-from kvplan.kv.runners import caches, flashes, rules_for
+from kvplan.kv.runners import caches, flashes, own_share, rules_for
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_percent
@@ -93,6 +93,9 @@ class Deployment:
         caching = caches(self.engine, model, self.prefix_caching)
         rules = rules_for(self.engine, model, caching, flashes(self.gpu))
         served = replace(self, engine=rules, hybrid=self.hybrid and not whole, prefix_caching=caching)
+        if self.utilization is None and self.gpu is not None and self.engine.reserve is not None:
+            share = own_share(self.engine, model, self.gpu, self.parallel.tensor, self.parallel.pipeline)
+            served = replace(served, utilization=share)
         if self.max_num_batched_tokens is not None or not length <= self.engine.whole_prompts:
             return served
         return replace(served, max_num_batched_tokens=max(length, self.limits[1]))

@@ -79,7 +79,7 @@ def activation_bytes(
     tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
     tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images; and what it keeps of
     every sequence's vocabulary, and buffers for the indexer's keys of requests of `length` tokens. An engine that
-    compiles as it starts holds copies of the embedding before that.
+    compiles as it starts holds copies of the embedding before that; a model with towers gets embeddings, not tokens.
     """
     engine, parallel = deployment.engine, deployment.parallel
     sequences, tokens = deployment.limits
@@ -96,7 +96,7 @@ def activation_bytes(
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts
     encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches else 0.0
-    copies = engine.compile_copies if first and deployment.compiles and not _sees(model) else 0
+    copies = engine.compile_copies if first and deployment.compiles and not model.sees else 0
     compiled = copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts
     sampled = sampler if last else 0.0
     if encoder > max(feed, sampled, compiled):
@@ -123,11 +123,6 @@ def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:
     keys = {(m.index_dim + INDEX_SCALE) / (m.ratio if isinstance(m, Compressed) else 1) for m in indexed}
     many = engine.long_index_gather if length > LONG and engine.long_index_gather else engine.index_gather
     return many * length * max(keys, default=0.0)
-
-
-def _sees(model: ModelSpec) -> bool:
-    """Whether a model reads more than text: engines then look its tokens up outside what they compile."""
-    return any(w.name.partition(".")[0].endswith("_tower") for w in model.outer)
 
 
 def form_of(model: ModelSpec, deployment: "Deployment") -> str:

@@ -1,11 +1,12 @@
 """What of an engine's rules depends on the model: which of two runners serves it, and whether prefixes are cached."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from kvplan.specs.hardware import FROM_HOPPER, Engine, Gpu, Runner
-from kvplan.specs.model import ModelSpec, Recurrent
+from kvplan.specs.model import Compressed, Latent, ModelSpec, Recurrent
 
 
 @lru_cache(maxsize=1024)
@@ -35,6 +36,22 @@ def caches(engine: Engine, model: ModelSpec, asked: bool | None) -> bool:
         return asked
     kinds = {isinstance(m, Recurrent) for m in model.mixers()}
     return kinds == {False} or (engine.hybrid_prefixes and kinds == {False, True})
+
+
+def own_share(engine: Engine, model: ModelSpec, gpu: Gpu, tensor: int, pipeline: int) -> float:
+    """Return the share of a GPU that an engine takes for a model where nobody says which, of 1.
+
+    Beside a vision tower it is less, by a tenth more for each time that the tower has ViT-L's 24 layers of 1,024
+    elements (sglang/srt/server_args.py: adjust_mem_fraction_for_vlm, which takes those where a config says neither).
+    """
+    latent = any(isinstance(m, Latent | Compressed) for m in model.mixers())
+    share = engine.share(gpu, tensor, pipeline, latent)
+    tower = model.config.get("vision_config")
+    if not isinstance(tower, Mapping) or not model.sees or engine.reserve is None:
+        return share
+    layers, width = (tower.get(name, usual) for name, usual in (("num_hidden_layers", 24), ("hidden_size", 1024)))
+    size = float(layers * width**2) / (24 * 1024**2)
+    return share * engine.vision_share * max(0.8, min(1.05, 1 - 0.1 * (size - 1)))
 
 
 def flashes(gpu: Gpu | None) -> bool:

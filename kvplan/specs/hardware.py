@@ -97,6 +97,7 @@ class Reserve:
     token: float  #: for a token of the largest step [B]
     graph: float  #: for a sequence of the largest CUDA graph [B]
     gpu: float  #: for a GPU of the replica [B]
+    latent: float  #: besides where the cache is a latent [B]
     least: float  #: on a large GPU [B]
     large: float  #: memory of a GPU that is large [B]
 
@@ -138,6 +139,7 @@ class Engine:
     pool: str  #: profiled, static or free
     utilization: float | None = None  #: share of the memory, of 1; None: what `reserve` leaves
     reserve: Reserve | None = None  #: left free where no share is set
+    vision_share: float = 1.0  #: of the share that leaves, what it takes beside a vision tower of ViT-L's size, of 1
     block_size: int  #: tokens of a page [token]
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
     contiguous: bool = False  #: whether a slot has rows of its own in every layer, rounded up to blocks, and no pages
@@ -232,14 +234,14 @@ class Engine:
         """Return the engine with so many sequences in a step on every GPU."""
         return replace(self, steps=tuple(replace(s, sequences=sequences) for s in self.steps))
 
-    def share(self, gpu: Gpu | None, tensor: int, pipeline: int) -> float:
+    def share(self, gpu: Gpu | None, tensor: int, pipeline: int, latent: bool = False) -> float:
         """Return the share of its memory that the engine takes of a GPU of such a replica, of 1."""
         if self.utilization is not None:
             return self.utilization
         assert gpu is not None and self.reserve is not None
         step, r = self.step(gpu), self.reserve
         graph = step.wide_graph if tensor >= 4 else step.graph
-        kept = r.constant + r.token * step.tokens + r.graph * graph + r.gpu * tensor * pipeline
+        kept = r.constant + r.token * step.tokens + r.graph * graph + r.gpu * tensor * pipeline + r.latent * latent
         kept = max(kept, r.least) if gpu.visible_memory > r.large else kept
         return max(round(1 - kept / gpu.visible_memory, 3), 0.0)
 
