@@ -162,3 +162,21 @@ def test_sglang_divides_its_pool_among_windows_states_and_the_rest() -> None:
     assert pages["gemma3-27b"].cell == 62 * 16 * 128 * 2 * 2
     assert pages["qwen3.5-9b"].cell == pytest.approx(8 * 4 * 256 * 2 * 2 * 1.9)
     assert pages["llama3.1-8b"].cell == 131_072
+
+
+@pytest.mark.parametrize(
+    ("engine", "tokens", "gib"),
+    [
+        ("vllm@0.9", 10485760, 240.0),
+        ("vllm@0.9", 3861424, 88.38),
+        ("vllm@0.8", 1048576, 24.0),
+        ("vllm@0.14", 1048576, 6.28),
+    ],
+)
+def test_a_request_takes_what_the_engine_says_where_layers_attend_within_chunks(
+    engine: str, tokens: int, gib: float
+) -> None:
+    """'(240.00 GiB KV cache is needed': whole requests up to 0.13, then of chunks what they can reach."""
+    scout = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
+    found = kvplan.memory(scout, context=tokens, engine=engine, tp=8, layout="engine")
+    assert found.total / 8 / GIB == pytest.approx(gib, abs=0.005)

@@ -91,6 +91,7 @@ LISTS = (
     "checkpoint_states",
     "flash_checkpoint_states",
     "graph_vendors",
+    "whole_kinds",
 )
 #: fields that are no single figures
 OTHER = ("first_step", *LISTS, "steps", "runtime", "plain_runtime", "reserve", "second_runner", "releases", "launch")

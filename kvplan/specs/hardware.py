@@ -153,6 +153,7 @@ class Engine:
     host_counts: tuple[str, ...] = ()  #: beginnings of names of GPUs whose free memory is what the host has available
     host_growth: float = 0.0  #: what the host's processes and page cache grow by there while it starts [B]
     graph_vendors: tuple[str, ...] = ()  #: makers of the GPUs that it sets memory aside for graphs on, (): all
+    whole_kinds: tuple[str, ...] = ()  #: layers that see a part of a request and keep all of it (chunked, sliding)
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
