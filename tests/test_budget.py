@@ -13,7 +13,7 @@ from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
-from kvplan.kv.profiling import activation_bytes
+from kvplan.kv.profiling import activation_bytes, gathered_bytes
 from kvplan.kv.replica import Parallel, replica_shapes, weights
 from kvplan.report import estimate as estimate_report
 from kvplan.report import load as load_report
@@ -219,7 +219,8 @@ def test_tensorrt_llm_takes_a_share_of_what_is_left() -> None:
         ("0.8.5", "0.8"),
         ("0.10.2", "0.9"),
         ("0.11", "0.11"),
-        ("0.16.1", "0.11"),
+        ("0.13.1", "0.11"),
+        ("0.16.1", "0.14"),
         ("0.17", "0.17"),
         ("0.18.2", "0.18"),
         ("v0.19.0", "0.19"),
@@ -367,3 +368,15 @@ def test_the_widest_product_of_a_layer_sets_the_activations(name: str, hidden: i
     """Beside 4.2 times the hidden states, in 16 bits, for the 8,192 tokens of a step."""
     where = Deployment(engine=catalog.engine("vllm@0.11"), gpu=H100, max_num_seqs=1)
     assert activation_bytes(catalog.model(name), where)[0] == pytest.approx(8192 * 2 * (4.2 * hidden + wide))
+
+
+@pytest.mark.parametrize(
+    ("release", "length", "many"),
+    [("0.11", 131_072, 0), ("0.24", 1_048_576, 40), ("0.32", 262_144, 40), ("0.33", 1_048_576, 16)],
+)
+def test_keys_of_an_indexer_are_gathered_into_a_buffer(release: str, length: int, many: int) -> None:
+    """132 B a token of GLM-5.2: 5.16 GiB at 40 x 1,048,576 tokens (vLLM 0.24), 0 of a model that reads all."""
+    rules = catalog.engine(f"vllm@{release}")
+    assert gathered_bytes(catalog.model("glm-5.2"), rules, length) == many * length * 132
+    assert gathered_bytes(catalog.model("deepseek-v4-flash"), rules, length) == many * length * 132 / 4
+    assert gathered_bytes(catalog.model("deepseek-v3"), rules, length) == 0

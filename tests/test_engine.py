@@ -4,7 +4,7 @@ import pytest
 
 import kvplan
 from kvplan import catalog
-from kvplan.errors import Incompatible
+from kvplan.errors import Incompatible, WrongUse
 from kvplan.kv.budget import Deployment
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.paging import share
@@ -135,6 +135,44 @@ def test_cached_prefixes_pin_two_pages_of_a_state() -> None:
     older = asked("qwen3.5-27b", 131_072, kv_dtype="fp8", tp=2, engine="vllm@0.19")
     assert with_cache.total / 2 / GIB == pytest.approx(2.1534, abs=0.0005)
     assert without.total == older.total == pytest.approx(with_cache.total * 87 / 90)
+
+
+@pytest.mark.parametrize(
+    ("release", "gpu", "blocks", "asked_for"),
+    [("0.24", "h100", 84 + 3, 84 + 6), ("0.27", "h100", 84 + 3, 84 + 6), ("0.28", "h100", 84 + 6, 84 + 6),
+     ("0.32", "h100", 84 + 6, 84 + 6), ("0.33", "h100", 84 + 9, 84 + 9), ("0.33", "l40s", 84 + 6, 84 + 6)],
+)  # fmt: skip
+def test_vllm_caches_prefixes_of_hybrids_from_028_on(release: str, gpu: str, blocks: int, asked_for: int) -> None:
+    """Qwen3.5-27B: from 0.33 on FlashInfer's kernels export a state within a prefill, for which a page is kept."""
+    where = {"kv_dtype": "fp8", "tp": 2, "gpu": gpu, "engine": f"vllm@{release}", "kv_cache_memory_bytes": "20GiB"}
+    pages = asked("qwen3.5-27b", 131_072, **where).budget.paging
+    assert pages.blocks(131_072) == blocks
+    with_cache = asked("qwen3.5-27b", 131_072, with_features="prefix-caching", **where).budget.paging
+    assert with_cache.blocks(131_072) == asked_for
+    assert asked("qwen3.5-27b", 131_072, without="prefix-caching", **where).budget.paging.blocks(131_072) == 84 + 3
+
+
+def test_mamba_2_exports_states_on_every_gpu_and_states_alone_are_not_cached() -> None:
+    def pages(name: str, **more: object) -> int:
+        return asked(
+            name, 8192, engine="vllm@0.32", gpu="l40s", kv_cache_memory_bytes="4GiB", **more
+        ).budget.paging.state_pages
+
+    assert (pages("nemotron-h-8b"), pages("nemotron-h-8b", without="prefix-caching"), pages("qwen3.5-9b")) == (3, 1, 2)
+    assert (pages("falcon-mamba-7b"), pages("falcon-mamba-7b", with_features="prefix-caching")) == (1, 2)
+
+
+def test_without_towers_only_the_text_is_loaded_and_profiled() -> None:
+    """Gemma 4 E2B without 0.335 GB of its vision tower, 0.61 of its audio tower and what embeds both."""
+    whole, text = (asked("gemma4-e2b", 8192, gpu="l4", without=left).budget.amounts for left in ((), "towers"))
+    assert (whole["weights"] - text["weights"]) / 1e9 == pytest.approx(0.335 + 0.610 + 0.007, abs=0.002)
+    plain, left = (asked("llama3.1-8b", 8192, gpu="l40s", without=out).budget.amounts for out in ((), "towers"))
+    assert plain == left
+
+
+def test_a_feature_is_not_both_on_and_off() -> None:
+    with pytest.raises(WrongUse, match="with_features, without: prefix-caching cannot be on and off"):
+        asked("qwen3.5-27b", 8192, with_features="prefix-caching", without="prefix-caching")
 
 
 def test_drafted_tokens_take_pages_of_states_and_columns_of_their_convolutions() -> None:
@@ -367,3 +405,16 @@ def test_windows_hold_the_tokens_of_two_steps_from_026_on() -> None:
     assert one.total / GIB == pytest.approx(155.04 / 275.45, rel=0.001)
     before = asked("gemma4-e2b", 32_768, gpu="mi300x", engine="vllm@0.25", max_num_batched_tokens=16_384)
     assert before.total < 0.7 * one.total
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("gemma3-27b", 0.95 * (1.1 - 0.1 * 27 * 1152**2 / (24 * 1024**2))), ("kimi-k2.5", 0.95), ("qwen3-32b", 1.0)],
+)
+def test_sglang_takes_less_beside_a_vision_tower(name: str, factor: float) -> None:
+    """Kimi's config names its tower's sizes otherwise, so ViT-L's are taken; a latent's graphs have 1.5 GiB."""
+    latent = 1072 * 2**20 if name == "kimi-k2.5" else 0
+    found = asked(name, 8192, engine="sglang", gpu="mi355x", tp=8).budget.deployment
+    free = (976 + 1.5 * 16_384 + 2 * 512 + 128 * 8) * 2**20 + latent
+    assert found.use == pytest.approx(round(1 - free / found.gpu.visible_memory, 3) * factor)
+    assert asked(name, 8192, engine="sglang", gpu="mi355x", tp=8, utilization=0.9).budget.deployment.use == 0.9

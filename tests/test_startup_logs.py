@@ -98,12 +98,39 @@ def test_a_start_that_compiles_holds_a_second_embedding() -> None:
     assert next_.kv_tokens - first.kv_tokens == pytest.approx(95_936 - 89_040, rel=0.08)
 
 
+def test_what_is_compiled_of_a_model_with_towers_has_no_embedding() -> None:
+    """Qwen3.5-27B on one GPU: its embedding has 2.37 GiB, a compiled start peaks at the tower's 1.43 and 0.16."""
+    found = kvplan.memory("qwen3.5-27b", 8192, layout="engine", engine="vllm@0.26", gpu="l40s", max_num_seqs=16).budget
+    assert found is not None
+    assert found.amounts["activations"] == pytest.approx(2 * (65_536 * 10.2 * 1152 + 16_384 * 5120), rel=1e-6)
+
+
 def test_a_gpu_that_shares_the_hosts_memory_is_told_that_the_host_counts() -> None:
     def told(gpu: str, **more: Any) -> bool:
         return any("shares the host's memory" in w for w in kvplan.memory("qwen3-8b", 8192, gpu=gpu, **more).warnings)
 
-    assert told("gb10") and not told("l40s") and not told("gb10", kv_cache_memory_bytes="20GiB")
+    assert told("gb10") and not told("l40s") and told("gb10", kv_cache_memory_bytes="20GiB")
     assert not told("gb10", engine="sglang")
+
+
+def test_what_the_host_grows_by_counts_as_taken_of_its_gpu() -> None:
+    """5.5 GiB, the median of seven logs of DGX Sparks; a fixed cache is what was asked for."""
+    spark, card = (
+        kvplan.memory("qwen3-8b", 8192, layout="engine", gpu=gpu, engine="vllm@0.27").budget for gpu in ("gb10", "b200")
+    )
+    assert spark is not None and card is not None
+    assert spark.amounts["runtime"] - card.amounts["runtime"] == 5.5 * GIB
+    fixed = kvplan.memory("qwen3-8b", 8192, layout="engine", gpu="gb10", kv_cache_memory_bytes="20GiB").budget
+    assert fixed is not None and fixed.kv_cache == pytest.approx(20 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("release", "gpu", "counted"),
+    [("0.19", "h100", False), ("0.20", "h100", True), ("0.25", "mi300x", False), ("0.26", "mi300x", True)],
+)
+def test_graphs_are_estimated_on_amd_from_026_on(release: str, gpu: str, counted: bool) -> None:
+    found = kvplan.memory("qwen3-30b-a3b", 8192, layout="engine", engine=f"vllm@{release}", gpu=gpu).budget
+    assert found is not None and ("cuda_graphs" in found.amounts) == counted
 
 
 @pytest.mark.parametrize(("gpu", "gib"), [("a100-80gb-sxm", 65.97), ("h100", 64.38)])
@@ -135,3 +162,21 @@ def test_sglang_divides_its_pool_among_windows_states_and_the_rest() -> None:
     assert pages["gemma3-27b"].cell == 62 * 16 * 128 * 2 * 2
     assert pages["qwen3.5-9b"].cell == pytest.approx(8 * 4 * 256 * 2 * 2 * 1.9)
     assert pages["llama3.1-8b"].cell == 131_072
+
+
+@pytest.mark.parametrize(
+    ("engine", "tokens", "gib"),
+    [
+        ("vllm@0.9", 10485760, 240.0),
+        ("vllm@0.9", 3861424, 88.38),
+        ("vllm@0.8", 1048576, 24.0),
+        ("vllm@0.14", 1048576, 6.28),
+    ],
+)
+def test_a_request_takes_what_the_engine_says_where_layers_attend_within_chunks(
+    engine: str, tokens: int, gib: float
+) -> None:
+    """'(240.00 GiB KV cache is needed': whole requests up to 0.13, then of chunks what they can reach."""
+    scout = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
+    found = kvplan.memory(scout, context=tokens, engine=engine, tp=8, layout="engine")
+    assert found.total / 8 / GIB == pytest.approx(gib, abs=0.005)

@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.running import running, spread
+from kvplan.api.running import running, served, spread
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,
@@ -54,6 +54,7 @@ def estimate(
     kv_cache_memory_bytes: float | str | None = None,
     cpu_offload: float | str | None = None,
     without: str | Iterable[str] = (),
+    with_features: str | Iterable[str] = (),
     price: float | str | None = None,
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
@@ -64,15 +65,17 @@ def estimate(
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `ttft` and `tpot`
     limit the mean times of each row's `same_limits` (usually 2 s and a second for every 8,192 prompt tokens, and 50 ms;
     'none' lifts one). `engine` may say a release, as in `vllm@0.19`. `price` is USD per GPU-hour, `prices` are files of
-    your own, `on` is their day. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload` and `without` are those of
-    `memory`. A context beyond the model's is answered with a warning. Raises KvplanError for names
-    and values that cannot be understood.
+    your own, `on` is their day. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload`, `without` and
+    `with_features` are those of `memory`. A context beyond the model's is answered with a warning. Raises KvplanError
+    for names and values that cannot be understood.
 
         >>> report = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in report.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
-    spec = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
+    spec = served(
+        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), without
+    )
     day = values.day(on)
     rent = values.price(price)
     length = values.tokens(context, "context")
@@ -86,7 +89,7 @@ def estimate(
     serving = values.engine(engine, "engine", ENGINES)
     chosen = gpus_of(gpus) if named or rent else supported_gpus(gpus_with_a_price(day, listed), serving)
     check_one_gpu(rent, chosen, named)
-    options = running(dcp, kv_cache_memory_bytes, cpu_offload, without)
+    options = running(dcp, kv_cache_memory_bytes, cpu_offload, without, with_features)
     sites = [
         site(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),

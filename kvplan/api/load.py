@@ -5,7 +5,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.running import running, spread
+from kvplan.api.running import running, served, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
 from kvplan.kv import spelling
@@ -52,14 +52,15 @@ def load(
     kv_cache_memory_bytes: float | str | None = None,
     cpu_offload: float | str | None = None,
     without: str | Iterable[str] = (),
+    with_features: str | Iterable[str] = (),
     allow_long_context: bool = False,
 ) -> Survey:
     """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
 
     Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
     (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour,
-    `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload` and `without` are those
-    of `memory`.
+    `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload`, `without` and
+    `with_features` are those of `memory`.
     Raises KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
     `allow_long_context`; Incompatible where nothing fits.
 
@@ -76,12 +77,13 @@ def load(
 def endpoint(call: Mapping[str, Any]) -> Server:
     """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
     at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
-    spec = catalog.model(values.word(call["model"], "model"))
+    spec = served(catalog.model(values.word(call["model"], "model")), call["without"])
     day = values.day(call["on"])
     prompt, output = values.tokens(call["isl"], "isl"), values.tokens(call["osl"], "osl")
     long = values.flag(call["allow_long_context"], "allow_long_context")
     check_context(spec, prompt + output, long, "isl, osl")
-    options = running(call["dcp"], call["kv_cache_memory_bytes"], call["cpu_offload"], call["without"])
+    names = ("dcp", "kv_cache_memory_bytes", "cpu_offload", "without", "with_features")
+    options = running(*(call[name] for name in names))
     place = site(
         catalog.gpu(values.word(call["gpu"], "gpu")), spec, day, price=values.price(call["price"]),
         listed=price_list(call["price"], call["prices"]), engine=values.engine(call["engine"], "engine", ENGINES),

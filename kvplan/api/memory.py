@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.running import running, spread
+from kvplan.api.running import running, served, spread
 from kvplan.catalog.fields import named
 from kvplan.catalog.lookup import as_path
 from kvplan.errors import KvplanError, SpecError, UnknownName, meant
@@ -51,6 +51,7 @@ def memory(
     kv_cache_memory_bytes: float | str | None = None,
     cpu_offload: float | str | None = None,
     without: str | Iterable[str] = (),
+    with_features: str | Iterable[str] = (),
 ) -> Memory:
     """Return what a model holds at one context and batch; with a GPU, also how its memory is divided.
 
@@ -60,8 +61,10 @@ def memory(
     step (`mtp:3`), for each of which a recurrent state takes one more page. `pp_layers` are the layers of each pipeline
     stage, `dcp` GPUs of a tensor-parallel group divide a request's tokens, the cache has `kv_cache_memory_bytes` and
     `cpu_offload` bytes of weights stay in the host's memory, on each GPU; the engine runs `without` prefix-caching,
-    hybrid (the manager that frees what windows no longer see), graphs (the memory set aside for CUDA graphs) or compile
-    (what compiling takes at a start without a compile cache). A context beyond the model's is answered with a warning.
+    hybrid (the manager that frees what windows no longer see), graphs (the memory set aside for CUDA graphs), compile
+    (what compiling takes at a start without a compile cache) or towers (vision and audio), or `with_features`
+    (prefix-caching) that it would not have by itself for the model. A context beyond the model's is answered with a
+    warning.
     Raises KvplanError for names and values that cannot be understood.
 
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
@@ -69,7 +72,9 @@ def memory(
     """
     dtype = values.given(values.one_of, kv_dtype, "kv_dtype", KV_DTYPES)
     technique_named, bits = with_kv_dtype(values.word(technique, "technique"), dtype)
-    spec = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
+    spec = served(
+        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), without
+    )
     ask = Ask(
         context=values.tokens(context, "context"),
         batch=values.count(batch, "batch", 1, values.MOST_REQUESTS),
@@ -88,7 +93,7 @@ def memory(
         block_size=values.given(values.count, block_size, "block_size", 1, MOST_BLOCK),
         max_num_seqs=values.given(values.count, max_num_seqs, "max_num_seqs", 1, values.MOST_REQUESTS),
         max_num_batched_tokens=values.optional_tokens(max_num_batched_tokens, "max_num_batched_tokens"),
-        **vars(running(dcp, kv_cache_memory_bytes, cpu_offload, without)),
+        **vars(running(dcp, kv_cache_memory_bytes, cpu_offload, without, with_features)),
         draft=values.given(drafting, speculative, spec, values.given(values.weight_format, weights)),
     )
     return planned(spec, ask, location)

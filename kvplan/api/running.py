@@ -7,29 +7,45 @@ from kvplan.api import values
 from kvplan.errors import WrongUse
 from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
+from kvplan.specs.model import ModelSpec
 
 #: what an engine can be run without
-FEATURES = ("prefix-caching", "hybrid", "graphs", "compile")
+FEATURES = ("prefix-caching", "hybrid", "graphs", "compile", "towers")
+#: what an engine can be run with where it would not by itself
+ADDED = ("prefix-caching",)
 
 
 def running(
-    dcp: int, kv_cache_memory_bytes: float | str | None, cpu_offload: float | str | None, without: str | Iterable[str]
+    dcp: int,
+    kv_cache_memory_bytes: float | str | None,
+    cpu_offload: float | str | None,
+    without: str | Iterable[str],
+    with_features: str | Iterable[str] = (),
 ) -> Running:
-    """Return the options: `dcp` GPUs divide a request's tokens, sizes are of one GPU, and features that are left out.
+    """Return the options: `dcp` GPUs divide a request's tokens, sizes are of one GPU, and features left out or added.
 
     The features are prefix-caching, hybrid (the manager that frees what windows no longer see), graphs (the memory
-    set aside for CUDA graphs) and compile (what compiling takes at a start without a compile cache).
+    set aside for CUDA graphs), compile (what compiling takes at a start without a compile cache) and towers, which
+    `served` leaves out. Only prefix-caching can be added: vLLM before 0.28 does without it for hybrid models.
     """
     left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
+    added = {values.one_of(word, "with_features", ADDED) for word in values.several(with_features, "with_features")}
+    if both := sorted(left & added):
+        raise WrongUse(f"with_features, without: {', '.join(both)} cannot be on and off; leave one out")
     return Running(
         graphs="graphs" not in left,
         compiles="compile" not in left,
-        prefix_caching="prefix-caching" not in left,
+        prefix_caching=True if "prefix-caching" in added else False if "prefix-caching" in left else None,
         hybrid="hybrid" not in left,
         context_ranks=values.count(dcp, "dcp", 1, values.MOST_GPUS),
         kv_bytes=values.given(values.size, kv_cache_memory_bytes, "kv_cache_memory_bytes"),
         offloaded=values.given(values.size, cpu_offload, "cpu_offload") or 0.0,
     )
+
+
+def served(model: ModelSpec, without: str | Iterable[str]) -> ModelSpec:
+    """Return what an engine loads of a model: without towers its text alone (vLLM's language_model_only)."""
+    return model.text_only if "towers" in values.several(without, "without") else model
 
 
 def spread(tp: int | None, pp: int | None, dp: int | None, stages: str | Sequence[int]) -> Parallel | None:

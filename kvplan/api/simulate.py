@@ -14,6 +14,7 @@ from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.traces import requests_file
 from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.kv import spelling
+from kvplan.kv.budget import Running
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.state import Records
@@ -133,7 +134,7 @@ def simulate(
     limits = limits_of(stream, ttft, tpot, e2e, percentile)
     if find_replicas and limits.ttft is None and limits.tpot is None and limits.e2e is None:
         raise SpecError("find_replicas: for which limits? Give ttft=2s, tpot=50ms or e2e=30s")
-    x = stream.extent
+    x, prefix_cache = stream.extent, values.flag(prefix_cache, "prefix_cache")
     whose = "trace" if trace else "workload"
     check_context(spec, x.longest, values.flag(allow_long_context, "allow_long_context"), whose)
     place = site(
@@ -141,6 +142,7 @@ def simulate(
         engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
+        running=Running(prefix_caching=None if prefix_cache and not x.chain else bool(prefix_cache)),
     )  # fmt: skip
     fleet = fleet_size(replicas, find_replicas, disaggregated, autoscale, fail)
     endpoint = server(
@@ -156,7 +158,7 @@ def simulate(
         server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
         warm=warm, until=FOREVER if closed else stream.until,
         router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
-        prefix_cache=values.flag(prefix_cache, "prefix_cache"), tiers=tier_names(tiers, endpoint),
+        prefix_cache=prefix_cache, tiers=tier_names(tiers, endpoint),
         concurrency=closed or 0, seed=seed, autoscale=fleet.scaled,
         failures=tuple(replace(f, at=f.at + warm) for f in fleet.failures), told=told,
         progress=values.given(values.called, progress, "progress"),

@@ -37,6 +37,7 @@ UNITS = {
     "steps_ahead": "#",
     "window_share": "1",
     "state_share": "1",
+    "vision_share": "1",
     "whole_prompts": "#",
     "live_hidden": "1",
     "activation_base": "B",
@@ -47,11 +48,15 @@ UNITS = {
     "encoder_live": "1",
     "encoder_copies": "1",
     "capacity": "",
+    "host_growth": "B",
+    "index_gather": "#",
+    "long_index_gather": "#",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",
     "rank_graph_bytes": "B",
     "rank_graph_size": "#",
     "state_pages": "#",
+    "hybrid_prefixes": "#",
     "needs_slots": "#",
     "draft_models": "#",
     "expert_padding": "#",
@@ -65,12 +70,12 @@ UNITS = {
 }
 #: figures every engine must have
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
-FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models")
+FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models", "hybrid_prefixes")
 POOLS = ("profiled", "static", "free")
 CAPACITIES = ("requests", "even")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
 STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
-RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "least", "large"), "B")
+RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "latent", "least", "large"), "B")
 SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
@@ -78,7 +83,16 @@ RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for, fills the tower of, or keeps windows apart of
 MODELS = ("eagle3_models", "mtp_models", "encoder_models", "window_models")
 #: fields that are lists of words
-LISTS = (*MODELS, "latent_formats", "vendors", "host_counts")
+LISTS = (
+    *MODELS,
+    "latent_formats",
+    "vendors",
+    "host_counts",
+    "checkpoint_states",
+    "flash_checkpoint_states",
+    "graph_vendors",
+    "whole_kinds",
+)
 #: fields that are no single figures
 OTHER = ("first_step", *LISTS, "steps", "runtime", "plain_runtime", "reserve", "second_runner", "releases", "launch")
 RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"

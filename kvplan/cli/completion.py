@@ -74,6 +74,7 @@ WORDS: dict[str, tuple[Words, bool]] = {
     "tiers": (imported("kv.tiers", "TIERS"), False),
     "tasks": (imported("compress.tasks", "TASKS"), False),
     "without": (imported("api.running", "FEATURES"), False),
+    "with_features": (imported("api.running", "ADDED"), False),
     "term": (imported("catalog.rental", "terms"), False),
     "terms": (imported("catalog.rental", "terms"), False),
     "claims": (shelf("claims"), True),

@@ -43,7 +43,7 @@ gpus_option = click.option(
 )
 techniques_option = click.option(
     "--technique", "-t", "techniques", multiple=True, metavar="NAME",
-    help="mhc:4x, h2o:20%, fp8, ..., joined with +; repeatable.",
+    help="mhc:4x, h2o:20%, fp8, ..., joined with +.",
 )  # fmt: skip
 profile_option = click.option(
     "--profile", default="published", metavar="FILE", help="What kvplan calibrate or kvplan profile wrote.",

@@ -9,7 +9,7 @@ from kvplan.kv.paging import Paging, paging
 from kvplan.kv.profiling import activation_bytes, form_of, graph_bytes
 from kvplan.kv.replica import Parallel, Weights, stage_layouts, weights
 from kvplan.kv.resident import resident, rules
-from kvplan.kv.runners import rules_for
+from kvplan.kv.runners import caches, flashes, own_share, rules_for
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_percent
@@ -41,7 +41,8 @@ class Running:
 
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
-    prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
+    #: whether prefixes are cached, which pins more pages of recurrent states; None: as the engine does for the model
+    prefix_caching: bool | None = None
     hybrid: bool = True  #: whether layers that see a window free what they no longer see
     context_ranks: int = 1  #: GPUs of a tensor-parallel group that divide a request's tokens (decode context parallel)
     kv_bytes: float | None = None  #: fixed size of the cache on a GPU, whatever the share [B]
@@ -63,7 +64,8 @@ class Deployment:
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
-    prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
+    #: whether prefixes are cached, which pins more pages of recurrent states; None: as the engine does for the model
+    prefix_caching: bool | None = None
     hybrid: bool = True  #: whether layers that see a window free what they no longer see
     context_ranks: int = 1  #: GPUs of a tensor-parallel group that divide a request's tokens (decode context parallel)
     kv_bytes: float | None = None  #: fixed size of the cache on a GPU, whatever the share [B]
@@ -88,7 +90,12 @@ class Deployment:
         whole = self.engine.window_share is not None and not any(
             m in model.model_type for m in self.engine.window_models
         )
-        served = replace(self, engine=rules_for(self.engine, model), hybrid=self.hybrid and not whole)
+        caching = caches(self.engine, model, self.prefix_caching)
+        rules = rules_for(self.engine, model, caching, flashes(self.gpu))
+        served = replace(self, engine=rules, hybrid=self.hybrid and not whole, prefix_caching=caching)
+        if self.utilization is None and self.gpu is not None and self.engine.reserve is not None:
+            share = own_share(self.engine, model, self.gpu, self.parallel.tensor, self.parallel.pipeline)
+            served = replace(served, utilization=share)
         if self.max_num_batched_tokens is not None or not length <= self.engine.whole_prompts:
             return served
         return replace(served, max_num_batched_tokens=max(length, self.limits[1]))
@@ -98,7 +105,7 @@ class Deployment:
         ahead = self.limits[1] * self.engine.steps_ahead
         return paging(
             layout, self.engine, self.parallel.tensor, self.block_size, ahead, self.compacts,
-            state_pages=self.engine.state_pages if self.prefix_caching else 1,
+            state_pages=1 if self.prefix_caching is False else self.engine.state_pages,
             ranks=self.context_ranks, hybrid=self.hybrid, drafted=self.draft.drafted if self.draft else 0,
             even=self.engine.capacity == "even",
         )  # fmt: skip
@@ -216,7 +223,7 @@ def _stage(
     start, end = cuts[index]
     weight = _stage_weights(model, layout, deployment, held, index, last=index == len(cuts) - 1)
     weight = max(weight - deployment.offloaded, 0.0)
-    activation, binding = activation_bytes(model, deployment, first=index == 0, last=index == len(cuts) - 1)
+    activation, binding = activation_bytes(model, deployment, length, first=index == 0, last=index == len(cuts) - 1)
     runtime = engine.runtime_bytes(parallel.tensor * parallel.data, parallel.pipeline, deployment.gpu)
     amounts = {"weights": weight, "activations": activation, "runtime": runtime}
     total = visible * deployment.use if engine.pool == "profiled" else visible

@@ -137,13 +137,14 @@ def paging(
 ) -> Paging:
     """Return how an engine pages this layout on one GPU of a tensor-parallel group.
 
-    Without its `hybrid` manager it keeps every token in layers that see only a window. For each of `drafted` tokens a
-    recurrent state takes one more page, and its convolution one more column.
+    Without its `hybrid` manager, which some releases leave out for layers that attend within chunks, it keeps every
+    token in layers that see only a window. For each of `drafted` tokens a recurrent state takes one more page, and its
+    convolution one more column.
     """
     groups = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
     groups = [replace(g, constant=g.constant + drafted * g.column) if g.column and drafted else g for g in groups]
     state_pages += drafted
-    if not hybrid:
+    if not hybrid or any(g.kind in engine.whole_kinds for g in groups):
         groups = [replace(g, keep=replace(g.keep, window=None, chunk=False)) for g in groups]
     if any(g.page for g in groups):
         return _own_pages(groups, prefill_tokens, compacts, block_size)

@@ -5,8 +5,10 @@ from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING
 
+from kvplan.kv.paging import INDEX_SCALE
 from kvplan.specs.hardware import Engine, captured
-from kvplan.specs.model import Layer, ModelSpec
+from kvplan.specs.model import Compressed, Latent, Layer, ModelSpec
+from kvplan.units import show_bytes
 
 if TYPE_CHECKING:
     from kvplan.kv.budget import Deployment
@@ -68,7 +70,7 @@ def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
 
 
 def activation_bytes(
-    model: ModelSpec, deployment: "Deployment", *, first: bool = True, last: bool = True
+    model: ModelSpec, deployment: "Deployment", length: int = 0, *, first: bool = True, last: bool = True
 ) -> tuple[float, str]:
     """Return the peak of the engine's profiling run on one pipeline stage, and which part of it binds. [B]
 
@@ -76,7 +78,8 @@ def activation_bytes(
     max_num_batched_tokens), which only the last stage has, of the widest feed-forward of such a step, and of the vision
     tower, which only the first has. Beside the former two, the buffers that the engine keeps: of experts, for the
     tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images; and what it keeps of
-    every sequence's vocabulary. An engine that compiles as it starts holds copies of the embedding before that.
+    every sequence's vocabulary, and buffers for the indexer's keys of requests of `length` tokens. An engine that
+    compiles as it starts holds copies of the embedding before that; a model with towers gets embeddings, not tokens.
     """
     engine, parallel = deployment.engine, deployment.parallel
     sequences, tokens = deployment.limits
@@ -85,7 +88,7 @@ def activation_bytes(
     experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
     images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
     kept = images + (experts if engine.keeps_workspaces and form_of(model, deployment) != "mxfp4" else 0.0)
-    counts = sequences * model.vocab * engine.kept_bytes_per_logit
+    counts = sequences * model.vocab * engine.kept_bytes_per_logit + gathered_bytes(model, engine, length)
     feed = (
         engine.live_hidden * hidden + max(tokens * 2.0 * wide.dense, 0.0 if kept > images else experts) + kept + counts
     )
@@ -93,7 +96,7 @@ def activation_bytes(
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts
     encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches else 0.0
-    copies = engine.compile_copies if first and deployment.compiles else 0
+    copies = engine.compile_copies if first and deployment.compiles and not model.sees else 0
     compiled = copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts
     sampled = sampler if last else 0.0
     if encoder > max(feed, sampled, compiled):
@@ -107,6 +110,21 @@ def activation_bytes(
     return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
 
 
+#: tokens of the longest request that vLLM gathers the keys of as many as of others
+LONG = 262_144
+
+
+def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:
+    """Return the buffer for an indexer's keys (sparse attention), of requests of `length` tokens; 0 without one. [B]
+
+    A key takes 8 bits an element and a scale of 32; of compressed vectors there is one for every `ratio` tokens.
+    """
+    indexed = (m for m in model.mixers() if isinstance(m, Latent | Compressed) and m.index_dim)
+    keys = {(m.index_dim + INDEX_SCALE) / (m.ratio if isinstance(m, Compressed) else 1) for m in indexed}
+    many = engine.long_index_gather if length > LONG and engine.long_index_gather else engine.index_gather
+    return many * length * max(keys, default=0.0)
+
+
 def form_of(model: ModelSpec, deployment: "Deployment") -> str:
     """Return the format that weights are stored in."""
     return deployment.weights or (model.quantization.method if model.quantization else model.dtype)
@@ -115,7 +133,8 @@ def form_of(model: ModelSpec, deployment: "Deployment") -> str:
 def graph_bytes(model: ModelSpec, deployment: "Deployment", layers: int) -> float:
     """Return what the engine sets aside for CUDA graphs of a stage of some layers. [B]"""
     engine = deployment.engine
-    if not engine.graph_bytes or not deployment.graphs:
+    maker = deployment.gpu.vendor if deployment.gpu else ""
+    if not engine.graph_bytes or not deployment.graphs or (engine.graph_vendors and maker not in engine.graph_vendors):
         return 0.0
     each = layers * engine.graph_bytes
     if _routed(model):
@@ -147,13 +166,18 @@ def logged_size(model: ModelSpec, engine: Engine) -> bool:
 
 
 def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
-    """Return that an engine counts the host's memory on a GPU that shares it; nothing on others or of a fixed cache."""
+    """Return what is assumed of the host on a GPU that shares its memory; nothing on others."""
     engine, gpu = deployment.engine, deployment.gpu
-    if gpu is None or deployment.kv_bytes is not None or not gpu.name.startswith(engine.host_counts):
+    if gpu is None or not engine.shares(gpu):
         return ()
+    needed = show_bytes(deployment.use * gpu.visible_memory)
+    starts = f"it starts only where the host leaves {needed} free, which may need its page cache dropped"
+    if deployment.kv_bytes is not None:
+        return (f"{gpu.name} shares the host's memory: {starts}",)
     return (
         f"{gpu.name} shares the host's memory, and {engine.title} takes for its own what the host's processes and page "
-        "cache grow by while it starts: logs had 0.7 to 9 GiB less room for the cache; kv_cache_memory_bytes fixes it",
+        f"cache grow by while it starts: {show_bytes(engine.host_growth)} are taken for it, where logs had 0.7 to 9 "
+        f"GiB; kv_cache_memory_bytes fixes the cache, and {starts}",
     )
 
 

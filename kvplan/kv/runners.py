@@ -1,21 +1,62 @@
-"""Which of an engine's model runners serves a model: vLLM has two, with memory rules of their own."""
+"""What of an engine's rules depends on the model: which of two runners serves it, and whether prefixes are cached."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from kvplan.specs.hardware import Engine, Runner
-from kvplan.specs.model import ModelSpec, Recurrent
+from kvplan.specs.hardware import FROM_HOPPER, Engine, Gpu, Runner
+from kvplan.specs.model import Compressed, Latent, ModelSpec, Recurrent
 
 
 @lru_cache(maxsize=1024)
-def rules_for(engine: Engine, model: ModelSpec) -> Engine:
-    """Return an engine's memory rules for a model: those of its second runner where that one serves it."""
+def rules_for(engine: Engine, model: ModelSpec, caching: bool, flash: bool) -> Engine:
+    """Return an engine's memory rules for a model: those of its second runner where that one serves it.
+
+    `caching` says whether prefixes are cached, `flash` whether the GPU's kernels export states of a prefill. What these
+    rules say of states holds as it is: applied to them, nothing changes.
+    """
+    rules: dict[str, Any] = {"state_pages": 1, "checkpoint_states": (), "flash_checkpoint_states": ()}
+    if caching:
+        able = {*engine.checkpoint_states, *(engine.flash_checkpoint_states if flash else ())}
+        kinds = {m.name for m in model.mixers() if isinstance(m, Recurrent)}
+        rules["state_pages"] = engine.state_pages + bool(kinds and kinds <= able)
     second = engine.second_runner
-    if second is None or not _served(second, model):
-        return engine
-    rules: dict[str, Any] = {**second.rules}
+    if second is not None and _served(second, model):
+        rules |= second.rules
     return replace(engine, **rules)
+
+
+def caches(engine: Engine, model: ModelSpec, asked: bool | None) -> bool:
+    """Return whether an engine caches a model's prefixes: as `asked`, None for its own choice.
+
+    vLLM's depends on the release for hybrids, and is not to for models of recurrent states alone.
+    """
+    if asked is not None:
+        return asked
+    kinds = {isinstance(m, Recurrent) for m in model.mixers()}
+    return kinds == {False} or (engine.hybrid_prefixes and kinds == {False, True})
+
+
+def own_share(engine: Engine, model: ModelSpec, gpu: Gpu, tensor: int, pipeline: int) -> float:
+    """Return the share of a GPU that an engine takes for a model where nobody says which, of 1.
+
+    Beside a vision tower it is less, by a tenth more for each time that the tower has ViT-L's 24 layers of 1,024
+    elements (sglang/srt/server_args.py: adjust_mem_fraction_for_vlm, which takes those where a config says neither).
+    """
+    latent = any(isinstance(m, Latent | Compressed) for m in model.mixers())
+    share = engine.share(gpu, tensor, pipeline, latent)
+    tower = model.config.get("vision_config")
+    if not isinstance(tower, Mapping) or not model.sees or engine.reserve is None:
+        return share
+    layers, width = (tower.get(name, usual) for name, usual in (("num_hidden_layers", 24), ("hidden_size", 1024)))
+    size = float(layers * width**2) / (24 * 1024**2)
+    return share * engine.vision_share * max(0.8, min(1.05, 1 - 0.1 * (size - 1)))
+
+
+def flashes(gpu: Gpu | None) -> bool:
+    """Return whether prefill kernels export states of a gated delta net on a GPU."""
+    return gpu is not None and gpu.architecture in FROM_HOPPER
 
 
 def _served(second: Runner, model: ModelSpec) -> bool:

@@ -50,10 +50,15 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
 
     @cache
     def pages(
-        kept: tuple[str, bool], tensor: int, limits: tuple[int, int], draft: Draft | None, longest: bool
+        kept: tuple[str, bool],
+        tensor: int,
+        limits: tuple[int, int],
+        draft: Draft | None,
+        longest: bool,
+        gpu: Gpu | None,
     ) -> RequestPages:
         layout = layouts[kept].with_prompt(int(prompt)) if longest else layouts[kept]
-        return pages_of(demand, layout, tensor, limits, int(prompt + output) if longest else mean, draft)
+        return pages_of(demand, layout, tensor, limits, int(prompt + output) if longest else mean, draft, gpu)
 
     stateful = {kept for kept, layout in layouts.items() if any(g.constant for g in layout.groups)}
 
@@ -69,7 +74,17 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
         longest, usual = (
             sequences(
                 bytes_free,
-                [pages((s.technique, s.drafts), s.parallel.tensor, limits, ahead(s), long) for s in shapes],
+                [
+                    pages(
+                        (s.technique, s.drafts),
+                        s.parallel.tensor,
+                        limits,
+                        ahead(s),
+                        long,
+                        gpu if (s.technique, s.drafts) in stateful else None,  # it matters to the pages of states alone
+                    )
+                    for s in shapes
+                ],
             )
             for long in (True, False)
         )
@@ -79,13 +94,19 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
 
 
 def pages_of(
-    demand: Demand, layout: KVLayout, tensor: int, limits: tuple[int, int], length: int, draft: Draft | None = None
+    demand: Demand,
+    layout: KVLayout,
+    tensor: int,
+    limits: tuple[int, int],
+    length: int,
+    draft: Draft | None = None,
+    gpu: Gpu | None = None,
 ) -> RequestPages:
     """Return what a request of `length` tokens pins on a GPU; `limits` are sequences and tokens of an engine step."""
     most, chunk = limits
     deployment = Deployment(
-        engine=demand.engine, parallel=Parallel(tensor=tensor), compacts=True, max_num_seqs=most,
-        max_num_batched_tokens=chunk, draft=draft,
+        engine=demand.engine, gpu=gpu, parallel=Parallel(tensor=tensor), compacts=True, max_num_seqs=most,
+        max_num_batched_tokens=chunk, draft=draft, prefix_caching=demand.prefix_cache or None,
     )  # fmt: skip
     pages = deployment.serving(demand.model, length).pages(layout.settled(length))
     peak = (layout.peak(length, chunk) - layout.stored(length)) / tensor

@@ -16,6 +16,8 @@ BEFORE_HOPPER = BEFORE_SHARP
 SERVER = 8
 #: between GPUs that no NVLink joins: PCIe 5.0 x16 one way [B/s]
 OUTSIDE = 64e9
+#: generations whose prefill kernels of gated delta nets (FlashInfer) export states on the way
+FROM_HOPPER = ("hopper", "blackwell")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,6 +112,7 @@ class Reserve:
     token: float  #: for a token of the largest step [B]
     graph: float  #: for a sequence of the largest CUDA graph [B]
     gpu: float  #: for a GPU of the replica [B]
+    latent: float  #: besides where the cache is a latent [B]
     least: float  #: on a large GPU [B]
     large: float  #: memory of a GPU that is large [B]
 
@@ -151,6 +154,7 @@ class Engine:
     pool: str  #: profiled, static or free
     utilization: float | None = None  #: share of the memory, of 1; None: what `reserve` leaves
     reserve: Reserve | None = None  #: left free where no share is set
+    vision_share: float = 1.0  #: of the share that leaves, what it takes beside a vision tower of ViT-L's size, of 1
     block_size: int  #: tokens of a page [token]
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
     contiguous: bool = False  #: whether a slot has rows of its own in every layer, rounded up to blocks, and no pages
@@ -162,6 +166,9 @@ class Engine:
     whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
     second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
     host_counts: tuple[str, ...] = ()  #: beginnings of names of GPUs whose free memory is what the host has available
+    host_growth: float = 0.0  #: what the host's processes and page cache grow by there while it starts [B]
+    graph_vendors: tuple[str, ...] = ()  #: makers of the GPUs that it sets memory aside for graphs on, (): all
+    whole_kinds: tuple[str, ...] = ()  #: layers that see a part of a request and keep all of it (chunked, sliding)
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
@@ -178,11 +185,16 @@ class Engine:
     encoder_copies: float = 1.0  #: times that the image's embeddings are held beside it
     encoder_live: float = 0.0  #: elements that live for a patch, over the tower's width
     capacity: str = "requests"  #: what the tokens it logs are of: requests that fit, or blocks shared out (even)
+    index_gather: int = 0  #: longest requests whose indexer keys (sparse attention) it gathers at once, in 8 bits
+    long_index_gather: int = 0  #: the same of requests longer than 262,144 tokens, 0: as of others
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
     expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
     rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
     rank_graph_size: float = 0.0  #: layers x hidden size of the one model whose log gave it
     state_pages: int = 1  #: pages a sequence pins for a recurrent state while prefixes are cached
+    hybrid_prefixes: bool = False  #: whether it caches prefixes of models with recurrent states unless told otherwise
+    checkpoint_states: tuple[str, ...] = ()  #: recurrences that pin one page more then, to export states of a prefill
+    flash_checkpoint_states: tuple[str, ...] = ()  #: the same on GPUs from Hopper on, whose kernels do it
     draft_models: bool = False  #: whether it starts with a smaller model that drafts
     eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known
     mtp_models: tuple[str, ...] = ()  #: the same of a model's own next-token layers
@@ -206,6 +218,10 @@ class Engine:
         if not self.vendors or not gpu.vendor or gpu.vendor in self.vendors:
             return ""
         return f"{self.title} runs on GPUs of {' and '.join(v.upper() for v in self.vendors)} alone"
+
+    def shares(self, gpu: Gpu | None) -> bool:
+        """Return whether it takes what the host has available for the free memory of a GPU."""
+        return gpu is not None and gpu.name.startswith(self.host_counts)
 
     @property
     def newest(self) -> bool:
@@ -234,19 +250,24 @@ class Engine:
         """Return the engine with so many sequences in a step on every GPU."""
         return replace(self, steps=tuple(replace(s, sequences=sequences) for s in self.steps))
 
-    def share(self, gpu: Gpu | None, tensor: int, pipeline: int) -> float:
+    def share(self, gpu: Gpu | None, tensor: int, pipeline: int, latent: bool = False) -> float:
         """Return the share of its memory that the engine takes of a GPU of such a replica, of 1."""
         if self.utilization is not None:
             return self.utilization
         assert gpu is not None and self.reserve is not None
         step, r = self.step(gpu), self.reserve
         graph = step.wide_graph if tensor >= 4 else step.graph
-        kept = r.constant + r.token * step.tokens + r.graph * graph + r.gpu * tensor * pipeline
+        kept = r.constant + r.token * step.tokens + r.graph * graph + r.gpu * tensor * pipeline + r.latent * latent
         kept = max(kept, r.least) if gpu.visible_memory > r.large else kept
         return max(round(1 - kept / gpu.visible_memory, 3), 0.0)
 
     def runtime_bytes(self, gpus: int, pipeline: int = 1, gpu: Gpu | None = None) -> float:
-        """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]"""
+        """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]
+
+        On a GPU that shares the host's memory what the host takes meanwhile counts, too.
+        """
+        if self.shares(gpu) and self.host_growth:
+            return replace(self, host_growth=0.0).runtime_bytes(gpus, pipeline, gpu) + self.host_growth
         if gpus <= 1 and pipeline > 1 and self.stage_runtime is not None:
             return self.stage_runtime
         plain = self.plain_runtime if gpu is not None and not gpu.multicast else None

@@ -268,6 +268,17 @@ class ModelSpec:
             yield from layer.mixers
 
     @cached_property
+    def text_only(self) -> "ModelSpec":
+        """The model without its vision and audio towers, as an engine loads it that is told to read text alone."""
+        kept = tuple(w for w in self.outer if not w.name.partition(".")[0].endswith(("_tower", "_projector")))
+        return replace(self, outer=kept, vision=None) if len(kept) < len(self.outer) else self
+
+    @cached_property
+    def sees(self) -> bool:
+        """Whether it has a vision or audio tower, of which sizes may be known or not."""
+        return any(w.name.partition(".")[0].endswith("_tower") for w in self.outer)
+
+    @cached_property
     def modalities(self) -> tuple[str, ...]:
         """What it reads: text, and image (frames of a video too) and audio where it has a tower for them."""
         towers = {w.name.partition(".")[0] for w in self.outer}
