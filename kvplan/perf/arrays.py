@@ -10,7 +10,7 @@ import numpy as np
 
 Array = Any
 #: of arrays, element by element
-maximum, minimum, exponentials = np.maximum, np.minimum, np.exp
+maximum, minimum, exponentials, where = np.maximum, np.minimum, np.exp, np.where
 
 
 def alike_rows(
