@@ -177,7 +177,7 @@ def at_volume(demand: Demand, per_day: float) -> Demand:
 
 def greatest(served: Callable[[float], bool], start: float) -> float:
     """Return the greatest volume that is served, in so many digits; the least that was tried where none is."""
-    low, high, least = start, start, start / 2 ** (DOUBLINGS - 1)
+    low, high, least = start, start, start / 2.0 ** (DOUBLINGS - 1)
     if not served(start) and not served(least):  # less is easier to serve: no volume between them is
         return least / 2
     for _ in range(DOUBLINGS):
