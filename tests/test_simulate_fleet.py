@@ -469,6 +469,7 @@ def test_plan_and_simulation_mean_one_router(
     workload: str, model: str, gpu: str, volume: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kvplan.api.confirm.ENOUGH", 10_000)  # of bursts, 4,000 requests are too few
+    monkeypatch.setattr("kvplan.api.confirm.rivals", lambda best, _: [best])  # nothing here is of the runner-up
     found = kvplan.recommend(
         workload, model, gpus=gpu, techniques=["baseline", "fp8"], queries_per_day=volume, simulate=True, on=ON
     )

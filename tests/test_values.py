@@ -2,7 +2,7 @@
 
 import inspect
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,19 @@ def cases() -> list[Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a copy of the files: one for all questions."""
+    return Path(shutil.copytree(FILES, tmp_path_factory.mktemp("values"), dirs_exist_ok=True))
+
+
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(FILES, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def files(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Go to the folder, and take away what a question leaves there: `sweep` makes that of its answers first."""
+    monkeypatch.chdir(copied)
+    yield copied
+    for path in set(copied.iterdir()) - {copied / one.name for one in FILES.iterdir()}:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_every_question_is_in_the_table() -> None:

@@ -20,7 +20,7 @@ from kvplan.planning.confirm import Confirmation
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.plan import Plan
 from kvplan.planning.planned import trust
-from kvplan.planning.recommend import Recommendation, Variation, best_of
+from kvplan.planning.recommend import Recommendation, Variation, best_of, best_plan
 from kvplan.planning.remedies import STEP, Remedy, surest
 from kvplan.planning.search import Progress
 from kvplan.planning.speculation import not_started
@@ -97,9 +97,9 @@ def recommend(
         ]
     )
     if answer.plan is None and confidence is None and (odds := surest(answer.remedies)):
-        above = [market.answered(question, word, odds + STEP) for word in engines]
+        above = [plans[0] for word in engines for plans in market.ranked([question], word, odds + STEP) if plans]
         below = [market.answered(question, word, odds) for word in engines]
-        answer = at_lower_confidence(answer, below, best_of(above).plan)
+        answer = at_lower_confidence(answer, below, best_plan(question.objective, above))
     if answer.plan is None and not answer.remedies:
         answer = with_smaller_model(answer, call)
     simulates = values.flag(simulate, "simulate")

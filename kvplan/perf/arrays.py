@@ -10,7 +10,7 @@ import numpy as np
 
 Array = Any
 #: of arrays, element by element
-maximum, minimum, exponentials = np.maximum, np.minimum, np.exp
+maximum, minimum, exponentials, where = np.maximum, np.minimum, np.exp, np.where
 
 
 def alike_rows(
@@ -30,7 +30,13 @@ def alike_rows(
 
 def below(values: Sequence[Any]) -> Array:
     """Return numbers, or arrays of one shape, below each other."""
-    return np.stack(np.broadcast_arrays(*[np.atleast_1d(value) for value in values]))
+    shape = next((value.shape for value in values if getattr(value, "ndim", 0)), None)
+    if shape is None:
+        return np.array(values, float)[:, None]
+    rows = np.empty((len(values), *shape))
+    for i, value in enumerate(values):  # `np.stack` takes several times as long for the small arrays of a search
+        rows[i] = value
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True)

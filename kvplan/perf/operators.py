@@ -71,6 +71,15 @@ def smaller(a: Amount, b: Amount) -> Amount:
     return a if a <= b else b
 
 
+def chosen(which: Any, a: Amount, b: Amount) -> Amount:
+    """Return one amount where something holds, else another, element by element."""
+    if getattr(which, "ndim", 0):
+        from kvplan.perf.arrays import where
+
+        return where(which, a, b)
+    return a if which else b
+
+
 def taken(a: Amount, which: Any) -> Amount:
     """Return some rows of an array, a number as it is."""
     return a[which] if getattr(a, "ndim", 0) else a

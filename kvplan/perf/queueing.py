@@ -9,7 +9,7 @@ from functools import cached_property
 from math import e as EULER
 from math import pi
 
-from kvplan.perf.operators import Amount, exponential, larger, smaller
+from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, receiving
 from kvplan.specs.calibration import Calibration
@@ -22,20 +22,18 @@ def root(excess: Callable[[Amount], Amount], low: Amount, high: Amount) -> Amoun
     """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois)."""
     for _ in range(FIRST):
         middle = (low + high) / 2
-        over = 1.0 * (excess(middle) > 0)
-        low, high = over * low + (1 - over) * middle, over * middle + (1 - over) * high
+        over = excess(middle) > 0
+        low, high = chosen(over, low, middle), chosen(over, middle, high)
     less, more, side = excess(low), excess(high), 0.0 * low
     for _ in range(LINES):
         at = low - less * (high - low) / larger(more - less, TINY)
         at = smaller(larger(at, low), high)
         value = excess(at)
-        over = 1.0 * (value > 0)
-        again = over * (side > 0) + (1 - over) * (side < 0)
-        less, more = (
-            over * less * (1 - again / 2) + (1 - over) * value,
-            over * value + (1 - over) * more * (1 - again / 2),
-        )
-        low, high, side = over * low + (1 - over) * at, over * at + (1 - over) * high, 2 * over - 1
+        over = value > 0
+        now = chosen(over, 1.0, -1.0)
+        kept = 1 - 0.5 * (side == now)  # of the other end, where the same one moves again
+        less, more = chosen(over, less * kept, value), chosen(over, value, more * kept)
+        low, high, side = chosen(over, low, at), chosen(over, at, high), now
     return at
 
 

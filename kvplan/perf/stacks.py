@@ -35,10 +35,10 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
             for f in (*FIELDS, *FEW):
                 amount = getattr(o, f)
                 if f not in columns:
-                    if not (np.any(amount) if np.ndim(amount) else amount):
+                    if not (amount.any() if getattr(amount, "ndim", 0) else amount):
                         continue
                     columns[f] = np.zeros(size)
-                if loads is not None and np.ndim(amount) and columns[f].shape[1] == 1:
+                if loads is not None and getattr(amount, "ndim", 0) > 0 and columns[f].shape[1] == 1:
                     columns[f] = np.repeat(columns[f], loads, axis=1)
                 columns[f][i] = amount
     return [first[name]._replace(**columns) for name, columns in operators.items()]

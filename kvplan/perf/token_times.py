@@ -9,7 +9,7 @@ from functools import cached_property
 from math import pi
 from statistics import NormalDist
 
-from kvplan.perf.operators import Amount, exponential, larger, smaller
+from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, logarithm, powers
 from kvplan.perf.queueing import Wait, prompt_wait, root
 from kvplan.perf.serving import BUSIEST, Load, Served, receiving
@@ -160,8 +160,8 @@ class FirstToken:
             high = high + self.fetch.seconds
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            over = 1.0 * (self.beyond(middle) > 1 - share)
-            low, high = over * middle + (1 - over) * low, over * high + (1 - over) * middle
+            over = self.beyond(middle) > 1 - share
+            low, high = chosen(over, middle, low), chosen(over, high, middle)
         return high
 
 
@@ -196,7 +196,8 @@ def below_deviations(z: Amount) -> Amount:
     """Return the share of a normal distribution below so many standard deviations, within 0.0002 (as `deviations`)."""
     half = z * z / 2
     part = 1 - exponential(-half * (4 / pi + ERF * half) / (1 + ERF * half))
-    return (1 + ((z > 0) * 1.0 - (z < 0) * 1.0) * larger(part, 0.0) ** 0.5) / 2
+    away = larger(part, 0.0) ** 0.5
+    return (1 + chosen(z > 0, away, -away)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +219,13 @@ class Delays:
     def beyond(self, delay: Amount) -> Amount:
         """Return the share of the requests that have a longer one."""
         some = 1 - self.none
-        z = ((larger(delay, 0.0) * some) ** (1 / 3) - 1 + self.apart) / larger(self.apart, TINY) ** 0.5
+        z = ((larger(delay, 0.0) * some) ** (1 / 3) - 1 + self.apart) / self.width
         return some * below_deviations(-z)
+
+    @cached_property
+    def width(self) -> Amount:
+        """How far the others' delays are apart, as a divisor."""
+        return larger(self.apart, TINY) ** 0.5
 
 
 def delays_of(none: Amount, squared: Amount) -> Delays:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from math import floor, log10
 
 from kvplan.planning.certainty import chance
@@ -85,22 +85,17 @@ def surest(
     demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int, formats: Sequence[str] = ()
 ) -> Capacity:
     """Return `capacity`, or where no volume is kept surely enough, at the surest: from even odds on, as `recommend`."""
-    best = capacity(demand, book, site, techniques, gpus, formats)
-    if best.plan is not None:
+    around = looked_at(demand, book, site, techniques, gpus)
+    best = most(around, book, site)
+    if best.plan is not None or around.home is None:
         return best
-    free, pairs, home = looked_at(
-        replace(demand, limits=replace(demand.limits, confidence=0.0)), book, site, techniques, gpus
-    )
-    if home is None:
-        return best
-    rare = candidates(at_volume(free, RARE), home)
-    sure = rare.sure[rare.feasible & rare.of(pairs)]
+    rare = candidates(at_volume(around.surely(0.0).demand, RARE), around.home)
+    sure = rare.sure[rare.feasible & rare.of(around.pairs)]
     share = floor(float(sure.max()) / STEP + 1e-9) * STEP if sure.size else 0.0
-    if share < EVEN:
-        return best
-    lower = replace(demand, limits=replace(demand.limits, confidence=round(share, 2)))
-    again = capacity(lower, book, site, techniques, gpus)
-    return best if again.plan is None else replace(again, sought=demand.limits.confidence)
+    again = best if share < EVEN else most(around.surely(round(share, 2)), book, site)
+    if again.plan is None:
+        return replace(best, remedies=changes(around, book, formats))
+    return replace(again, sought=demand.limits.confidence)
 
 
 def capacity(
@@ -110,8 +105,30 @@ def capacity(
 
     Where they serve nothing it names what would let them; `formats` are weight formats that might.
     """
-    limited, pairs, home = looked_at(demand, book, site, techniques, gpus)
+    around = looked_at(demand, book, site, techniques, gpus)
+    best = most(around, book, site)
+    return best if best.plan else replace(best, remedies=changes(around, book, formats))
 
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What is the same at every volume and every confidence."""
+
+    demand: Demand  #: on so many GPUs
+    gpus: int  #: GPUs that can be had
+    pairs: set[Pair]  #: techniques and weight formats that may be used
+    home: GpuGrid | None  #: the shapes on the GPU, None where no technique applies
+
+    def surely(self, confidence: float) -> "Around":
+        """Return the same for limits that are kept with another probability."""
+        return replace(self, demand=replace(self.demand, limits=replace(self.demand.limits, confidence=confidence)))
+
+
+def most(around: Around, book: Book, site: Site) -> Capacity:
+    """Return the most that GPUs serve, remedies left out where it is nothing."""
+    limited, pairs, home = around.demand, around.pairs, around.home
+
+    @cache
     def at(volume: float) -> Candidates | None:
         return candidates(at_volume(limited, volume), home) if home else None
 
@@ -125,31 +142,29 @@ def capacity(
     there = at_volume(limited, volume)
     tried = at(volume)
     plans = replace(book, demand=there).choices([tried], pairs, "gpus") if tried else []
-    ways = () if plans or home is None else changes(at_volume(limited, RARE), book, home, pairs, formats)
-    return Capacity(demand=there, site=site, gpus=gpus, plan=plans[0] if plans else None, bound_by=binds, remedies=ways)
+    return Capacity(demand=there, site=site, gpus=around.gpus, plan=plans[0] if plans else None, bound_by=binds)
 
 
-def changes(
-    demand: Demand, book: Book, home: GpuGrid, pairs: Collection[Pair], formats: Sequence[str]
-) -> tuple[Remedy, ...]:
+def changes(around: Around, book: Book, formats: Sequence[str]) -> tuple[Remedy, ...]:
     """Return what lets GPUs that keep the limits at no volume serve a query now and then."""
+    if around.home is None:
+        return ()
+    demand = at_volume(around.demand, RARE)
     stuck = Impasse(
-        demand=demand, book=replace(book, demand=demand), candidates=[candidates(demand, home)],
-        pairs=sorted(pairs, key=str), barred=(), objective="gpus", guesses=True, formats=formats,
+        demand=demand, book=replace(book, demand=demand), candidates=[candidates(demand, around.home)],
+        pairs=sorted(around.pairs, key=str), barred=(), objective="gpus", guesses=True, formats=formats,
     )  # fmt: skip
     ways = sorted(remedies(stuck), key=lambda way: way.plan.gpus)
     return tuple(replace(way, change=way.change.replace("max_gpus=", "gpus=")) for way in ways)
 
 
-def looked_at(
-    demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int
-) -> tuple[Demand, set[Pair], GpuGrid | None]:
-    """Return the demand on so many GPUs, what may be used, and the shapes there, None where no technique applies."""
+def looked_at(demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int) -> Around:
+    """Return the demand on so many GPUs, what may be used, and the shapes there."""
     limited = replace(demand, limits=replace(demand.limits, gpus=gpus))
     shapes, _ = configurations(limited, list(techniques), site.gpu.gpus_per_node)
     known = {shape.pair for shape in shapes}
     homes = gpu_grids(limited, shapes, [site], most_requests(demand.engine, [site])) if shapes else [None]
-    return limited, known - set(book.barred(known, limited)), homes[0]
+    return Around(demand=limited, gpus=gpus, pairs=known - set(book.barred(known, limited)), home=homes[0])
 
 
 def at_volume(demand: Demand, per_day: float) -> Demand:
@@ -162,13 +177,13 @@ def at_volume(demand: Demand, per_day: float) -> Demand:
 
 def greatest(served: Callable[[float], bool], start: float) -> float:
     """Return the greatest volume that is served, in so many digits; the least that was tried where none is."""
-    low, high = start, start
+    low, high, least = start, start, start / 2.0 ** (DOUBLINGS - 1)
+    if not served(start) and not served(least):  # less is easier to serve: no volume between them is
+        return least / 2
     for _ in range(DOUBLINGS):
         if served(low):
             break
         low, high = low / 2, low
-    else:
-        return low
     for _ in range(DOUBLINGS):
         if low < high or not served(2 * high):
             break

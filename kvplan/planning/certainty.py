@@ -13,7 +13,7 @@ Array = Any
 Z80 = NormalDist().inv_cdf(0.9)
 #: the standard normal distribution as a table, between whose rows a line errs by less than 1e-6
 NORMAL_AT = np.linspace(-8.0, 8.0, 8001)
-NORMAL = np.array([NormalDist().cdf(float(z)) for z in NORMAL_AT])
+NORMAL = np.array(list(map(NormalDist().cdf, NORMAL_AT.tolist())))
 #: a time that nothing keeps [s]
 TINY = 1e-12
 #: correlation of the errors of TTFT and TPOT of one server, at the low end of what rows held out show, where odds are
@@ -69,10 +69,18 @@ def certainty(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array
     below, above = np.log(c.tpot.low) / -Z80, np.log(c.tpot.high) / Z80
     total, bound = np.zeros(np.shape(tpot)), np.inf if limits.ttft is None else limits.ttft
     always = standard(np.maximum(bound, TINY) / ttft, c.ttft)
-    for k, error in enumerate(ERRORS):
-        part, z = np.clip(within - k / SLICES, 0.0, 1 / SLICES), always
+
+    def in_slice(k: int, within: Array, always: Array, ttft: Array, tpot: Array) -> Array:
+        error, z = ERRORS[k], always
         if limits.e2e is not None:
             left = limits.e2e - output * tpot * np.exp(error * (below if error < 0 else above))
             z = standard(np.maximum(np.minimum(left, bound), TINY) / ttft, c.ttft)
-        total += part * normal((z - TOGETHER * error) / np.sqrt(1 - TOGETHER**2))
+        part = np.minimum(np.maximum(within - k / SLICES, 0.0), 1 / SLICES)
+        return part * normal((z - TOGETHER * error) / np.sqrt(1 - TOGETHER**2))
+
+    times = within, always, np.asarray(ttft), np.asarray(tpot)
+    total += in_slice(0, *times)
+    some = np.asarray(within > 1 / SLICES)  # the others have no part in the further slices
+    further = [x[some] for x in times]
+    total[some] = sum((in_slice(k, *further) for k in range(1, SLICES)), total[some])
     return total

@@ -27,7 +27,7 @@ from kvplan.perf.prompts import (
 )
 from kvplan.perf.stacks import SharedOperators, stack
 from kvplan.perf.step_time import whole_step
-from kvplan.planning.configurations import Configuration
+from kvplan.planning.configurations import Configuration, Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.drafting import GridRow, SpeculativeSteps, speculative_steps
 from kvplan.planning.prompts import prompt_classes
@@ -102,6 +102,17 @@ class SearchGrid:
     def ranks(self) -> Array:
         """Attention-data-parallel ranks of a replica, as a column."""
         return np.array([s.parallel.data for s in self.configurations], float)[:, None]
+
+    @cached_property
+    def of_pair(self) -> dict[Pair, Array]:
+        """Which configurations, as a column, are of each technique and weight format."""
+        pairs = [s.pair for s in self.configurations]
+        return {pair: np.array([one == pair for one in pairs])[:, None] for pair in set(pairs)}
+
+    @cached_property
+    def drafting(self) -> Array:
+        """Which configurations decode speculatively."""
+        return np.array([s.drafts for s in self.configurations])
 
     @cached_property
     def each(self) -> Array:

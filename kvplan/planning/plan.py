@@ -260,6 +260,13 @@ class Book:
         plans = self.choices(found, tried, objective)
         return plans[0] if plans else None
 
+    def serves(self, one: Candidates, pairs: Collection[Pair], objective: str) -> bool:
+        """Return whether any of some pairs has a plan on a GPU."""
+        able = one.feasible & one.of(pairs)
+        if not able.any() or (objective == "cost" and one.site.cost is None):
+            return False
+        return bool(np.isfinite(self.score(one, objective)[able]).any())
+
     def best(self, one: Candidates, pair: Pair, objective: str, standard: Best = Best()) -> Plan | None:
         """Return the best feasible plan of a pair on a GPU, None without one; what equals the `standard` is alike."""
         if objective == "cost" and one.site.cost is None:
@@ -276,7 +283,7 @@ class Book:
             standard = Best(least=lowest, surest=float(one.sure[i, j][score <= lowest * (1 + near)].max()))
         k = np.flatnonzero(score <= standard.least * (1 + near))
         gpus, sure = one.gpus[i, j][k], one.sure[i, j][k]
-        drafts = np.array([s.drafts for s in one.grid.configurations])[i[k]]
+        drafts = one.grid.drafting[i[k]]
         order = np.lexsort((-sure, score[k], gpus, drafts, -standard.sure(sure) if objective == "cost" else gpus))
         return self.plan(one, int(i[k[order[0]]]), int(j[k[order[0]]]))
 

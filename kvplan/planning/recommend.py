@@ -106,12 +106,17 @@ def best_of(answers: Sequence[Recommendation]) -> Recommendation:
     """Return the best of the answers for several engines, which then holds them all."""
     if len(answers) == 1:
         return answers[0]
-    planned = [(r.plan, r) for r in answers if r.plan is not None]
-    least = min((plan.weighed for plan, _ in planned if plan.weighed is not None), default=0.0)
-    near = [plan.slo_probability for plan, _ in planned if (plan.weighed or 0.0) <= least * (1 + TIE)]
-    order = rank(answers[0].objective, Best(least=least, surest=max(near, default=1.0)))
-    best = min(planned, key=lambda pair: order(pair[0]), default=(None, answers[0]))[1]
+    planned = {id(r.plan): r for r in answers if r.plan is not None}
+    plan = best_plan(answers[0].objective, [r.plan for r in planned.values() if r.plan is not None])
+    best = answers[0] if plan is None else planned[id(plan)]
     return replace(best, engines=tuple(answers), tried=sum(r.tried for r in answers))
+
+
+def best_plan(objective: str, plans: Sequence[Plan]) -> Plan | None:
+    """Return the best of the plans for several engines, None without one."""
+    least = min((plan.weighed for plan in plans if plan.weighed is not None), default=0.0)
+    near = [plan.slo_probability for plan in plans if (plan.weighed or 0.0) <= least * (1 + TIE)]
+    return min(plans, key=rank(objective, Best(least=least, surest=max(near, default=1.0))), default=None)
 
 
 def recommend(

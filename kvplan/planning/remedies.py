@@ -82,6 +82,12 @@ class Impasse:
         rated = [one for one in self.candidates if some or one.site.rated]
         return self.book.under(demand, rated, self.pairs if pairs is None else pairs, self.objective, exactly)
 
+    def able(self, limits: Limits) -> bool:
+        """Return whether there is a plan under other limits."""
+        demand = replace(self.demand, limits=limits)
+        rated = (one for one in self.candidates if self.guesses or one.site.rated)
+        return any(self.book.serves(one.under(demand), self.pairs, self.objective) for one in rated)
+
     def resized(self, limits: Limits) -> "Impasse":
         """Return the question with as many replicas of each candidate as other limits ask for."""
         demand = replace(self.demand, limits=limits)
@@ -210,11 +216,11 @@ def loosened(i: Impasse, limits: Limits, names: Sequence[str]) -> Remedy | None:
         longer = {name: rounded_up(factor * getattr(limits, name)) for name in names}
         return replace(limits, **longer)  # type: ignore[arg-type]
 
-    if i.best(times(MOST)) is None:  # other limits may ask for more replicas than requests fill
+    if not i.able(times(MOST)):  # other limits may ask for more replicas than requests fill
         i = i.resized(times(MOST))
-        if i.best(times(MOST)) is None:
+        if not i.able(times(MOST)):
             return None
-    loose = times(least_within(lambda factor: i.best(times(factor)) is not None, 1.0, MOST))
+    loose = times(least_within(lambda factor: i.able(times(factor)), 1.0, MOST))
     plan = i.best(loose, exactly=True)
     if plan is None:
         return None

@@ -205,7 +205,11 @@ def reachable(one: Candidates, demand: Demand, fits: Array) -> Reach:
 
 def of_pairs(grid: SearchGrid, pairs: Collection[Pair]) -> Array:
     """Return which configurations, as a column, are of one of these techniques and weight formats."""
-    return np.array([s.pair in pairs for s in grid.configurations], bool)[:, None]
+    found = np.zeros((len(grid.configurations), 1), bool)
+    for pair in pairs:
+        if pair in grid.of_pair:
+            found |= grid.of_pair[pair]
+    return found
 
 
 def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
