@@ -123,6 +123,8 @@ def test_prompts_are_read_in_the_budget_of_the_engine_s_release_on_that_gpu() ->
         ({"gpu": "b200", "engine_version": "0.28.0"}, 16384),
         ({"gpu": "b200"}, 8192),  # no release: the rules that servers were fitted under
         ({"gpu": "h100", "engine_version": "0.7.3", "isl": "28000", "requests": "9"}, 28500),  # with its answer
+        ({"model": "llama3-8b", "gpu": "h100", "engine_version": "0.7.3"}, 8192),  # all of its context
+        ({"model": "mixtral-8x7b", "gpu": "h100", "engine_version": "0.7.3"}, 32768),
         ({"gpu": "h100", "engine_version": "0.2.5"}, 2048),  # older than the oldest that is described
         ({"gpu": "h100", "engine_version": "0.19.0", "max_num_batched_tokens": "4096"}, 4096),
         ({"gpu": "h100", "engine": "sglang", "tp": "8"}, 8192),

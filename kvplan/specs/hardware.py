@@ -216,14 +216,16 @@ class Engine:
         step = self.step(gpu)
         return step.sequences, step.tokens
 
-    def prompt_tokens(self, gpu: Gpu | None, length: float = 0.0, ranks: int = 1, told: int = 0) -> int:
+    def prompt_tokens(
+        self, gpu: Gpu | None, length: float = 0.0, ranks: int = 1, told: int = 0, context: int = 0
+    ) -> int:
         """Return the tokens of prompts that one step takes on each of so many attention-data-parallel ranks. [token]
 
-        A request of that `length` whose prompt the engine does not cut makes them as many; `told` is what its option
-        says, 0 where that is left out.
+        A request of that `length` whose prompt the engine does not cut makes them as many, and so does the whole
+        `context` of a model none of whose prompts it cuts; `told` is what its option says, 0 where that is left out.
         """
         tokens = told or self.limits(gpu)[1]
-        whole = 0 if told or length > self.whole_prompts else int(length)
+        whole = 0 if told else max((int(n) for n in (length, context) if n <= self.whole_prompts), default=0)
         return max(tokens // ranks if self.divided_step else tokens, whole, 1)
 
     def taking(self, sequences: int) -> "Engine":

@@ -129,7 +129,7 @@ def _server(
     scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel)
     if described := rules(engine, entry.text("engine_version")):
         length, told = load["prompt"] + load["output"], int(scheduler.get("chunk", 0.0))
-        scheduler["chunk"] = float(described.prompt_tokens(device, length, parallel.data, told))
+        scheduler["chunk"] = float(described.prompt_tokens(device, length, parallel.data, told, spec.max_context or 0))
     times: dict[str, Any] = times_of(entry) if measured else {}
     if measured:
         check_origin(entry, spec, model)
