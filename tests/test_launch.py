@@ -9,6 +9,7 @@ import pytest
 
 import kvplan
 from kvplan import catalog
+from kvplan.api.sites import site as made_site
 from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import spelling
@@ -63,12 +64,29 @@ def test_a_command_says_that_a_model_s_own_name_is_no_checkpoint(answer) -> None
     assert not started(answer, "vllm").missing
 
 
-def test_a_step_is_no_longer_than_the_plan_s_times_count_with(answer) -> None:
-    """From 0.28 on vLLM takes 16,384 tokens a step on GPUs of 160 GiB, 2,048 on small ones; times count with 8,192."""
-    for name, tokens in (("mi300x", 8192), ("b200", 8192), ("h100", 8192), ("l40s", 2048)):
-        site = replace(answer.site, gpu=catalog.gpu(name))
-        assert answer.demand.engine.limits(site.gpu)[1] in (2048, 8192, 16384) and site.calibration.chunk == 8192
+def test_a_step_takes_what_the_plan_s_times_count_with(answer) -> None:
+    """From 0.28 on vLLM takes 16,384 tokens a step on GPUs of 160 GiB, 2,048 on small ones and on an A100."""
+    steps = {"mi300x": 16384, "b200": 16384, "h100": 8192, "h100-pcie": 8192, "a100": 2048, "l40s": 2048}
+    for name, tokens in steps.items():
+        site = made_site(catalog.gpu(name), answer.demand.model, ON)
+        assert answer.demand.engine.limits(site.gpu)[1] == site.calibration.chunk == tokens, name
         assert needs(answer.demand, answer.plan, site).chunk == tokens, name
+
+
+def test_every_gpu_of_a_search_takes_steps_of_its_own_size() -> None:
+    """A plan on an A100, whose steps take 2,048 tokens, is the same alone and beside an H100, which takes 8,192."""
+    ask = {"techniques": "baseline", "weights": "bf16", "on": ON}
+    both = kvplan.recommend("rag", "llama3.1-8b", gpus=["a100", "h100"], **ask)
+    plans = {p.gpu: p for p in (both.plan, *both.alternatives) if p is not None}
+    for gpu in ("a100-80gb-sxm", "h100-sxm"):
+        alone = kvplan.recommend("rag", "llama3.1-8b", gpus=gpu, **ask).plan
+        assert alone is not None and (alone.ttft, alone.tpot) == (plans[gpu].ttft, plans[gpu].tpot)
+
+
+def test_sglang_is_told_the_tokens_of_all_its_ranks_which_it_divides(answer) -> None:
+    ranks = {"parallel": Parallel(tensor=1, data=8), "model": "deepseek-v3"}
+    assert after(started(answer, "sglang", **ranks).argv, "--chunked-prefill-size") == str(8 * 8192)
+    assert after(started(answer, "vllm", **ranks).argv, "--max-num-batched-tokens") == "8192"
 
 
 def test_room_for_a_chat_template_ends_at_the_model_s_context(answer) -> None:

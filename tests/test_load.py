@@ -15,6 +15,8 @@ from kvplan.planning.replica import estimate
 from kvplan.planning.server import Server, server, timed
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.speculation import Speculation, speculation
+from kvplan.report.estimate import source_lines
+from kvplan.report.load import legend
 
 ON = "2026-11-24"
 COMMAND = ("load", "--model", "llama3.1-8b", "--gpu", "h100", "--tp", "1", "--isl", "2000", "--osl", "200", "--on", ON)
@@ -368,3 +370,14 @@ def test_the_most_a_server_does_is_that_of_its_table(run) -> None:
     assert said in text and full["tokens_per_second"] == pytest.approx(500 * full["requests_per_second"], rel=1e-3)
     assert opened < full["requests_per_second"]
     assert f"{said}; arrivals at random may be at most {opened:.3g} requests/s." in text
+
+
+def test_a_report_says_how_many_tokens_of_prompts_a_step_takes() -> None:
+    """2,048 under vLLM on an A100, 8,192 on an H100: a prompt of 4,000 takes two steps or one."""
+    for gpu, tokens in (("a100", 2048), ("h100", 8192)):
+        found = kvplan.load("llama3.1-8b", gpu, isl=4000, osl=500, on=ON)
+        assert found.to_dict()["calibration"]["chunk"] == found.server.site.calibration.chunk == tokens
+        estimated = kvplan.estimate("llama3.1-8b", "8k", gpus=gpu, on=ON)
+        assert estimated.to_dict()["calibration"][0]["chunk"] == tokens
+        assert f"{tokens:,} tokens of prompts at most" in " ".join(legend(found))
+        assert any(f"{tokens:,} tokens of prompts" in line for line in source_lines(estimated))

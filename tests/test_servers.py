@@ -97,7 +97,9 @@ def test_ranks_that_read_prompts_together_wait_for_each_other_in_published_scrip
 
 def test_prompts_are_read_in_the_budgets_that_published_scripts_set() -> None:
     cases: list[tuple[dict[str, str], float]] = [
-        ({"model": "minimax-m2.5", "gpu": "h200", "engine": "vllm", "tp": "4", "isl": "1024"}, 2048),
+        ({"model": "minimax-m2.5", "gpu": "b200", "engine": "vllm", "tp": "4", "isl": "1024"}, 2048),
+        ({"model": "minimax-m2.5", "gpu": "h200", "engine": "vllm", "tp": "4", "isl": "1024"}, 8192),  # left out there
+        ({"model": "deepseek-r1", "gpu": "mi300x", "engine": "sglang", "tp": "8"}, 131072),
         ({"model": "gpt-oss-120b", "gpu": "b200", "engine": "trtllm"}, 20000),
         ({"model": "qwen3.5-397b-a17b", "gpu": "b200", "engine": "sglang", "tp": "8"}, 16384),
         ({"model": "glm-5", "gpu": "b200", "engine": "sglang", "tp": "8"}, 32768),
@@ -107,7 +109,36 @@ def test_prompts_are_read_in_the_budgets_that_published_scripts_set() -> None:
         assert good(**known).chunk == tokens, known
         assert good(**known, source="a page").chunk == 8192, known
         assert good(**known, max_num_batched_tokens="4096").chunk == 4096, known
-    assert any("max_num_batched_tokens taken as 20,000" in note for note in good(**cases[1][0]).notes)
+    taken = next(known for known, tokens in cases if tokens == 20000)
+    assert any("max_num_batched_tokens taken as 20,000" in note for note in good(**taken).notes)
+
+
+def test_prompts_are_read_in_the_budget_of_the_engine_s_release_on_that_gpu() -> None:
+    """vLLM: 8,192 from 70 GiB on, not on an A100; before V1 whole prompts. SGLang divides them over its ranks."""
+    cases: list[tuple[dict[str, str], float]] = [
+        ({"gpu": "h100", "engine_version": "0.19.0"}, 8192),
+        ({"gpu": "a100", "engine_version": "0.19.0"}, 2048),
+        ({"gpu": "l40s", "engine_version": "v0.27.1"}, 2048),
+        ({"gpu": "b200", "engine_version": "0.19.0"}, 8192),
+        ({"gpu": "b200", "engine_version": "0.28.0"}, 16384),
+        ({"gpu": "b200"}, 8192),  # no release: the rules that servers were fitted under
+        ({"gpu": "h100", "engine_version": "0.7.3", "isl": "28000", "requests": "9"}, 28500),  # with its answer
+        ({"model": "llama3-8b", "gpu": "h100", "engine_version": "0.7.3"}, 8192),  # all of its context
+        ({"model": "mixtral-8x7b", "gpu": "h100", "engine_version": "0.7.3"}, 32768),
+        ({"gpu": "h100", "engine_version": "0.2.5"}, 2048),  # older than the oldest that is described
+        ({"gpu": "h100", "engine_version": "0.19.0", "max_num_batched_tokens": "4096"}, 4096),
+        ({"gpu": "h100", "engine": "sglang", "tp": "8"}, 8192),
+        ({"gpu": "b200", "engine": "sglang", "tp": "8", "source": "a page"}, 16384),
+        ({"gpu": "h100", "engine": "sglang", "tp": "1", "attention_dp": "8", "moe_ep": "8"}, 1024),
+        (
+            {"gpu": "h100", "engine": "sglang", "attention_dp": "8", "moe_ep": "8", "max_num_batched_tokens": "32768"},
+            4096,
+        ),
+        ({"gpu": "h100", "engine": "mindie"}, 8192),  # an engine that no file describes
+    ]
+    for known, tokens in cases:
+        row = read_server({**ROW, **known}, 2, catalog.model, catalog.gpu, False, catalog.stated_engine)
+        assert isinstance(row, ServerRow) and row.chunk == tokens, known
 
 
 def test_prompts_are_held_for_a_batch_as_published_scripts_set_it() -> None:

@@ -46,7 +46,9 @@ def tables(
     model, gpu = remembered(catalog.model), remembered(catalog.gpu)
 
     def understood(entries: Sequence[Mapping[str, object]]) -> list[ServerRow | Refused]:
-        rows = [read_server(entry, int(str(entry[LINE])), model, gpu, measured) for entry in entries]
+        rows = [
+            read_server(entry, int(str(entry[LINE])), model, gpu, measured, catalog.stated_engine) for entry in entries
+        ]
         check_spread(settings, rows)
         return rows
 

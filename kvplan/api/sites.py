@@ -79,11 +79,10 @@ def site(
     rules = catalog.engine(engine)
     if not supported_gpus({gpu.name: gpu}, engine):
         raise no_supported_gpu({gpu.name: gpu}, engine)
+    reached = widened_where_assumed(calibration_of(gpu, about, profile, engine.partition("@")[0], weights), about)
     place = Site(
         gpu=gpu,
-        calibration=widened_where_assumed(
-            calibration_of(gpu, about, profile, engine.partition("@")[0], weights), about
-        ),
+        calibration=replace(reached, chunk=float(rules.prompt_tokens(gpu))),
         engine=rules,
         offers=(own_offer(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,

@@ -219,7 +219,7 @@ def moment(at: float) -> str:
 def checked(given: Mapping[str, str]) -> Mapping[str, str]:
     """Return what the user says of a server; raise SpecError for what cannot be said, or not be read."""
     check_stated(given)
-    tried = read_server({**TRIED, **given}, 1, catalog.model, catalog.gpu, False)
+    tried = read_server({**TRIED, **given}, 1, catalog.model, catalog.gpu, False, catalog.stated_engine)
     if isinstance(tried, Refused):
         raise SpecError(f"settings: {tried.reason}")
     check_spread(given if "model" in given else {}, [tried])
@@ -250,7 +250,7 @@ def prediction(row: Mapping[str, str], profiles: Iterable[str]) -> "tuple[Predic
 
     if missing := [column for column in UNSAID if column not in row]:
         return None, f"say what the page does not: settings={missing[0]}=..."
-    read = read_server(row, 1, catalog.model, catalog.gpu, True)
+    read = read_server(row, 1, catalog.model, catalog.gpu, True, catalog.stated_engine)
     (made,) = predict([read], profile_of(list(profiles)), catalog.fitted_engine())
     return (made, "") if isinstance(made, PredictedRow) else (None, made.reason)
 
@@ -258,7 +258,9 @@ def prediction(row: Mapping[str, str], profiles: Iterable[str]) -> "tuple[Predic
 def rows_seen(seen: Sequence[Watched], name: str) -> RowFile:
     """Return windows of servers as a table of end-to-end rows, for a fit."""
     raw = [dict(w.row) for w in seen]
-    rows = [read_server(row, n, catalog.model, catalog.gpu, True) for n, row in enumerate(raw, 1)]
+    rows = [
+        read_server(row, n, catalog.model, catalog.gpu, True, catalog.stated_engine) for n, row in enumerate(raw, 1)
+    ]
     columns = list(dict.fromkeys(column for row in raw for column in row))
     return RowFile(name=name, columns=columns, raw=[dict(row) for row in raw], rows=rows, noun="load")
 

@@ -20,7 +20,9 @@ from kvplan.catalog.fields import (
     source_of,
 )
 from kvplan.catalog.launching import launch_options
+from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, UnknownName, shown
+from kvplan.specs.eras import numbers
 from kvplan.specs.hardware import SERVES, Engine, Reserve, Runner, StepSize
 from kvplan.specs.source import Source
 
@@ -59,6 +61,7 @@ UNITS = {
     "hybrid_prefixes": "#",
     "needs_slots": "#",
     "draft_models": "#",
+    "divided_step": "#",
     "expert_padding": "#",
     "marlin_padding": "#",
     "marlin_width": "#",
@@ -70,7 +73,7 @@ UNITS = {
 }
 #: figures every engine must have
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
-FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models", "hybrid_prefixes")
+FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models", "hybrid_prefixes", "divided_step")
 POOLS = ("profiled", "static", "free")
 CAPACITIES = ("requests", "even")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
@@ -152,6 +155,25 @@ def engine(word: str = "vllm") -> Engine:
 def fitted_engine() -> Engine:
     """Return the memory rules that the shipped profile of servers was fitted under."""
     return engine("vllm@0.11")
+
+
+@cache
+def stated_engine(name: str, version: str) -> Engine | None:
+    """Return the rules of an engine and release as measured rows name them, None for an engine not described.
+
+    Releases before the oldest described have its rules; where none is stated, they are those that servers were fitted
+    under, or the newest.
+    """
+    number, usual = ".".join(map(str, numbers(version))), fitted_engine()
+    if name not in names("engines"):
+        return None
+    if not number:
+        return usual if name == usual.name else engine(name)
+    try:
+        return engine(f"{name}@{number}")
+    except SpecError:
+        raw, name, location = shelf_document("engines", name, "engine")
+        return engine(f"{name}@{_sorted(raw['releases'], location)[0]}")
 
 
 def described(word: str) -> Engine:

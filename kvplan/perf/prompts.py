@@ -41,6 +41,7 @@ class PromptClass:
     fresh: int  #: tokens to compute [token]
     #: mean time from one prompt to the next that finds its prefix, for those that find one; None for the others [s]
     between: float | None = None
+    longest: float = 0.0  #: of its prompts, 0 where that is not known [token]
 
     def chunks(self, chunk: float) -> int:
         """Return the engine steps over which it is computed, `chunk` tokens at most in each."""

@@ -6,11 +6,12 @@ Everything works on floats and on arrays of one shape.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from math import pi
 from statistics import NormalDist
 
 from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, logarithm, powers
+from kvplan.perf.prompts import TINY, Mixture, PromptClass, logarithm, powers
 from kvplan.perf.queueing import Wait, prompt_wait, root
 from kvplan.perf.serving import BUSIEST, Load, Served, receiving
 from kvplan.specs.calibration import Calibration
@@ -38,6 +39,43 @@ class Fetch:
 
     share: Amount  #: of those that are found
     seconds: Amount  #: until one is there [s]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSpread:
+    """How far the times of a class of prompts lie about their mean: evenly over what is below it, and over what above.
+
+    Of either so many that the mean stays.
+    """
+
+    less: Amount  #: from the shortest to the mean [s]
+    more: Amount  #: from the mean to the longest [s]
+
+    def beyond(self, t: Amount) -> Amount:
+        """Return the share of the class that takes more than `t` longer than its mean."""
+        less, more = self.less + TINY, self.more + TINY
+        above = smaller(larger(1.0 - t / more, 0.0), 1.0)
+        below = smaller(larger(-t / less, 0.0), 1.0)
+        return (less * above + more * below) / (less + more)
+
+
+def spreads(classes: Sequence[PromptClass], times: Sequence[Amount]) -> list[ClassSpread]:
+    """Return how far the times of each class spread: to where those of the next shorter and longer prompts begin. [s]
+
+    Prompts of which a cache holds as much follow each other by length; the outermost spread as far to both sides. So
+    no percentile jumps from the mean of one class to that of the next.
+    """
+    up: list[Amount] = []
+    down: list[Amount] = [None]
+    for (k, time), (longer, more) in pairwise(zip(classes, times, strict=True)):
+        follows = k.between == longer.between and k.total < longer.total
+        part = min(max((k.longest - k.total) / (longer.total - k.total), 0.0), 1.0) if follows and k.longest else 0.5
+        apart = larger(more - time, 0.0) if follows else None
+        up.append(apart if apart is None else part * apart)
+        down.append(apart if apart is None else (1 - part) * apart)
+    up.append(None)
+    both = [[side for side in sides if side is not None] or [0.0] for sides in zip(down, up, strict=True)]
+    return [ClassSpread(less=sides[0], more=sides[-1]) for sides in both]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,18 +139,19 @@ class FirstToken:
     def beyond(self, t: Amount) -> Amount:
         """Return the share of requests whose first token takes longer than `t`."""
         total: Amount = 0.0
-        for weights, own, finds in self.kinds:
+        for weights, own, spread, finds in self.kinds:
             rest = t - self.fixed - own
-            late = self.late(rest, finds)
+            late = self.late(rest, spread, finds)
             if finds and self.fetch:
                 share, seconds = self.fetch.share, self.fetch.seconds
-                late = (1.0 - share) * late + share * self.late(rest - seconds, False)  # read long ago, if it is there
+                read = self.late(rest - seconds, spread, False)  # long ago, if it is there
+                late = (1.0 - share) * late + share * read
             total = total + (weights * late).sum(axis=0) if self.many else total + weights * late
         return total
 
-    def late(self, t: Amount, finds: bool) -> Amount:
+    def late(self, t: Amount, spread: "ClassSpread", finds: bool) -> Amount:
         """Return the share of the requests of a kind that wait longer than `t`; it may find a prefix still read."""
-        q, late = self.memory.chance, self.queue.beyond(t)
+        q, late = self.memory.chance, self.queue.longer(t) + (1.0 - self.queue.chance) * spread.beyond(t)
         if finds:
             late = 1.0 - (1.0 - late) * (1.0 - self.unread(t))
         late = (1.0 - q) * late
@@ -124,21 +163,34 @@ class FirstToken:
         return any(hasattr(own, "shape") and own.shape for own in self.mixture.own)
 
     @cached_property
-    def kinds(self) -> tuple[tuple[Amount, Amount, bool], ...]:
-        """(weight, own prompt's time, whether it finds a prefix that may still be read) of every class. [s]
+    def kinds(self) -> tuple[tuple[Amount, Amount, "ClassSpread", bool], ...]:
+        """(weight, own prompt's time, spread about it, whether it finds a prefix still read) of every class. [s]
 
         Where they are arrays, of all classes that do and of all that do not, below each other.
         """
+        classes, times = self.mixture.classes, list(self.mixture.own)
         every = [
-            (k.weight, own, bool(k.between) and self.together)
-            for k, own in zip(self.mixture.classes, self.mixture.own, strict=True)
+            (k.weight, own, spread, bool(k.between) and self.together)
+            for k, own, spread in zip(classes, times, spreads(classes, times), strict=True)
         ]
         if not self.many:
             return tuple(every)
         from kvplan.perf.arrays import below
 
-        sides = ([kind for kind in every if kind[2] is finds] for finds in (False, True))
-        return tuple((below([k[0] for k in side]), below([k[1] for k in side]), side[0][2]) for side in sides if side)
+        def column(amounts: list[Amount]) -> Amount:
+            return below([amount + 0.0 * times[0] for amount in amounts])
+
+        sides = ([kind for kind in every if kind[3] is finds] for finds in (False, True))
+        return tuple(
+            (
+                below([k[0] for k in side]),
+                below([k[1] for k in side]),
+                ClassSpread(less=column([k[2].less for k in side]), more=column([k[2].more for k in side])),
+                side[0][3],
+            )
+            for side in sides
+            if side
+        )
 
     @cached_property
     def crowded(self) -> bool:

@@ -136,6 +136,10 @@ def stopped(s: PromptSteps, part: Array) -> PromptSteps:
 
 def gpu_grids(demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int) -> list[GpuGrid]:
     """Return configurations on every GPU, up to `most` requests on a rank."""
-    grid = grid_of(demand, shapes, sites[0].calibration.chunk, most)
+    chunks = [site.calibration.chunk for site in sites]
+    grids = {chunk: grid_of(demand, shapes, chunk, most) for chunk in dict.fromkeys(chunks)}
     held = rooms(demand, shapes, [site.gpu for site in sites])
-    return [GpuGrid(demand=demand, site=site, grid=grid, room=room) for site, room in zip(sites, held, strict=True)]
+    return [
+        GpuGrid(demand=demand, site=site, grid=grids[chunk], room=room)
+        for site, chunk, room in zip(sites, chunks, held, strict=True)
+    ]

@@ -104,12 +104,9 @@ def usable(known: LaunchOptions, engine: Engine, n: Needs) -> LaunchOptions:
 
 
 def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
-    """Return what a plan asks of a server.
-
-    A step takes no more of a prompt than the plan's times count with, though a release would take more on this GPU.
-    """
-    p, (sequences, largest), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
-    chunk = min(largest, int(site.calibration.chunk))
+    """Return what a plan asks of a server: a step takes as many tokens of prompts as the plan's times count with."""
+    p, (sequences, _), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
+    chunk = int(site.calibration.chunk) * (p.data if demand.engine.divided_step else 1)
     length, refuses = longest(demand, plan, site)
     host = site.tier(HOST.name) or HOST
     experts = any(w.split == "expert" for _, w in demand.model.weights())

@@ -41,7 +41,11 @@ def cut(
     for low, high in pairwise(edges):
         total = max(1, round(lengths.between(low, high)))
         fresh = max(1, total - int(total * share))
-        classes.append(PromptClass(weight=weight * (high - low), total=total, fresh=fresh, between=between))
+        classes.append(
+            PromptClass(
+                weight=weight * (high - low), total=total, fresh=fresh, between=between, longest=lengths.quantile(high)
+            )
+        )
     return classes
 
 

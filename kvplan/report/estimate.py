@@ -242,6 +242,7 @@ def source_lines(e: Estimate) -> Iterator[str]:
         g, p = site.gpu, site.price
         yield f"{g.name}: bandwidth {brief(g.sources['bandwidth'])}" if "bandwidth" in g.sources else g.name
         yield from assumed(g)
+        yield f"{g.name}: a step takes {site.calibration.chunk:,.0f} tokens of prompts at most"
         if p is None:
             yield f"price: none known for {g.name}"
         else:

@@ -188,7 +188,8 @@ def legend(survey: Survey) -> Iterator[str]:
         yield "All requests are counted with that mean; memory as if each stored its own prefix."
     if s.split is not None:
         yield f"A prompt's KV cache moves to a decode replica in {show_time(s.transfer)}, over the GPUs' own link."
-    yield f"Memory follows the rules of {s.site.engine.title}, {s.site.engine.version}."
+    most = f"{s.site.calibration.chunk:,.0f} tokens of prompts at most"
+    yield f"Memory, and what a step takes ({most}), follow the rules of {s.site.engine.title}, {s.site.engine.version}."
 
 
 def sources(s: Server) -> list[str]:

@@ -86,6 +86,7 @@ def calibration(c: Calibration) -> Json:
         "gpu": c.name,
         "tier": c.tier,
         "interval": {"tpot": [c.tpot.low, c.tpot.high], "ttft": [c.ttft.low, c.ttft.high]},
+        "chunk": int(c.chunk),
         "doubt": c.evidence,
         "sources": [source(s) for s in c.sources],
     }

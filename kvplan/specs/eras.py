@@ -67,6 +67,10 @@ RECIPES = (
     Recipe(engine="sglang", architectures=("blackwell",), models=("glm",), budget=32768.0),
     Recipe(engine="sglang", architectures=("hopper",), models=("deepseek_v3",), budget=32768.0),
     Recipe(engine="sglang", architectures=("hopper",), models=("qwen3_5",), budget=16384.0),
+    # dsr1_fp8_mi300x.sh, dsr1_fp8_mi325x.sh (196608 before 2026-01-22) and dsr1_fp8_mi355x.sh; they also say
+    # num-continuous-decode-steps 4 or 8, which no code of SGLang 0.5.9 reads
+    Recipe(engine="sglang", architectures=("cdna3",), models=("deepseek_v3",), budget=131072.0),
+    Recipe(engine="sglang", architectures=("cdna4",), models=("deepseek_v3",), budget=196608.0),
     # qwen3.5_fp8_mi300x.sh and its siblings
     Recipe(engine="sglang", architectures=("cdna3", "cdna4"), models=("qwen3_5",), many=30.0, budget=32768.0),
     # gptoss_fp4_b200_trt.sh and gptoss_fp4_h200_trt.sh, whose ranks are balanced as the next ones
@@ -77,8 +81,9 @@ RECIPES = (
     Recipe(engine="trtllm", ranks=2, many=60.0),
     # 70b_fp4_b200_trt_slurm.sh and its siblings (of 2025): batch_wait_timeout_iters 20 for 1,024 tokens in and out
     Recipe(engine="trtllm", models=("llama",), lengths=(1024.0, 1024.0), tensor=8, hold=20.0),
-    # minimaxm2.5_fp8_b200.sh and its siblings: max-num-batched-tokens of two prompts
-    Recipe(engine="vllm", models=("minimax",), prompts=2.0),
+    # minimaxm2.5_fp8_b200.sh and its siblings: max-num-batched-tokens of two prompts (not those of Hopper, which leave
+    # it out until 2026-05)
+    Recipe(engine="vllm", architectures=("blackwell",), models=("minimax",), prompts=2.0),
 )  # fmt: skip
 
 DAY = re.compile(r"\b(20\d\d)-(\d\d)(?:-(\d\d))?\b|\b(20\d\d)(\d\d)(\d\d)\b")

@@ -164,6 +164,7 @@ class Engine:
     state_share: float | None = None  #: memory of the pool of recurrent states, of what the tokens take, of 1
     steps_ahead: int = 1  #: steps scheduled before their windows' pages are freed
     whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
+    divided_step: bool = False  #: whether the tokens of a step are those of all attention-data-parallel ranks together
     second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
     host_counts: tuple[str, ...] = ()  #: beginnings of names of GPUs whose free memory is what the host has available
     host_growth: float = 0.0  #: what the host's processes and page cache grow by there while it starts [B]
@@ -245,6 +246,18 @@ class Engine:
         """Return (max_num_seqs, max_num_batched_tokens) the engine chooses here; None stands for a GPU of 80 GB."""
         step = self.step(gpu)
         return step.sequences, step.tokens
+
+    def prompt_tokens(
+        self, gpu: Gpu | None, length: float = 0.0, ranks: int = 1, told: int = 0, context: int = 0
+    ) -> int:
+        """Return the tokens of prompts that one step takes on each of so many attention-data-parallel ranks. [token]
+
+        A request of that `length` whose prompt the engine does not cut makes them as many, and so does the whole
+        `context` of a model none of whose prompts it cuts; `told` is what its option says, 0 where that is left out.
+        """
+        tokens = told or self.limits(gpu)[1]
+        whole = 0 if told else max((int(n) for n in (length, context) if n <= self.whole_prompts), default=0)
+        return max(tokens // ranks if self.divided_step else tokens, whole, 1)
 
     def taking(self, sequences: int) -> "Engine":
         """Return the engine with so many sequences in a step on every GPU."""

@@ -96,7 +96,7 @@ OWN = (
 
 #: engines whose prompts do not share a step with decoding
 APART = ("sglang",)
-#: tokens of prompts an engine takes into one step: vLLM's max_num_batched_tokens on large GPUs, taken for all engines
+#: tokens of prompts that an engine takes into one step where its file (profiles/engines) says nothing of it
 CHUNK = 8192.0
 #: streaming multiprocessors of a GPU whose file states none: as many as an A100 has, rounded
 PROCESSORS = 100
@@ -199,7 +199,15 @@ class Identity:
 
 
 def calibration(
-    values: Mapping[str, Amount], *, gpu: Gpu | Any, engine: str, mixes: Amount, tpot: Range, ttft: Range, **note: Any
+    values: Mapping[str, Amount],
+    *,
+    gpu: Gpu | Any,
+    engine: str,
+    mixes: Amount,
+    tpot: Range,
+    ttft: Range,
+    chunk: Amount = CHUNK,
+    **note: Any,
 ) -> Calibration:
     """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits.
 
@@ -212,7 +220,7 @@ def calibration(
     alone = 1.0 * (gpu.joined < 2)
     reached["link"] = (1 - alone) * reached["link"] + alone * reached["bridge"]
     return Calibration(
-        engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=CHUNK, tpot=tpot,
+        engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=chunk, tpot=tpot,
         ttft=ttft, joined=gpu.joined, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
     )  # fmt: skip
 

@@ -135,7 +135,7 @@ def open_loop_load(row: ServerRow, engine: Engine, profile: ServingProfile) -> R
     grid = np.geomspace(min(0.1, most / 2), most, GRID)
     c = calibration(
         values_of(row, profile), gpu=row.gpu, engine=row.engine, mixes=float(mixes(row)), tpot=EXACT, ttft=EXACT,
-        launch=launch_of(row.engine, row.version, row.gpu.architecture), name="", tier="",
+        launch=launch_of(row.engine, row.version, row.gpu.architecture), chunk=row.chunk, name="", tier="",
     )  # fmt: skip
     trial = loads_at(row, grid)
     served = serve(trial.load, steps(trial.passes, c, grid), c)

@@ -13,7 +13,7 @@ from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import Setting, era_of, recipe_of
-from kvplan.specs.hardware import Gpu
+from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.serving_profile import family
 from kvplan.units import GIB, parse
@@ -83,21 +83,37 @@ class RawRow:
         return number or (default or 0.0)
 
 
+def not_described(name: str, version: str) -> Engine | None:
+    """Return no rules, whatever the engine and release."""
+    return None
+
+
 def read_server(
-    values: Mapping[str, Any], line: int, model: Callable[[str], ModelSpec], gpu: Callable[[str], Gpu], measured: bool
+    values: Mapping[str, Any],
+    line: int,
+    model: Callable[[str], ModelSpec],
+    gpu: Callable[[str], Gpu],
+    measured: bool,
+    rules: Callable[[str, str], Engine | None] = not_described,
 ) -> ServerRow | Refused:
     """Return one row, or why it says nothing kvplan can use.
 
-    `model` and `gpu` read these by their names; times are read where they are `measured`.
+    `model` and `gpu` read these by their names, `rules` an engine's by its name and release, None where it has none;
+    times are read where they are `measured`.
     """
     try:
-        return _server(RawRow(with_noted(values)), line, model, gpu, measured)
+        return _server(RawRow(with_noted(values)), line, model, gpu, measured, rules)
     except KvplanError as error:
         return Refused(line=line, reason=str(error))
 
 
 def _server(
-    entry: RawRow, line: int, model: Callable[[str], ModelSpec], gpu: Callable[[str], Gpu], measured: bool
+    entry: RawRow,
+    line: int,
+    model: Callable[[str], ModelSpec],
+    gpu: Callable[[str], Gpu],
+    measured: bool,
+    rules: Callable[[str, str], Engine | None],
 ) -> ServerRow:
     arrival = arrival_of(entry.text("arrival"))
     for column in NEEDED:
@@ -111,6 +127,9 @@ def _server(
     infeasible = infeasibility(spec, parallel)
     load, unusual = load_columns(entry, arrival, spec)
     scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel)
+    if described := rules(engine, entry.text("engine_version")):
+        length, told = load["prompt"] + load["output"], int(scheduler.get("chunk", 0.0))
+        scheduler["chunk"] = float(described.prompt_tokens(device, length, parallel.data, told, spec.max_context or 0))
     times: dict[str, Any] = times_of(entry) if measured else {}
     if measured:
         check_origin(entry, spec, model)
@@ -137,6 +156,15 @@ def _server(
     )
 
 
+def published(entry: RawRow) -> bool:
+    """Return whether a row was taken by the scripts of published serving benchmarks.
+
+    So are those that name no source and count no requests, and those collected from one.
+    """
+    elsewhere = any(entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths"))
+    return not elsewhere or PUBLISHED in entry.text("source")
+
+
 def occupied(entry: RawRow, engine: str) -> float:
     """Return for what share of a request's overhead the engine itself stands still."""
     old = engine == "vllm" and bool(era_of(engine, entry.text("engine_version")))
@@ -148,12 +176,10 @@ def scheduler_of(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return how the scheduler was set, as fields of a row, in decode steps and tokens, and what was assumed.
 
-    Rows that name no source and count no requests are taken as published serving benchmarks ran them, and so are those
-    collected from one.
+    Where a row does not say, as published serving benchmarks ran it, if it is of them.
     """
     stated = {name: entry.size(column) for name, column in SCHEDULER.items() if entry.text(column)}
-    elsewhere = any(entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths"))
-    if elsewhere and PUBLISHED not in entry.text("source"):
+    if not published(entry):
         return stated, ()
     lengths = (entry.size("isl"), entry.size("osl"))
     who = Setting(
