@@ -24,7 +24,7 @@ from kvplan.measuring.serving.predict import predict, values_of
 from kvplan.measuring.serving.reading import OCCUPIED, read_server
 from kvplan.measuring.serving.rows import OPEN, Refused
 from kvplan.perf.serving import receiving
-from kvplan.perf.simulate.looks import remembered
+from kvplan.perf.simulate.looks import among, remembered
 from kvplan.perf.simulate.phases import parted, parting
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import Ruleset
@@ -71,7 +71,7 @@ def lengths(row, words: str, n: int, rng) -> tuple[np.ndarray, np.ndarray]:
         outputs = row.output * uneven(n, rng)
     else:
         spread = row.spread / 2
-        prompts, outputs = (x * rng.uniform(1 - spread, 1 + spread, n) for x in (row.prompt, row.output))
+        prompts, outputs = (x * even(spread, n, rng) for x in (row.prompt, row.output))
     return np.maximum(prompts, 2).astype(int), np.maximum(outputs, 2).astype(int)
 
 
@@ -82,6 +82,11 @@ def uneven(n: int, rng) -> np.ndarray:
     rate of a server that does not keep up.
     """
     return rng.permutation(-np.log1p(-(np.arange(n) + 0.5) / n))
+
+
+def even(spread: float, n: int, rng) -> np.ndarray:
+    """Return uniform lengths, as evenly as n of them can lie from 1 - spread to 1 + spread, in random order."""
+    return rng.permutation(1 - spread + 2 * spread * (np.arange(n) + 0.5) / n)
 
 
 def uncut(mean: float, cap: float) -> float:
@@ -145,7 +150,8 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     machine = Machine(model=row.model, base=layout, layout=layout, held=weights(row.model, row.weight_format),
                       parallel=parallel, calibration=c, gain=(float(c.accepted),))  # fmt: skip
     table = steps(machine, most, int(row.chunk), int(prompts.min()), int((prompts + outputs).max()) + 1)
-    poll, interval = float(c.poll) + holding(row), int(row.recv_interval)
+    full, interval = float(c.poll) + holding(row), int(row.recv_interval)
+    poll = full if row.arrival == OPEN else among(full, row.concurrency / ranks)
     rules = Ruleset(
         lanes=ranks, readers=0, chunk=int(row.chunk), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
@@ -159,7 +165,7 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     pieces: Iterable[Piece] = sent(row, prompts, outputs, run, runs, kept, rng)
     if rules.closed:
         window = parting(c, slots=row.concurrency / ranks, prompt=row.prompt, output=row.output, spread=row.spread,
-                         poll=poll + (interval - 1) / 2)  # fmt: skip
+                         poll=full + (interval - 1) / 2)  # fmt: skip
         pieces = parted(pieces, window, many=sim.concurrency, lanes=ranks, seed=seed)
     for records, many in sim.finished(list(pieces)):
         for i in range(many):
