@@ -23,8 +23,8 @@ def remembered(poll: float, interval: int = 1) -> int:
 def among(poll: float, slots: float) -> float:
     """Return the steps a request of a closed loop waits for the scheduler, where `slots` run on a lane at a time.
 
-    The fit counts `poll` as often as another runs when one arrives, 1 - 1 / slots (`serving.company`): fitted without that,
-    loops of 4 in flight are 8.5 instead of 7.8 % off (benchmarks/NOTES.md).
+    The fit counts `poll` as often as another runs when one arrives, 1 - 1 / slots (`serving.company`): fitted without
+    that, loops of 4 in flight are 8.5 instead of 7.8 % off (benchmarks/NOTES.md).
     """
     return poll * (1.0 - 1.0 / max(slots, 1.0))
 
