@@ -41,6 +41,10 @@ LONGEST = 1024
 SAMPLED, AGAIN, FIRST_RATE = "sharegpt", "200 prompts only", 32.0
 #: AccelMark's prompts of suite D, cut to a length: P99 over P50 is 1.045 (suites/README.md of the collection)
 CUT, CUT_SPREAD = "suite_D", 0.04
+#: tokens of AccelMark's prompts of suites A, B, C and G at these shares of all 500 (input_tokens of
+#: datasets/sharegpt_standard_v1 at 5797fc4): none is longer than 2.5 means
+STANDARD = ("suite_A", "suite_B", "suite_C", "suite_G")
+SHARES, TOKENS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0), (47.0, 78.0, 106.0, 198.0, 355.0, 456.0, 578.0, 592.0)
 #: AccelMark runs the engine in its own process, and does not hand on the max_num_seqs that its notes state: vLLM's
 #: default for that is 128 from V1 on (SchedulerConfig.DEFAULT_MAX_NUM_SEQS), 256 before
 OWN_PROCESS, OWN_SEQUENCES = "suite_", 128
@@ -58,13 +62,14 @@ SEEDS = range(5)
 def lengths(row, words: str, n: int, rng) -> tuple[np.ndarray, np.ndarray]:
     """Return prompts and answers of a run.
 
-    Prompts of a data set are as uneven as exponential ones; answers that may end early too, cut at the cap: one
-    parameter, which the stated mean gives.
+    Prompts of a data set are as uneven as exponential ones, where their own counts are not published; answers that may
+    end early too, cut at the cap: one parameter, which the stated mean gives.
     """
     cap = next((most for text, most in CAPS.items() if text in words), None)
     if cap is not None:
         spread = CUT_SPREAD if CUT in words else 0.0
-        prompts = row.prompt * (rng.uniform(1 - spread, 1 + spread, n) if spread else uneven(n, rng))
+        drawn = standard if any(f"{suite} dataset" in words for suite in STANDARD) else uneven
+        prompts = row.prompt * (rng.uniform(1 - spread, 1 + spread, n) if spread else drawn(n, rng))
         outputs = np.minimum(uncut(row.output, cap) * uneven(n, rng), cap)
     elif SAMPLED in words:
         prompts = np.minimum(uncut(row.prompt, LONGEST) * uneven(n, rng), LONGEST)
@@ -82,6 +87,12 @@ def uneven(n: int, rng) -> np.ndarray:
     rate of a server that does not keep up.
     """
     return rng.permutation(-np.log1p(-(np.arange(n) + 0.5) / n))
+
+
+def standard(n: int, rng) -> np.ndarray:
+    """Return lengths of prompts as AccelMark counted its own, over their mean, in random order."""
+    drawn = np.interp(rng.permutation((np.arange(n) + 0.5) / n), SHARES, TOKENS)
+    return drawn / drawn.mean()
 
 
 def even(spread: float, n: int, rng) -> np.ndarray:
