@@ -24,7 +24,7 @@ from kvplan.measuring.serving.predict import predict, values_of
 from kvplan.measuring.serving.reading import OCCUPIED, read_server
 from kvplan.measuring.serving.rows import OPEN, Refused
 from kvplan.perf.serving import receiving
-from kvplan.perf.simulate.looks import remembered
+from kvplan.perf.simulate.looks import among, remembered
 from kvplan.perf.simulate.phases import parted, parting
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import Ruleset
@@ -41,6 +41,10 @@ LONGEST = 1024
 SAMPLED, AGAIN, FIRST_RATE = "sharegpt", "200 prompts only", 32.0
 #: AccelMark's prompts of suite D, cut to a length: P99 over P50 is 1.045 (suites/README.md of the collection)
 CUT, CUT_SPREAD = "suite_D", 0.04
+#: tokens of AccelMark's prompts of suites A, B, C and G at these shares of all 500 (input_tokens of
+#: datasets/sharegpt_standard_v1 at 5797fc4): none is longer than 2.5 means
+STANDARD = ("suite_A", "suite_B", "suite_C", "suite_G")
+SHARES, TOKENS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0), (47.0, 78.0, 106.0, 198.0, 355.0, 456.0, 578.0, 592.0)
 #: AccelMark runs the engine in its own process, and does not hand on the max_num_seqs that its notes state: vLLM's
 #: default for that is 128 from V1 on (SchedulerConfig.DEFAULT_MAX_NUM_SEQS), 256 before
 OWN_PROCESS, OWN_SEQUENCES = "suite_", 128
@@ -58,20 +62,21 @@ SEEDS = range(5)
 def lengths(row, words: str, n: int, rng) -> tuple[np.ndarray, np.ndarray]:
     """Return prompts and answers of a run.
 
-    Prompts of a data set are as uneven as exponential ones; answers that may end early too, cut at the cap: one
-    parameter, which the stated mean gives.
+    Prompts of a data set are as uneven as exponential ones, where their own counts are not published; answers that may
+    end early too, cut at the cap: one parameter, which the stated mean gives.
     """
     cap = next((most for text, most in CAPS.items() if text in words), None)
     if cap is not None:
         spread = CUT_SPREAD if CUT in words else 0.0
-        prompts = row.prompt * (rng.uniform(1 - spread, 1 + spread, n) if spread else uneven(n, rng))
+        drawn = standard if any(f"{suite} dataset" in words for suite in STANDARD) else uneven
+        prompts = row.prompt * (rng.uniform(1 - spread, 1 + spread, n) if spread else drawn(n, rng))
         outputs = np.minimum(uncut(row.output, cap) * uneven(n, rng), cap)
     elif SAMPLED in words:
         prompts = np.minimum(uncut(row.prompt, LONGEST) * uneven(n, rng), LONGEST)
         outputs = row.output * uneven(n, rng)
     else:
         spread = row.spread / 2
-        prompts, outputs = (x * rng.uniform(1 - spread, 1 + spread, n) for x in (row.prompt, row.output))
+        prompts, outputs = (x * even(spread, n, rng) for x in (row.prompt, row.output))
     return np.maximum(prompts, 2).astype(int), np.maximum(outputs, 2).astype(int)
 
 
@@ -82,6 +87,17 @@ def uneven(n: int, rng) -> np.ndarray:
     rate of a server that does not keep up.
     """
     return rng.permutation(-np.log1p(-(np.arange(n) + 0.5) / n))
+
+
+def standard(n: int, rng) -> np.ndarray:
+    """Return lengths of prompts as AccelMark counted its own, over their mean, in random order."""
+    drawn = np.interp(rng.permutation((np.arange(n) + 0.5) / n), SHARES, TOKENS)
+    return drawn / drawn.mean()
+
+
+def even(spread: float, n: int, rng) -> np.ndarray:
+    """Return uniform lengths, as evenly as n of them can lie from 1 - spread to 1 + spread, in random order."""
+    return rng.permutation(1 - spread + 2 * spread * (np.arange(n) + 0.5) / n)
 
 
 def uncut(mean: float, cap: float) -> float:
@@ -145,7 +161,8 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     machine = Machine(model=row.model, base=layout, layout=layout, held=weights(row.model, row.weight_format),
                       parallel=parallel, calibration=c, gain=(float(c.accepted),))  # fmt: skip
     table = steps(machine, most, int(row.chunk), int(prompts.min()), int((prompts + outputs).max()) + 1)
-    poll, interval = float(c.poll) + holding(row), int(row.recv_interval)
+    full, interval = float(c.poll) + holding(row), int(row.recv_interval)
+    poll = full if row.arrival == OPEN else among(full, row.concurrency / ranks)
     rules = Ruleset(
         lanes=ranks, readers=0, chunk=int(row.chunk), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
@@ -159,7 +176,7 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     pieces: Iterable[Piece] = sent(row, prompts, outputs, run, runs, kept, rng)
     if rules.closed:
         window = parting(c, slots=row.concurrency / ranks, prompt=row.prompt, output=row.output, spread=row.spread,
-                         poll=poll + (interval - 1) / 2)  # fmt: skip
+                         poll=full + (interval - 1) / 2)  # fmt: skip
         pieces = parted(pieces, window, many=sim.concurrency, lanes=ranks, seed=seed)
     for records, many in sim.finished(list(pieces)):
         for i in range(many):

@@ -26,6 +26,23 @@ def test_uneven_lengths_have_the_stated_mean_and_an_exponential_spread(bench):
     assert list(drawn) != sorted(drawn)
 
 
+def test_prompts_of_the_standard_set_are_as_long_as_it_counts_them(bench):
+    """Half of its prompts have 198 tokens or fewer, one in a hundred 578 or more; the mean is 236."""
+    drawn = bench.standard(500, np.random.default_rng(3))
+    assert drawn.mean() == pytest.approx(1.0) and list(drawn) != sorted(drawn)
+    assert np.median(drawn) == pytest.approx(198 / 236.3, rel=0.05)
+    assert np.percentile(drawn, 99) == pytest.approx(578 / 236.3, rel=0.05) and drawn.max() < 2.6
+    row = SimpleNamespace(prompt=1000.0, output=300.0, spread=1.0)
+    ours, _ = bench.lengths(row, "suite_C dataset (ISL), EOS allowed, max 512 out", 500, np.random.default_rng(1))
+    other, _ = bench.lengths(row, "suite_F dataset (ISL), EOS allowed, max 512 out", 500, np.random.default_rng(1))
+    assert ours.max() < 2600 < 4000 < other.max()
+
+
+def test_uniform_lengths_lie_evenly_in_their_range(bench):
+    drawn = bench.even(0.1, 20, np.random.default_rng(3))
+    assert sorted(drawn) == pytest.approx([0.905 + 0.01 * i for i in range(20)]) and list(drawn) != sorted(drawn)
+
+
 @pytest.mark.parametrize(
     ("rate", "version", "words", "found"),
     [

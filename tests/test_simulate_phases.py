@@ -11,6 +11,7 @@ from test_simulate import piece, rules, steps
 
 import kvplan
 from kvplan.perf.simulate import tally
+from kvplan.perf.simulate.looks import among
 from kvplan.perf.simulate.phases import parted, parting
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.streams import extent
@@ -93,14 +94,31 @@ def test_a_trace_of_equal_answers_is_replayed_in_parted_phases_and_says_so(tmp_p
     path.write_text("arrival,input,output\n" + "0,512,128\n" * 200)
     o = kvplan.simulate("llama3.1-8b", "h100", trace=str(path), concurrency=16, on=ON)
     c = o.outcome.asked.server.site.calibration
-    known = parting(c, slots=16, prompt=512, output=128, spread=0.0, poll=o.outcome.rules.poll)
+    known = parting(c, slots=16, prompt=512, output=128, spread=0.0, poll=float(c.poll))
     assert o.outcome.parted == pytest.approx(known) and known > 16
+    assert o.outcome.rules.poll == pytest.approx(c.poll * 15 / 16)
     assert any("the first 16 answers end up to" in w for w in o.warnings)
     assert 200 * 128 - 16 * known < o.outcome.output_tokens < 200 * 128
     path.write_text("arrival,input,output\n" + "0,512,128\n0,512,64\n" * 100)
     assert kvplan.simulate("llama3.1-8b", "h100", trace=str(path), concurrency=16, on=ON).outcome.parted == 0.0
     path.write_text("arrival,input,output\n" + "0,512,128\n" * 20)
     assert kvplan.simulate("llama3.1-8b", "h100", trace=str(path), on=ON).outcome.parted == 0.0
+
+
+@pytest.mark.parametrize(("slots", "steps"), [(1.0, 0.0), (2.0, 1.5), (4.0, 2.25), (30.0, 2.9), (0.5, 0.0)])
+def test_a_closed_loop_waits_for_the_scheduler_as_often_as_another_runs(slots: float, steps: float) -> None:
+    """Three steps, of which the one that arrives waits the share of the others among all in flight."""
+    assert among(3.0, slots) == pytest.approx(steps)
+
+
+@pytest.mark.parametrize(("more", "steps"), [({}, 1.0), ({"concurrency": 4}, 3 / 4), ({"concurrency": 1}, 0.0),
+                                             ({"concurrency": 8, "replicas": 2}, 3 / 4)])  # fmt: skip
+def test_a_replica_waits_so_in_a_closed_loop_only(tmp_path: Path, more: dict[str, int], steps: float) -> None:
+    path = tmp_path / "equal.csv"
+    path.write_text("arrival,input,output\n" + "0,512,128\n0,512,64\n" * 10)
+    o = kvplan.simulate("llama3.1-8b", "h100", trace=str(path), on=ON, **more).outcome
+    assert o.rules.poll == pytest.approx(steps * o.asked.server.site.calibration.poll)
+    assert o.rules.closed == int(bool(more))
 
 
 def test_the_time_series_of_a_closed_loop_lasts_as_long_as_it(tmp_path: Path):

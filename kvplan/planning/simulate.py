@@ -66,7 +66,7 @@ def simulate(
     tiers = shelves_of(s, memory, asked.tiers, lanes_of(s, most)) if shared else ()
     r = rules_of(
         s, x, memory, steps, tiers=len(tiers), replicas=most, router=asked.router, bin=width,
-        bins=bins + int(asked.warm // width) + 2, closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache,
+        bins=bins + int(asked.warm // width) + 2, concurrency=asked.concurrency, prefix_cache=asked.prefix_cache,
         leaping=asked.leaping,
     )  # fmt: skip
     quick = worth(x.requests) if fast is None else fast

@@ -9,7 +9,7 @@ from kvplan.kv.paging import Paging, Spec
 from kvplan.kv.replica import weights
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
 from kvplan.perf.serving import receiving
-from kvplan.perf.simulate.looks import remembered
+from kvplan.perf.simulate.looks import among, remembered
 from kvplan.perf.simulate.phases import parting
 from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, RANDOM, ROUND_ROBIN, Ruleset
 from kvplan.perf.simulate.streams import Extent
@@ -158,21 +158,27 @@ def reload_of(s: Server) -> float:
 
 def rules_of(
     s: Server, extent: Extent, memory: LaneMemory, steps: StepTable, *, replicas: int, router: str, bin: float,
-    bins: int, tiers: int = 0, closed: bool = False, prefix_cache: bool = True, leaping: bool = True,
+    bins: int, tiers: int = 0, concurrency: int = 0, prefix_cache: bool = True, leaping: bool = True,
 ) -> Ruleset:  # fmt: skip
-    """Return the rules of a simulation of so many replicas, or of the server's prefill and decode replicas."""
+    """Return the rules of a simulation of so many replicas, or of the server's prefill and decode replicas.
+
+    `concurrency` is how many requests of a closed loop are in flight, 0 for arrivals as they are.
+    """
     c = s.site.calibration
+    lanes, poll = lanes_of(s, replicas), float(c.poll)
+    if concurrency:
+        poll = among(poll, slots_of(s, memory, lanes, concurrency))
     sharing = shares_of(s, extent, memory, prefix_cache)
     whole = s.layout.stored(s.prompt) / s.prompt / (s.parallel.tensor * s.parallel.pipeline)
     return Ruleset(
-        lanes=lanes_of(s, replicas), readers=s.split[0] * s.ranks if s.split else 0, chunk=int(c.chunk),
-        most=sequences_of(s), mixed=int(bool(c.mixes)), leaping=int(leaping), closed=int(closed),
+        lanes=lanes, readers=s.split[0] * s.ranks if s.split else 0, chunk=int(c.chunk),
+        most=sequences_of(s), mixed=int(bool(c.mixes)), leaping=int(leaping), closed=int(concurrency > 0),
         router=ROUTERS[router], room=memory.room, unit=memory.unit, weight=memory.weight, fixed=memory.fixed,
         share=memory.share, cap=memory.cap, hold_unit=memory.hold_unit, hold_weight=memory.hold_weight,
         reserving=int(s.site.engine.name in RESERVING), sharing=int(sharing),
         width=max(extent.chain, 1), priorities=int(extent.ranked),
-        overhead=float(receiving(c, s.prompt)), occupied=0.0, poll=float(c.poll), interval=1,
-        looks=remembered(float(c.poll)),
+        overhead=float(receiving(c, s.prompt)), occupied=0.0, poll=poll, interval=1,
+        looks=remembered(poll),
         transfer=float(whole / c.link), tiers=tiers * sharing, reload=reload_of(s), cell=CELL,
         sizes=len(steps.grid), bin=bin, bins=bins,
     )  # fmt: skip
@@ -188,9 +194,9 @@ def parting_of(s: Server, extent: Extent, memory: LaneMemory, r: Ruleset, concur
     """Return by how much the first answers of a closed loop are shorter at most; 0: of no other requests. [token]"""
     if not concurrency or r.readers or extent.requests <= concurrency:  # no others come later
         return 0.0
-    slots = slots_of(s, memory, r.lanes, concurrency)
-    return parting(s.site.calibration, slots=slots, prompt=extent.prompt, output=extent.output, spread=extent.uneven,
-                   poll=r.poll)  # fmt: skip
+    c, slots = s.site.calibration, slots_of(s, memory, r.lanes, concurrency)
+    return parting(c, slots=slots, prompt=extent.prompt, output=extent.output, spread=extent.uneven,
+                   poll=float(c.poll))  # fmt: skip
 
 
 def closed_span(

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
-from kvplan.measuring.serving.noted import folder_named, mixed, pooled, uncounted_hits, with_noted
+from kvplan.measuring.serving.noted import folder_named, found_again, mixed, pooled, uncounted_hits, with_noted
 from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
@@ -212,7 +212,10 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[st
     known = requests > 0 or bool(entry.text("mean_lengths"))
     waves = max(1.0, (requests or WAVES * concurrency) / concurrency) if known and concurrency else WAVES
     prompt, output = entry.size("isl"), entry.size("osl")
-    hit = entry.size("prefix_hit", 0.0)
+    engine = ENGINES.get(entry.text("engine").lower(), entry.text("engine").lower())
+    keeps = engine == "sglang" or (engine == "vllm" and not era_of(engine, entry.text("engine_version")))
+    again = found_again(entry.values, rate, prompt) if arrival == OPEN and keeps else 0.0
+    hit = entry.size("prefix_hit", again)
     if hit > 1:
         raise SpecError(f"prefix_hit: expected the share of a prompt that is cached, 0 to 1, got {hit:g}")
     notes = [f"one of {replicas:g} replicas, with its part of the requests"] if replicas > 1 else []
