@@ -256,6 +256,34 @@ def test_prompts_that_come_faster_than_they_are_read_pile_up() -> None:
     assert waited == pytest.approx([150 * (served.prompt_seconds[0] - 1 / 1000), 0.0])
 
 
+AGAIN = {"arrival": "poisson", "rate": "8", "concurrency": "", "requests": "200", "lengths": "data", "isl": "209",
+         "osl": "200", "engine_version": "0.8.5", "note": "200 prompts only"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "cached"),
+    [
+        ({}, 200),
+        ({"rate": "32"}, 0),  # they come for the first time
+        ({"note": ""}, 0),
+        ({"engine": "sglang"}, 200),
+        ({"engine_version": "0.7.3"}, 0),  # keeps no prefixes unless told to
+        ({"engine": "trtllm"}, 0),
+        ({"prefix_hit": "0.1"}, 20),  # what a row says counts
+        ({"arrival": "closed", "rate": "", "concurrency": "8"}, 0),
+        ({"gpu": "rtx4090"}, 0),  # 24 GB x 0.9 less 16.1 GB of weights: 55,000 tokens of 131,072 B, of 81,800
+        ({"gpu": "rtx4090", "tp": "2"}, 200),
+        ({"note": "", "source": "of/AccelMark@1", "group": "accelmark-suite_A"}, 200),
+        ({"note": "", "source": "of/AccelMark@1", "group": "accelmark-suite_D"}, 0),
+    ],
+)
+def test_prompts_that_were_sent_before_are_found(changes, cached) -> None:
+    """All but half a block of 16 tokens and one: 209 - 9, where the cache holds 200 requests of 409 tokens."""
+    row = good(**{**AGAIN, **changes})
+    assert row.cached == cached
+    assert any("sent before" in note for note in row.notes) == (cached == 200)
+
+
 @pytest.mark.parametrize(
     ("changes", "requests"),
     [

@@ -23,14 +23,6 @@ UNCOUNTED = re.compile(r"\bprefix hits \(|\bmost of the prompt is reused", re.IG
 #: are of a run, and at 135 % of an H20's peak where 200 are; those of the other suites have theirs all in one run
 POOLED = re.compile(r"\bruns pooled \((\d+) for suite (\w)\)")
 
-#: open loops whose prompts were sent to the same engine before: AccelMark's, thrice at every rate, but for suite D,
-#: whose prompts no memory holds; IOG-Foundation's 200 at 32 requests a second, then at 16, 8, 4 and 1 (their scripts)
-IN_PROCESS_SUITE, ONCE, AGAIN, FIRST_RATE = "AccelMark", "suite_D", "200 prompts only", 32.0
-#: an 8B in 16 bits leaves one card of 24 GB 31,000 tokens: fewer than those 200 prompts have
-SMALL = ("rtx4090", "llama", 1.0)
-#: tokens of a prompt in the cache that are computed all the same: half a block on average, and one
-RECOMPUTED = 9
-
 #: SGLang's attention data parallelism, whose ranks are inside the tensor-parallel group
 INSIDE = re.compile(r"-{2}enable-dp-attention\b")
 
@@ -47,16 +39,6 @@ def with_noted(values: Mapping[str, Any]) -> dict[str, Any]:
     if INSIDE.search(note) and tensor == ranks:  # GPUs are tp x attention_dp: those of one group were counted twice
         read["tp"] = "1"
     return read
-
-
-def found_again(values: Mapping[str, Any], rate: float, prompt: float) -> float:
-    """Return the share of an open loop's prompts that an engine with a prefix cache has from before, 0 where none."""
-    group, note, source = (str(values.get(column) or "") for column in ("group", "note", "source"))
-    suite = IN_PROCESS_SUITE in source and ONCE not in group
-    gpu, model, tensor = SMALL
-    small = values.get("gpu") == gpu and model in str(values.get("model")).lower() and float(values["tp"]) == tensor
-    sample = AGAIN in note and rate != FIRST_RATE and not small
-    return max(0.0, 1.0 - RECOMPUTED / prompt) if suite or sample else 0.0
 
 
 def pooled(values: Mapping[str, Any]) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
-from kvplan.measuring.serving.noted import folder_named, found_again, mixed, pooled, uncounted_hits, with_noted
+from kvplan.measuring.serving.noted import folder_named, mixed, pooled, uncounted_hits, with_noted
+from kvplan.measuring.serving.resent import caches_prefixes, found_again, holds_prompts
 from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
@@ -125,7 +126,12 @@ def _server(
     spec, weight_format = with_weights(known_model(entry.text("model"), model), precision)
     parallel, misread = parallel_of(entry)
     infeasible = infeasibility(spec, parallel)
-    load, unusual = load_columns(entry, arrival, spec)
+    again = 0.0
+    if arrival == OPEN and caches_prefixes(engine, entry.text("engine_version")):
+        length = entry.size("isl") + entry.size("osl")
+        holds = holds_prompts(spec, device, parallel, weight_format, length)
+        again = found_again(entry.values, plain(entry.text("rate")) or 0.0, entry.size("isl"), holds)
+    load, unusual = load_columns(entry, arrival, spec, again)
     scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel)
     if described := rules(engine, entry.text("engine_version")):
         length, told = load["prompt"] + load["output"], int(scheduler.get("chunk", 0.0))
@@ -197,8 +203,8 @@ def scheduler_of(
     return {**assumed, **stated}, tuple(words)
 
 
-def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[str, Any], list[str]]:
-    """Return the fields of a row's load, and what is odd about it."""
+def load_columns(entry: RawRow, arrival: str, model: ModelSpec, again: float) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of a row's load, and what is odd about it; `again`: the share of prompts found in a cache."""
     shortened, spread = length_spread(entry)
     factor = MEAN_LENGTH if shortened else 1.0
     replicas = entry.size("replicas", 1.0)
@@ -212,13 +218,11 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[st
     known = requests > 0 or bool(entry.text("mean_lengths"))
     waves = max(1.0, (requests or WAVES * concurrency) / concurrency) if known and concurrency else WAVES
     prompt, output = entry.size("isl"), entry.size("osl")
-    engine = ENGINES.get(entry.text("engine").lower(), entry.text("engine").lower())
-    keeps = engine == "sglang" or (engine == "vllm" and not era_of(engine, entry.text("engine_version")))
-    again = found_again(entry.values, rate, prompt) if arrival == OPEN and keeps else 0.0
     hit = entry.size("prefix_hit", again)
     if hit > 1:
         raise SpecError(f"prefix_hit: expected the share of a prompt that is cached, 0 to 1, got {hit:g}")
     notes = [f"one of {replicas:g} replicas, with its part of the requests"] if replicas > 1 else []
+    notes += ["sent before: its prompts are in the prefix cache"] if again and not entry.text("prefix_hit") else []
     if model.max_context and (prompt + output) * factor > model.max_context:
         notes.append(f"longer than the {model.max_context:,} tokens of the model's context")
     if counted := bool(entry.text("request_rate")):  # a result file's open loop
