@@ -725,7 +725,7 @@ def test_a_change_that_is_named_is_enough_and_costs_what_is_said(run, tmp_path) 
 @pytest.mark.slow
 def test_where_no_replica_is_sure_enough_the_surest_serve_and_that_is_said(run, tmp_path) -> None:
     """Unasked, 90 % is what is sought; asked for, it is a limit like any other, as `recommend` has it."""
-    workloads = "[{workload: doc-qa, model: llama3.1-70b, ttft: 4.2s}, {workload: chat, model: llama3.1-8b}]"
+    workloads = "[{workload: doc-qa, model: llama3.1-70b, ttft: 3.8s}, {workload: chat, model: llama3.1-8b}]"
     path = written(tmp_path, f"gpus: {{b200: 64}}\nworkloads: {workloads}\nbuckets: 2\n")
     ask = ("fleet", path, "-t", "baseline", "--on", "2026-11-24")
     unasked, strict = run(*ask, "--json"), run(*ask, "--confidence", "90%", "--json")

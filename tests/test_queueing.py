@@ -35,10 +35,11 @@ machines: dict[tuple[object, ...], Machine] = {}
 
 @cache
 def site(model: str, gpu: str, tensor: int | None = None) -> Site:
-    device = catalog.gpu(gpu)
+    device, engine = catalog.gpu(gpu), catalog.engine()
+    reached = catalog.calibration(device, "vllm", about=catalog.model(model))
     return Site(
-        gpu=device, calibration=catalog.calibration(device, "vllm", about=catalog.model(model)),
-        offers=catalog.offers(device.name, ON), engine=catalog.engine(),
+        gpu=device, calibration=replace(reached, chunk=float(engine.prompt_tokens(device))),
+        offers=catalog.offers(device.name, ON), engine=engine,
         parallel=Parallel(tensor=tensor) if tensor else None,
     )  # fmt: skip
 
@@ -212,7 +213,7 @@ def searched(workload: str, model: str, gpu: str, ttft: float | None):
     return demand, one, min(able, key=lambda at: (one.gpus[at], one.ttft[at], one.requests[at]), default=None)
 
 
-@pytest.mark.parametrize("gpu", ["h200", "mi300x"])
+@pytest.mark.parametrize("gpu", ["h200", "mi325x", "b200"])
 @pytest.mark.parametrize(("workload", "ttft"), JOBS)
 def test_load_and_search_give_the_same_times(workload: str, ttft: float, gpu: str) -> None:
     demand, one, at = searched(workload, "llama3.1-70b", gpu, ttft)

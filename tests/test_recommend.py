@@ -657,7 +657,7 @@ def test_a_remedy_moves_only_the_limits_that_its_plan_needs() -> None:
 
     asked = {
         "workload": "rag", "model": "deepseek-v3", "gpus": ("h200", "a100"), "queries_per_day": 10_000_000,
-        "percentile": "90%", "tpot": "5ms", "e2e": "5s", "on": ON,
+        "percentile": "90%", "tpot": "5ms", "e2e": "4s", "on": ON,
     }  # fmt: skip
     found = question(**asked, max_gpus=2)
     assert found.plan is None and found.remedies
@@ -774,7 +774,7 @@ def test_a_gpu_in_a_price_list_of_ones_own_counts_as_named(tmp_path) -> None:
 
 def test_where_no_plan_is_sure_enough_the_surest_is_given_and_said(run) -> None:
     """Unasked, 90 % is what is sought; asked for, it is a limit like any other."""
-    ask = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "--ttft", "4.1s", "--on", ON)
+    ask = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "--ttft", "3.94s", "--on", ON)
     doc, text = run(*ask, "--json").json, run(*ask).out
     plan = doc["recommended"]
     assert plan["confidence_sought"] == 0.9 > plan["slo_probability"] >= plan["confidence"] >= 0.5
@@ -1609,7 +1609,7 @@ def test_twice_an_offline_load_takes_at_most_twice_the_gpus() -> None:
     """11 GPUs did for half of it and 23 for all, since only numbers that some batch just fills were tried."""
     ask = {"gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
     plans = [kvplan.recommend("batch-summaries", "llama3.1-8b", queries_per_day=q, **ask).plan for q in (1.6e6, 3.2e6)]
-    assert plans[0].gpus == 11 and plans[1].gpus <= 22
+    assert plans[0].gpus == 10 and plans[1].gpus <= 20
     assert all(plan.slo_probability >= 0.9 for plan in plans)
     fewer = kvplan.recommend("batch-summaries", "llama3.1-8b", queries_per_day=3.2e6, max_gpus=plans[1].gpus - 1, **ask)
     assert fewer.plan is None
@@ -1617,7 +1617,7 @@ def test_twice_an_offline_load_takes_at_most_twice_the_gpus() -> None:
 
 def test_odds_are_at_most_those_of_keeping_up() -> None:
     """Replicas of chat that are 85 % full were stated to keep the limits with 98 %; one in twenty would fall behind."""
-    ask = {"queries_per_day": 12e6, "gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
+    ask = {"queries_per_day": 12.8e6, "gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
     full = kvplan.recommend("chat", "llama3.1-8b", **ask)
     fullness = PlannedReplica(demand=full.demand, plan=full.plan, site=full.site).fullness
     keeping_up = float(chance(fullness, 1.0, full.site.calibration.tpot))

@@ -171,6 +171,8 @@ def stated_engine(name: str, version: str) -> Engine | None:
         return usual if name == usual.name else engine(name)
     try:
         return engine(f"{name}@{number}")
+    except UnknownName:  # not a release: more digits than one has
+        return usual if name == usual.name else engine(name)
     except SpecError:
         raw, name, location = shelf_document("engines", name, "engine")
         return engine(f"{name}@{_sorted(raw['releases'], location)[0]}")

@@ -13,6 +13,7 @@ from kvplan.catalog.lookup import every_name, plain, resolve
 from kvplan.catalog.makers import maker
 from kvplan.catalog.shelves import document
 from kvplan.errors import SpecError, UnknownName, shown
+from kvplan.units import MILLION, TERA
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _one_size(head: str, size: str) -> Upload | None:
     if not base or not stated:
         return None
     found = upload(f"{head}{size[stated.end() :]}") or Upload(base, None, None, True, head)
-    return replace(found, parameters=float(stated[1]) * {"m": 1e6, "b": 1e9, "t": 1e12}[stated[2]])
+    return replace(found, parameters=float(stated[1]) * (MILLION, 1e9, TERA)["mbt".index(stated[2])])
 
 
 def _widths(word: str, form: WeightFormat | None, left: tuple[str, ...]) -> list[str]:
