@@ -261,6 +261,16 @@ def test_a_scaler_pays_from_the_decision_on() -> None:
     assert scaler.paid(20.0, 60.0) == 30 * 3 + 10 * 2 and scaler.highest == 3
 
 
+def test_requests_are_not_written_over_the_trace_they_come_from(tmp_path: Path) -> None:
+    trace, link = tmp_path / "t.csv", tmp_path / "link.csv"
+    trace.write_text("arrival,input,output\n0,100,10\n")
+    link.symlink_to(trace)
+    for other in (trace, link):
+        with pytest.raises(SpecError, match="is read and would be replaced"):
+            kvplan.simulate("llama3.1-8b", "h100", trace=str(trace), per_request=str(other), on=ON)
+    assert trace.read_text() == "arrival,input,output\n0,100,10\n"
+
+
 def test_a_scaler_serves_from_the_start_up_on() -> None:
     scaler = Scaler(Autoscale(least=1, most=4, target=2.0, startup=30.0), 1, 1)
     scaler.changes += [(10.0, 3), (50.0, 2), (60.0, 1), (70.0, 2)]
