@@ -271,6 +271,12 @@ def test_requests_are_not_written_over_the_trace_they_come_from(tmp_path: Path) 
     assert trace.read_text() == "arrival,input,output\n0,100,10\n"
 
 
+@pytest.mark.parametrize("word", ["0:2@16", "2@16", "a:b@16"])
+def test_autoscaling_without_replicas_is_told_of_its_own_form(word: str) -> None:
+    with pytest.raises(SpecError, match="autoscale: write fewest:most replicas"):
+        kvplan.simulate("llama3.1-8b", "h100", autoscale=word, **SMALL)
+
+
 def test_a_scaler_serves_from_the_start_up_on() -> None:
     scaler = Scaler(Autoscale(least=1, most=4, target=2.0, startup=30.0), 1, 1)
     scaler.changes += [(10.0, 3), (50.0, 2), (60.0, 1), (70.0, 2)]
@@ -643,7 +649,7 @@ def test_the_worst_minute_says_which_replica_was_down(run, tmp_path: Path) -> No
     (tmp_path / "t.csv").write_text(f"arrival,input,output\n{rows}")
     text = run("simulate", "--trace", str(tmp_path / "t.csv"), "-m", "llama3.1-8b", "-g", "h100", "--replicas", "2",
                "--fail", "1@2min+1min", "--on", ON).out  # fmt: skip
-    assert "replica 1 was down for a part of it or all" in " ".join(text.split())
+    assert "replica 1 failed or was down" in " ".join(text.split())
 
 
 def test_a_search_in_vain_says_how_far_off_it_was_and_what_else_to_try(run, tmp_path: Path) -> None:

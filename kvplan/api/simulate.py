@@ -266,7 +266,7 @@ def read_autoscale(word: object) -> Autoscale:
     target, _, startup = rest.partition("+")
     if not target:
         raise SpecError(f"autoscale: write fewest:most@requests+start-up, as in 1:8@16+3min, got {shown(word)}")
-    least, most = values.halves(span, "autoscale")
+    least, most = values.halves(span, "autoscale", "fewest:most")
     if least > most:
         raise SpecError(f"autoscale: write the fewest replicas first, as in {most}:{least}@{rest}")
     return Autoscale(

@@ -157,8 +157,8 @@ def worst(o: Replayed) -> str:
     reasons.append(f"{up} worked {show_percent(b.busy)} of the time")
     waited = f"{show_number(b.queued, 2)} requests waited"
     begun = b.start + o.asked.warm
-    down = {f.replica for f in o.asked.failures if f.at < begun + b.seconds and f.at + f.lasts > begun}
-    reasons += [f"replica {n} was down for a part of it or all" for n in sorted(down)]
+    down = {f.replica for f in o.asked.failures if f.at <= begun + b.seconds and f.at + f.lasts > begun}
+    reasons += [f"replica {n} failed or was down" for n in sorted(down)]
     reasons.append(f"{show_percent(b.occupancy)} of the KV cache was in use and {waited}")
     span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
     when = f"{int(b.start // HOUR)}:{int(b.start % HOUR // MINUTE):02d}:{int(b.start % MINUTE):02d}"
