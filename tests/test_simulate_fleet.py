@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,7 +195,9 @@ def test_sums_add_up() -> None:
     assert o.usd_per_query == pytest.approx(o.usd / o.requests)
     draw = o.asked.server.site.draw
     assert draw.idle * o.gpu_seconds < o.joules < draw.busy * o.gpu_seconds
-    assert o.worst.ttft == max(b.ttft for b in o.bins)
+    assert o.worst.late == max(b.late for b in o.bins)
+    free = replace(o, asked=replace(o.asked, limits=replace(o.asked.limits, ttft=None, tpot=None, e2e=None)))
+    assert free.worst.ttft == max(b.ttft for b in o.bins)
     assert 0 < o.occupancy < o.peak < 1
 
 
@@ -256,6 +259,29 @@ def test_a_scaler_pays_from_the_decision_on() -> None:
     scaler.changes += [(10.0, 3), (50.0, 2)]
     assert scaler.paid(0.0, 100.0) == 10 * 1 + 40 * 3 + 50 * 2
     assert scaler.paid(20.0, 60.0) == 30 * 3 + 10 * 2 and scaler.highest == 3
+
+
+def test_requests_are_not_written_over_the_trace_they_come_from(tmp_path: Path) -> None:
+    trace, link = tmp_path / "t.csv", tmp_path / "link.csv"
+    trace.write_text("arrival,input,output\n0,100,10\n")
+    link.symlink_to(trace)
+    for other in (trace, link):
+        with pytest.raises(SpecError, match="is read and would be replaced"):
+            kvplan.simulate("llama3.1-8b", "h100", trace=str(trace), per_request=str(other), on=ON)
+    assert trace.read_text() == "arrival,input,output\n0,100,10\n"
+
+
+@pytest.mark.parametrize("word", ["0:2@16", "2@16", "a:b@16"])
+def test_autoscaling_without_replicas_is_told_of_its_own_form(word: str) -> None:
+    with pytest.raises(SpecError, match="autoscale: write fewest:most replicas"):
+        kvplan.simulate("llama3.1-8b", "h100", autoscale=word, **SMALL)
+
+
+def test_a_scaler_serves_from_the_start_up_on() -> None:
+    scaler = Scaler(Autoscale(least=1, most=4, target=2.0, startup=30.0), 1, 1)
+    scaler.changes += [(10.0, 3), (50.0, 2), (60.0, 1), (70.0, 2)]
+    assert scaler.serving(0.0, 100.0) == 100 + (60 - 40) + (50 - 40)  # the last is not up at 100 s
+    assert scaler.serving(45.0, 55.0) == 2 * 10 + 5 and scaler.serving(0.0, 40.0) == 40.0
 
 
 def test_a_replica_that_fails_again_while_it_is_down_comes_back_after_the_second_time() -> None:
@@ -592,6 +618,38 @@ def test_a_fleet_that_is_scaled_says_how(run, tmp_path: Path) -> None:
     text = " ".join(run("simulate", "--trace", str(tmp_path / "t.csv"), "-m", "llama3.1-8b", "-g", "h100",
                         "--autoscale", "1:4@16+1min", "--on", ON).out.split())  # fmt: skip
     assert "Autoscaled: 1 for every 16 requests in flight, from 1 to 4, started in 60.0 s; 1 replica at once" in text
+
+
+def test_the_worst_minute_of_a_scaled_fleet_is_of_the_replicas_that_are_up(run, tmp_path: Path) -> None:
+    """The only replica works all the time while seven others start: of eight that would look idle."""
+    rows = "".join(f"{i / 50},1500,200\n" for i in range(9000))
+    (tmp_path / "t.csv").write_text(f"arrival,input,output\n{rows}")
+    asked = ("simulate", "--trace", str(tmp_path / "t.csv"), "-m", "llama3.1-8b", "-g", "h100",
+             "--autoscale", "1:8@16+3min", "--on", ON)  # fmt: skip
+    text = " ".join(run(*asked).out.split())
+    assert re.search(r"1 of 8 replicas were up and worked (9\d|100) % of the time", text)
+    assert json.loads(run(*asked, "--json").out)["bins"][1]["busy"] > 0.9
+
+
+def test_the_worst_minute_is_the_one_in_which_most_requests_break_a_limit(run, tmp_path: Path) -> None:
+    """A lone long prompt waits longest, but keeps the limits; the crowd of another minute breaks that of TPOT."""
+    lone, crowd = "5,20000,20\n", "".join(f"{120 + i / 40},2000,20\n" for i in range(800))
+    (tmp_path / "t.csv").write_text(f"arrival,input,output\n{lone}{crowd}400,10,2\n")
+    asked = ("simulate", "--trace", str(tmp_path / "t.csv"), "-m", "llama3.1-8b", "-g", "h100", "--replicas", "4",
+             "--ttft", "30s", "--on", ON)  # fmt: skip
+    text = " ".join(run(*asked, "--tpot", "9ms").out.split())
+    assert re.search(r"The worst minute began at 0:0[12]:\d\d \(h:mm:ss\): [\d,]+ of its requests beyond a limit", text)
+    assert "The worst minute began at 0:00:00 (h:mm:ss): mean TTFT" in " ".join(
+        run(*asked, "--tpot", "10s").out.split()
+    )
+
+
+def test_the_worst_minute_says_which_replica_was_down(run, tmp_path: Path) -> None:
+    rows = "".join(f"{i / 20},1500,200\n" for i in range(6000))
+    (tmp_path / "t.csv").write_text(f"arrival,input,output\n{rows}")
+    text = run("simulate", "--trace", str(tmp_path / "t.csv"), "-m", "llama3.1-8b", "-g", "h100", "--replicas", "2",
+               "--fail", "1@2min+1min", "--on", ON).out  # fmt: skip
+    assert "replica 1 failed or was down" in " ".join(text.split())
 
 
 def test_a_search_in_vain_says_how_far_off_it_was_and_what_else_to_try(run, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from kvplan.api.load import speculation_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
 from kvplan.catalog.compiled import compiled_folder, is_kept
+from kvplan.catalog.files import distinct
 from kvplan.catalog.traces import requests_file
 from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.kv import spelling
@@ -166,6 +167,7 @@ def simulate(
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
     path = values.given(values.word, per_request, "per_request")
+    distinct([trace] if trace else [], path)
     with nullcontext() if path is None else requests_file(path) as write:  # a closed path is told before a search
         search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if find_replicas else None
         burst = through_burst(asked, search) if search else None
@@ -264,7 +266,7 @@ def read_autoscale(word: object) -> Autoscale:
     target, _, startup = rest.partition("+")
     if not target:
         raise SpecError(f"autoscale: write fewest:most@requests+start-up, as in 1:8@16+3min, got {shown(word)}")
-    least, most = values.halves(span, "autoscale")
+    least, most = values.halves(span, "autoscale", "fewest:most")
     if least > most:
         raise SpecError(f"autoscale: write the fewest replicas first, as in {most}:{least}@{rest}")
     return Autoscale(

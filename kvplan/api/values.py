@@ -82,20 +82,20 @@ def weight_format(value: object, name: str = "weights") -> str:
     return one_of(value, name, sorted(FORMATS))
 
 
-def halves(value: object, name: str) -> tuple[int, int]:
-    """Return how many replicas prefill and how many decode, of '1:2' or (1, 2)."""
+def halves(value: object, name: str, what: str = "prefill:decode") -> tuple[int, int]:
+    """Return how many replicas prefill and how many decode, of '1:2' or (1, 2), or another pair of counts."""
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d{1,4}):(\d{1,4})\s*", value, re.ASCII)
         sizes: tuple[object, ...] = (int(match[1]), int(match[2])) if match else ()
     else:
         sizes = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(sizes) != 2:
-        raise SpecError(f"{name}: write prefill:decode replicas, as in 1:2, got {shown(value)}")
+        raise SpecError(f"{name}: write {what} replicas, as in 1:2, got {shown(value)}")
     try:
         first, second = (count(size, name, 1, MOST_GPUS) for size in sizes)
     except SpecError:
         raise SpecError(
-            f"{name}: write prefill:decode replicas from 1 to {MOST_GPUS:,}, as in 1:2, got {shown(value)}"
+            f"{name}: write {what} replicas from 1 to {MOST_GPUS:,}, as in 1:2, got {shown(value)}"
         ) from None
     return first, second
 

@@ -99,3 +99,16 @@ class Scaler:
         ends = [*(at for at, _ in self.changes[1:]), until]
         spans = ((max(at, since), min(end, until), n) for (at, n), end in zip(self.changes, ends, strict=True))
         return sum(max(end - at, 0.0) * n for at, end, n in spans)
+
+    def serving(self, since: float, until: float) -> float:
+        """Return the time of replicas that are up and may get requests from one time to another. [s]"""
+        total = 0.0
+        for replica in range(self.rule.most):
+            opened: float | None = None
+            for at, n in (*self.changes, (until, 0)):
+                if n > replica and opened is None:
+                    opened = at + self.rule.startup if at else at
+                elif n <= replica and opened is not None:
+                    total += max(min(at, until) - max(opened, since), 0.0)
+                    opened = None
+        return total

@@ -130,7 +130,7 @@ def outcome(
         busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
         end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),
         courses={"first token": course(both), "whole answer": course(t.e2e)},
-        classes=classes_of(t, at), bins=bins_of(asked, run, t, end),
+        classes=classes_of(t, at), bins=bins_of(asked, run, t, end, scaler),
         scaled=after(scaler.history(), asked.warm) if scaler else (),
     )  # fmt: skip
 
@@ -158,8 +158,8 @@ def course(histogram: Any) -> tuple[float, ...]:
     return buckets.quantiles(histogram, SHARES_SHOWN)
 
 
-def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple[Bin, ...]:
-    """Return the time series of what is counted."""
+def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float, scaler: Scaler | None) -> tuple[Bin, ...]:
+    """Return the time series of what is counted; shares are of the replicas that are up where they come and go."""
     width, lanes = run.rules.bin, run.rules.lanes
     first, bins = int(asked.warm // width), []
     for i in range(len(t.came)):
@@ -168,13 +168,17 @@ def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple
         many = int(t.came[i])
         answered, at = max(many, 1), first + i
         within = at < len(run.fleet.used)
+        up = scaler.serving(at * width, (at + 1) * width) * asked.server.ranks if scaler else width * lanes
+        up = max(up, 1e-9)
+        room = up * max(run.rules.room, 1)
         bins.append(
             Bin(
                 start=i * width, seconds=width, came=many, late=int(t.late[i]), ttft=float(t.first[i]) / answered,
                 slowest=float(t.slowest[i]), queued=float(t.waited[i]) / width, read=float(t.read[i]),
                 found=float(t.found[i]),
-                occupancy=float(run.fleet.used[at]) / (width * lanes * max(run.rules.room, 1)) if within else 0.0,
-                busy=min(float(run.fleet.worked[at]) / (width * lanes), 1.0) if within else 0.0,
+                occupancy=min(float(run.fleet.used[at]) / room, 1.0) if within else 0.0,
+                busy=min(float(run.fleet.worked[at]) / up, 1.0) if within else 0.0,
+                serving=up / width / asked.server.ranks,
             )
         )  # fmt: skip
     return tuple(bins)

@@ -69,6 +69,7 @@ class Bin:
     found: float  #: tokens of prompts found in prefix caches [token]
     occupancy: float  #: share of the cache's blocks in use
     busy: float  #: share of the lanes' time in steps
+    serving: float  #: replicas that are up, on average, those that fail among them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,5 +233,10 @@ class Replayed:
 
     @property
     def worst(self) -> Bin | None:
-        """The bin whose requests waited longest for their first token, on average; None where none came."""
-        return max((b for b in self.bins if b.came), key=lambda b: b.ttft, default=None)
+        """The bin in which most requests broke a limit; of equal ones that of the longest mean TTFT.
+
+        None where no requests came. Where TPOT alone is broken, the longest TTFT may be that of a calm minute.
+        """
+        return max(
+            (b for b in self.bins if b.came), key=lambda b: (b.late if self.measured else 0, b.ttft), default=None
+        )

@@ -153,13 +153,19 @@ def worst(o: Replayed) -> str:
     reasons = [f"{show_count(b.came, 'request')} came, {often(b.came / usual)}"]
     if tokens and abs(b.read / b.came / tokens - 1) > 0.1:
         reasons.append(f"with {b.read / b.came:,.0f} prompt tokens to compute each instead of {tokens:,.0f}")
-    reasons.append(f"replicas worked {show_percent(b.busy)} of the time")
+    up = f"{show_number(b.serving, 2)} of {o.replicas:,} replicas were up and" if o.scaled else "replicas"
+    reasons.append(f"{up} worked {show_percent(b.busy)} of the time")
     waited = f"{show_number(b.queued, 2)} requests waited"
+    begun = b.start + o.asked.warm
+    down = {f.replica for f in o.asked.failures if f.at <= begun + b.seconds and f.at + f.lasts > begun}
+    reasons += [f"replica {n} failed or was down" for n in sorted(down)]
     reasons.append(f"{show_percent(b.occupancy)} of the KV cache was in use and {waited}")
     span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
     when = f"{int(b.start // HOUR)}:{int(b.start % HOUR // MINUTE):02d}:{int(b.start % MINUTE):02d}"
+    late = f"{b.late:,} of its requests beyond a limit, " if o.measured and b.late else ""
     return (
-        f"The worst {span} began at {when} (h:mm:ss): mean TTFT {show_time(b.ttft)}, longest {show_time(b.slowest)}. "
+        f"The worst {span} began at {when} (h:mm:ss): {late}"
+        f"mean TTFT {show_time(b.ttft)}, longest {show_time(b.slowest)}. "
         f"{sentence(', '.join(reasons))}"
     )
 
