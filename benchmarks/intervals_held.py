@@ -1,6 +1,6 @@
 """How often 80 % intervals hold on rows held out of a fit: by support, and by collection, engine, and GPU and engine.
 
-python benchmarks/coverage.py e2e_serving.csv e2e_more.csv
+python benchmarks/intervals_held.py e2e_serving.csv e2e_more.csv
 
 A slice of 30 rows or more in which they hold for less than 72 or more than 88 % is marked. Takes two minutes.
 """
