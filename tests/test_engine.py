@@ -170,6 +170,14 @@ def test_without_towers_only_the_text_is_loaded_and_profiled() -> None:
     assert plain == left
 
 
+def test_features_left_out_may_come_from_an_iterator() -> None:
+    """Towers are read of it first; the other features are still left out."""
+    words = ["towers", "graphs"]
+    listed, once = (asked("gemma4-e2b", 8192, gpu="l4", without=left).budget.amounts for left in (words, iter(words)))
+    assert "cuda_graphs" in asked("gemma4-e2b", 8192, gpu="l4", without="towers").budget.amounts
+    assert "cuda_graphs" not in listed and once == listed
+
+
 def test_a_feature_is_not_both_on_and_off() -> None:
     with pytest.raises(WrongUse, match="with_features, without: prefix-caching cannot be on and off"):
         asked("qwen3.5-27b", 8192, with_features="prefix-caching", without="prefix-caching")

@@ -73,8 +73,9 @@ def estimate(
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in report.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
+    left_out = values.several(without, "without")
     spec = served(
-        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), without
+        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), left_out
     )
     day = values.day(on)
     rent = values.price(price)
@@ -89,7 +90,7 @@ def estimate(
     serving = values.engine(engine, "engine", ENGINES)
     chosen = gpus_of(gpus) if named or rent else supported_gpus(gpus_with_a_price(day, listed), serving)
     check_one_gpu(rent, chosen, named)
-    options = running(dcp, kv_cache_memory_bytes, cpu_offload, without, with_features)
+    options = running(dcp, kv_cache_memory_bytes, cpu_offload, left_out, with_features)
     sites = [
         site(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),

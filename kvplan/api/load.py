@@ -77,13 +77,14 @@ def load(
 def endpoint(call: Mapping[str, Any]) -> Server:
     """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
     at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
-    spec = served(catalog.model(values.word(call["model"], "model")), call["without"])
+    left_out = values.several(call["without"], "without")
+    spec = served(catalog.model(values.word(call["model"], "model")), left_out)
     day = values.day(call["on"])
     prompt, output = values.tokens(call["isl"], "isl"), values.tokens(call["osl"], "osl")
     long = values.flag(call["allow_long_context"], "allow_long_context")
     check_context(spec, prompt + output, long, "isl, osl")
-    names = ("dcp", "kv_cache_memory_bytes", "cpu_offload", "without", "with_features")
-    options = running(*(call[name] for name in names))
+    sizes = (call[name] for name in ("dcp", "kv_cache_memory_bytes", "cpu_offload"))
+    options = running(*sizes, left_out, call["with_features"])
     place = site(
         catalog.gpu(values.word(call["gpu"], "gpu")), spec, day, price=values.price(call["price"]),
         listed=price_list(call["price"], call["prices"]), engine=values.engine(call["engine"], "engine", ENGINES),

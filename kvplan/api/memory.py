@@ -72,8 +72,9 @@ def memory(
     """
     dtype = values.given(values.one_of, kv_dtype, "kv_dtype", KV_DTYPES)
     technique_named, bits = with_kv_dtype(values.word(technique, "technique"), dtype)
+    left_out = values.several(without, "without")
     spec = served(
-        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), without
+        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), left_out
     )
     ask = Ask(
         context=values.tokens(context, "context"),
@@ -93,7 +94,7 @@ def memory(
         block_size=values.given(values.count, block_size, "block_size", 1, MOST_BLOCK),
         max_num_seqs=values.given(values.count, max_num_seqs, "max_num_seqs", 1, values.MOST_REQUESTS),
         max_num_batched_tokens=values.optional_tokens(max_num_batched_tokens, "max_num_batched_tokens"),
-        **vars(running(dcp, kv_cache_memory_bytes, cpu_offload, without, with_features)),
+        **vars(running(dcp, kv_cache_memory_bytes, cpu_offload, left_out, with_features)),
         draft=values.given(drafting, speculative, spec, values.given(values.weight_format, weights)),
     )
     return planned(spec, ask, location)
