@@ -12,8 +12,8 @@ from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
 from kvplan.measuring.serving.arrays import stack
-from kvplan.measuring.serving.fit import FitOptions, fit
-from kvplan.measuring.serving.holdout import HeldOut, folds_of, held_out_rows, without
+from kvplan.measuring.serving.fit import FitOptions, fit, solved_for
+from kvplan.measuring.serving.holdout import HeldOut, folds_of, held_out_rows, never_held_out, without
 from kvplan.measuring.serving.intervals import intervals_of_own, ranges_of
 from kvplan.measuring.serving.predict import PredictedRow, predict
 from kvplan.measuring.serving.problem import Problem, has_mtp_layers
@@ -323,9 +323,8 @@ def test_intervals_are_the_middle_of_rows_left_out_shrunk_when_few() -> None:
     assert found[SEEN][1].high == pytest.approx(shipped.ranges[SEEN][1].high), "no row told of TTFT"
     own = intervals_of_own(out, shipped)["h100-sxm vllm"]
     told = shipped.interval(rows[0].identity)
-    half = (
-        log(told[0].high / told[0].low) / 2
-    )  # of 2 rows believed, by Student's t with 2 and with 22 degrees of freedom
+    half = log(told[0].high / told[0].low) / 2
+    # of 2 rows believed, by Student's t with 2 and with 22 degrees of freedom
     scale = ((2 * (half / 1.8856) ** 2 + 1.842) / 22) ** 0.5
     assert own[0].high == pytest.approx(exp(log(told[0].high) * 1.3212 * scale / half), rel=1e-3)
     assert own[1].high == pytest.approx(told[1].high, rel=1e-6), "no row told of TTFT"
@@ -409,6 +408,21 @@ def test_three_rows_that_disagree_by_30_percent_widen_it_visibly(alike: bool) ->
     tpot, ttft, before, first = intervals_of_factors(1 / 1.3, 1.0, 1.3, alike=alike)
     assert log(tpot.high / tpot.low) > 1.3 * log(before.high / before.low)
     assert ttft.low <= first.low and ttft.high >= first.high, "within what TTFT scatters by anyway: not narrower"
+
+
+def test_rows_of_one_load_are_told_by_the_other_rows_of_their_own_server() -> None:
+    """Of two rows each is twice as far from the other as from their mean, whatever rows other servers have."""
+    shipped, engine = catalog.serving_profile(), catalog.engine()
+    pair, three, one = (
+        timed(entries(model, gpu, "vllm", (2,), (16,)), shipped)[0]
+        for model, gpu in (("qwen3-32b", "h100"), ("llama3.1-70b", "h200"), ("llama3.1-8b", "b200"))
+    )
+    rows = servers([*[pair] * 2, *[three] * 3, one])
+    problem, solved = solved_for(rows, engine, shipped, FitOptions())
+    (found,) = never_held_out(problem, solved, [], shipped)
+    assert [row.gpu.name for row in found.rows] == ["h100-sxm"] * 2 + ["h200"] * 3, "a single row tells nothing"
+    missed = (problem.measured - solved.point.logs)[:5]
+    assert found.log_ratio == pytest.approx(missed * np.array([[2.0]] * 2 + [[1.5]] * 3))
 
 
 # -- as a user types it ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Rows held out of a fit of servers: which are held out together, and how far fits without them are off."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ from kvplan.measuring.serving.problem import Array, Problem
 from kvplan.measuring.serving.rows import ServerRow
 from kvplan.measuring.serving.solve import Solved
 from kvplan.specs.eras import release_of
-from kvplan.specs.serving_profile import RELEASE, SEEN, WAYS, ServingProfile, family
+from kvplan.specs.serving_profile import RELEASE, SEEN, WAYS, ServingProfile, family, stood_on
 from kvplan.specs.source import Source
 
 #: ways of holding rows out together, each making other kinds of support
@@ -134,7 +135,8 @@ def never_held_out(
 ) -> list[HeldOut]:
     """Return the rows of one's own that no other row could stand in for, as all are of one load, by their basis.
 
-    How far the fit is from each, times n / (n - 1) of n rows: from the mean of the others.
+    How far the fit is from each, times n / (n - 1) of its server's n rows: from the mean of the others. A single row
+    of a server tells nothing of how far such rows scatter.
     """
     rows = problem.arrays.rows
     told = {id(row) for part in held_out if part.basis in (SEEN, RELEASE) for row in part.rows}
@@ -143,9 +145,12 @@ def never_held_out(
     missed = np.where(problem.known, problem.measured - solved.point.logs, np.nan)
     parts = []
     for basis in (SEEN, RELEASE):
-        mine = [i for i in rest if seen.basis(rows[i].identity) == basis]
-        if len(mine) > 1:
-            apart = len(mine) / (len(mine) - 1)
+        of_basis = [i for i in rest if seen.basis(rows[i].identity) == basis]
+        many = Counter(stood_on(basis, rows[i].identity, own=True) for i in of_basis)
+        counts = {i: many[stood_on(basis, rows[i].identity, own=True)] for i in of_basis}
+        mine = [i for i in of_basis if counts[i] > 1]
+        if mine:
+            apart = np.array([[counts[i] / (counts[i] - 1)] for i in mine])
             parts.append(HeldOut(basis=basis, rows=tuple(rows[i] for i in mine), log_ratio=apart * missed[mine]))
     return parts
 
