@@ -61,11 +61,6 @@ def subset(part: HeldOut, keep: np.ndarray) -> HeldOut:
     return HeldOut(basis=part.basis, rows=rows, log_ratio=part.log_ratio[keep])
 
 
-def interval(ranges, basis: str, who) -> tuple[Range, Range]:
-    """Return the ranges of TPOT and TTFT of a server, as a profile looks them up."""
-    return named_range(ranges, basis, who)
-
-
 def missed(parts: Sequence[HeldOut]) -> list[Missed]:
     """Return every row's errors, under intervals that other servers led to."""
     names = sorted({server_of(row) for part in parts for row in part.rows})
@@ -78,7 +73,7 @@ def missed(parts: Sequence[HeldOut]) -> list[Missed]:
             for row, (tpot, ttft) in zip(part.rows, part.log_ratio, strict=True):
                 if deal[server_of(row)] != k:
                     continue
-                each = interval(ranges, part.basis, row.identity)
+                each = named_range(ranges, part.basis, row.identity)
                 zs = [float(standard(np.exp(x), r)) for x, r in zip((tpot, ttft), each, strict=True)]
                 found.append(Missed(part.basis, server_of(row), *zs))
     return found

@@ -22,6 +22,7 @@ from kvplan.measuring.serving.arrays import EXACT
 from kvplan.measuring.serving.load import RESERVING, layout_of, mixes
 from kvplan.measuring.serving.predict import predict, values_of
 from kvplan.measuring.serving.reading import OCCUPIED, read_server
+from kvplan.measuring.serving.resent import AGAIN, FIRST_RATE, ONCE, caches_prefixes
 from kvplan.measuring.serving.rows import OPEN, Refused
 from kvplan.perf.serving import receiving
 from kvplan.perf.simulate.looks import among, remembered
@@ -29,18 +30,17 @@ from kvplan.perf.simulate.phases import parted, parting
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import Ruleset
 from kvplan.perf.simulate.tables import CELL, Machine, steps
-from kvplan.specs.eras import era_of, launch_of
+from kvplan.specs.eras import launch_of
 from kvplan.specs.serving_profile import calibration
 
 #: output lengths beyond which answers are cut, by the words of `lengths`
 CAPS = {"max 512 out": 512, "max 256 out": 256, "max 1024 out": 1024}
 #: the longest prompt that vLLM's benchmark keeps of ShareGPT [token]
 LONGEST = 1024
-#: the collection of IOG-Foundation sends the same 200 prompts of ShareGPT at 32, 16, 8, 4 and 1 requests a second, in
-#: this order, to one server (its README and the dates of its results): at 32 none of them is found
-SAMPLED, AGAIN, FIRST_RATE = "sharegpt", "200 prompts only", 32.0
-#: AccelMark's prompts of suite D, cut to a length: P99 over P50 is 1.045 (suites/README.md of the collection)
-CUT, CUT_SPREAD = "suite_D", 0.04
+#: what the lengths of prompts are drawn from in the collection of IOG-Foundation
+SAMPLED = "sharegpt"
+#: AccelMark's prompts of suite D (ONCE) are cut to a length: P99 over P50 is 1.045 (suites/README.md of the collection)
+CUT_SPREAD = 0.04
 #: tokens of AccelMark's prompts of suites A, B, C and G at these shares of all 500 (input_tokens of
 #: datasets/sharegpt_standard_v1 at 5797fc4): none is longer than 2.5 means
 STANDARD = ("suite_A", "suite_B", "suite_C", "suite_G")
@@ -67,7 +67,7 @@ def lengths(row, words: str, n: int, rng) -> tuple[np.ndarray, np.ndarray]:
     """
     cap = next((most for text, most in CAPS.items() if text in words), None)
     if cap is not None:
-        spread = CUT_SPREAD if CUT in words else 0.0
+        spread = CUT_SPREAD if ONCE in words else 0.0
         drawn = standard if any(f"{suite} dataset" in words for suite in STANDARD) else uneven
         prompts = row.prompt * (rng.uniform(1 - spread, 1 + spread, n) if spread else drawn(n, rng))
         outputs = np.minimum(uncut(row.output, cap) * uneven(n, rng), cap)
@@ -116,8 +116,8 @@ def again(row, words: str) -> bool:
 
 
 def caches(row) -> bool:
-    """Return whether the engine keeps prefixes unless told not to: vLLM from V1 on, SGLang."""
-    return row.engine == "sglang" or (row.engine == "vllm" and not era_of(row.engine, row.version))
+    """Return whether the engine of a row keeps prefixes unless told not to."""
+    return caches_prefixes(row.engine, row.version)
 
 
 def holding(row) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.noted import folder_named, mixed, pooled, uncounted_hits, with_noted
-from kvplan.measuring.serving.resent import caches_prefixes, found_again, holds_prompts
+from kvplan.measuring.serving.resent import OWN_PROCESS, caches_prefixes, found_again, holds_prompts
 from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
@@ -36,9 +36,9 @@ WAVES = 10.0
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
 #: in the name of a collection: its rows were taken by the scripts that `eras.RECIPES` describes
 PUBLISHED = "InferenceX"
-#: in the name of a collection: its rows were taken inside the engine's process. Before V1 of vLLM texts become tokens
-#: on the thread that runs its steps, which stands still for so much of a request's overhead: assumed, from replays
-OWN_PROCESS, OCCUPIED = "AccelMark", 0.4
+#: inside the engine's process texts become tokens, before V1 of vLLM, on the thread that runs its steps, which stands
+#: still for so much of a request's overhead: assumed, from replays
+OCCUPIED = 0.4
 #: what names of quantised checkpoints, or of one among several, end in
 QUANTISED = re.compile(
     r"(\s*\[[^\]]*\]|[-.]quantized\.w\d+a\d+|(-int\d)*-mixed-(gptq|awq)|-(gptq|awq|autoround)[-\w]*)$", re.IGNORECASE

@@ -9,10 +9,12 @@ from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
 
-#: AccelMark's runs send a suite's prompts thrice at every rate to one engine in its own process, but for suite D, whose
-#: prompts no memory holds; IOG-Foundation's send 200 prompts at 32 requests a second, then at 16, 8, 4 and 1 (scripts
-#: of both)
-IN_PROCESS_SUITE, ONCE, AGAIN, PROMPTS, FIRST_RATE = "AccelMark", "suite_D", "200 prompts only", 200, 32.0
+#: in the name of a collection: its rows were taken inside the engine's process, and send a suite's prompts thrice at
+#: every rate (its script), but for the one suite whose prompts no memory holds
+OWN_PROCESS, ONCE = "AccelMark", "suite_D"
+#: in the notes of IOG-Foundation's rows: so many prompts are sent, at so many requests a second first, and the same
+#: ones then at 16, 8, 4 and 1 to one server (its README and the dates of its results)
+AGAIN, PROMPTS, FIRST_RATE = "200 prompts only", 200, 32.0
 #: tokens of a prompt in the cache that are computed all the same: half a block of 16 on average, and one
 RECOMPUTED = 9
 #: the share of a GPU's memory that engines take
@@ -30,7 +32,7 @@ def found_again(values: Mapping[str, Any], rate: float, prompt: float, holds: bo
     `holds`: the cache holds all requests that are sent again; suites are so short that it does.
     """
     group, note, source = (str(values.get(column) or "") for column in ("group", "note", "source"))
-    suite = IN_PROCESS_SUITE in source and ONCE not in group
+    suite = OWN_PROCESS in source and ONCE not in group
     sample = AGAIN in note and rate != FIRST_RATE and holds
     return max(0.0, 1.0 - RECOMPUTED / prompt) if suite or sample else 0.0
 
