@@ -282,7 +282,11 @@ def test_tags_of_ollamas_library_are_served_in_4_bits_unless_they_say_otherwise(
 
 
 def test_encoders_by_name_keep_no_cache() -> None:
-    for name in ("BAAI/bge-m3", "nomic-embed-text", "google-bert/bert-base-uncased", "intfloat/multilingual-e5-large"):
+    names = (
+        "BAAI/bge-m3", "nomic-embed-text", "google-bert/bert-base-uncased", "intfloat/multilingual-e5-large",
+        "allenai/scibert_scivocab_uncased", "answerdotai/ModernBERT-base", "microsoft/deberta-v3-base",
+    )  # fmt: skip
+    for name in names:
         with pytest.raises(SpecError, match="is an encoder: it reads a text once and keeps no KV cache"):
             catalog.model(name)
 

@@ -206,8 +206,8 @@ _ENCODER = re.compile(
     r"^(?:bge-(?:m3|(?:micro|small|base|large)(?:-|$)|reranker-(?:base|large|v2-m3))|(?:multilingual-)?e5-(?:small|base|large)|"
     r"(?:all|paraphrase|multi-qa)-(?:multilingual-)?(?:minilm|mpnet|distilroberta)|gte-(?:small|base|large|multilingual-base|modernbert)|"
     r"nomic-embed-text|mxbai-(?:embed|rerank)-(?:xsmall|base|large)|snowflake-arctic-embed|jina-embeddings-v[23]|"
-    r"(?:distil|xlm-|camem|mod?ern|debert|al|scibert-|legal-)?(?:bert|roberta|deberta)(?:-|$)|(?:llama-)?prompt-guard|"
-    r"embeddinggemma|colbert|splade|electra-|modernbert-)"
+    r"(?:distil|xlm-|camem|modern|al|sci|legal-)?(?:bert|roberta|deberta)(?:[-_]|$)|(?:llama-)?prompt-guard|"
+    r"embeddinggemma|colbert|splade|electra-)"
 )
 
 
