@@ -471,7 +471,8 @@ def test_what_a_simulation_asks_for_is_priced_and_no_surer_than_that_replicas_ke
 def test_a_good_plan_is_not_overturned_by_a_handful_of_requests() -> None:
     """The busiest hour of 300 questions has some 27, whose P95 may be anything; 4,000 have the plan's.
 
-    Of agents the plan's P95 is 12 to 20 % longer than the simulated one (benchmarks/NOTES.md): documents are asked of.
+    Questions to documents, not agents: of agents the plan's P95 is 12 to 20 % longer than the simulated one
+    (benchmarks/NOTES.md).
     """
     asked = {"gpus": "h100", "queries_per_day": 300, "confidence": "60%"}
     found = kvplan.recommend("doc-qa", "llama3.1-70b", simulate=True, on=ON, **asked)

@@ -3,6 +3,7 @@
 import inspect
 import shutil
 from collections.abc import Callable, Iterator
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,18 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def files(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Go to the folder, and take away what a question leaves there: `sweep` makes that of its answers first."""
+    """Go to the folder, and take away what a question leaves there: `sweep` makes that of its answers first.
+
+    A file that a question wrote over, or took away, is put back: the next one finds what it would alone.
+    """
     monkeypatch.chdir(copied)
     yield copied
     for path in set(copied.iterdir()) - {copied / one.name for one in FILES.iterdir()}:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for one in FILES.rglob("*"):
+        there = copied / one.relative_to(FILES)
+        if one.is_file() and not (there.is_file() and cmp(one, there)):
+            shutil.copy2(one, there)
 
 
 def test_every_question_is_in_the_table() -> None:
