@@ -110,7 +110,7 @@ def activation_bytes(
     return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
 
 
-#: tokens of the longest request that vLLM gathers the keys of as many as of others
+#: of longer requests vLLM gathers the keys of `long_index_gather`, of others those of `index_gather` [token]
 LONG = 262_144
 
 

@@ -279,13 +279,12 @@ class Engine:
 
         On a GPU that shares the host's memory what the host takes meanwhile counts, too.
         """
-        if self.shares(gpu) and self.host_growth:
-            return replace(self, host_growth=0.0).runtime_bytes(gpus, pipeline, gpu) + self.host_growth
+        grown = self.host_growth if self.shares(gpu) else 0.0
         if gpus <= 1 and pipeline > 1 and self.stage_runtime is not None:
-            return self.stage_runtime
+            return self.stage_runtime + grown
         plain = self.plain_runtime if gpu is not None and not gpu.multicast else None
         known = {n: size for n, size in (plain or {}).items() if n <= max(gpus, 1)} or self.runtime
-        return known[max(n for n in known if n <= max(gpus, 1))]
+        return known[max(n for n in known if n <= max(gpus, 1))] + grown
 
 
 @lru_cache
