@@ -83,8 +83,9 @@ def endpoint(call: Mapping[str, Any]) -> Server:
     prompt, output = values.tokens(call["isl"], "isl"), values.tokens(call["osl"], "osl")
     long = values.flag(call["allow_long_context"], "allow_long_context")
     check_context(spec, prompt + output, long, "isl, osl")
-    sizes = (call[name] for name in ("dcp", "kv_cache_memory_bytes", "cpu_offload"))
-    options = running(*sizes, left_out, call["with_features"])
+    options = running(
+        call["dcp"], call["kv_cache_memory_bytes"], call["cpu_offload"], left_out, call["with_features"]
+    )  # fmt: skip
     place = site(
         catalog.gpu(values.word(call["gpu"], "gpu")), spec, day, price=values.price(call["price"]),
         listed=price_list(call["price"], call["prices"]), engine=values.engine(call["engine"], "engine", ENGINES),
