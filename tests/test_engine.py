@@ -4,7 +4,7 @@ import pytest
 
 import kvplan
 from kvplan import catalog
-from kvplan.errors import Incompatible, WrongUse
+from kvplan.errors import Incompatible, SpecError, WrongUse
 from kvplan.kv.budget import Deployment
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.paging import share
@@ -181,6 +181,8 @@ def test_features_left_out_may_come_from_an_iterator() -> None:
 def test_a_feature_is_not_both_on_and_off() -> None:
     with pytest.raises(WrongUse, match="with_features, without: prefix-caching cannot be on and off"):
         asked("qwen3.5-27b", 8192, with_features="prefix-caching", without="prefix-caching")
+    with pytest.raises(SpecError, match="with_features: expected prefix-caching, got 'towers'"):
+        asked("qwen3.5-27b", 8192, with_features="towers")
 
 
 def test_drafted_tokens_take_pages_of_states_and_columns_of_their_convolutions() -> None:

@@ -276,6 +276,12 @@ def test_tags_of_ollamas_library_are_served_in_4_bits_unless_they_say_otherwise(
     assert {t: (m.name, m.quantization.method if m.quantization else "") for t, m in models.items()} == read
     held = kvplan.memory("qwen3:32b", "1k").to_dict()["weights"]["bytes"] / 2**30
     assert held == pytest.approx(18.81, rel=0.01)
+    for tag in ("llama3.1:8b-instruct-q9_0", "llama3.1:8b-instruct-iq9_xs"):  # no width, so not the library's own
+        with pytest.raises(SpecError, match="is no width of GGUF whose bits kvplan knows"):
+            catalog.model(tag)
+    for tag in ("ollama/qwen3:32b", "ollama.com/library/qwen3:32b", "registry.ollama.ai/library/qwen3:32b"):
+        assert catalog.model(tag).quantization == models["qwen3:32b"].quantization
+    assert catalog.model("qwen3:30b").name == "qwen3-30b-a3b"
     with pytest.raises(UnknownName):  # no model of that name has that size
         catalog.model("deepseek-v3:3b")
     assert "Ollama's library serves Q4_K_M" in models["qwen3:32b"].notes[0]

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 import kvplan
+from kvplan.cli import main
 from kvplan.planning.memory import Memory
+from kvplan.units import show_bytes
 
 HERE, GIB = Path(__file__).parent, 2**30
 #: of the room that a log prints
@@ -111,6 +113,24 @@ def test_a_gpu_that_shares_the_hosts_memory_is_told_that_the_host_counts() -> No
 
     assert told("gb10") and not told("l40s") and told("gb10", kv_cache_memory_bytes="20GiB")
     assert not told("gb10", engine="sglang")
+
+
+def test_weights_that_do_not_fit_are_short_by_what_the_budget_says() -> None:
+    """Weights in fp8 are not told to be in fp8, and no cache is counted in what is missing before any cache."""
+    for model, remedy in (("qwen3-next-80b", "add GPUs or use weights=fp8"), ("deepseek-r1", "add GPUs")):
+        found = kvplan.memory(model, "32k", gpu="h100", engine="vllm@0.33")
+        assert found.budget is not None
+        missing = show_bytes(-found.budget.kv_cache)
+        assert found.reason.endswith(f"short by {missing} per GPU before any KV cache; {remedy}")
+
+
+def test_a_shared_memory_names_the_option_that_fixes_the_cache(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["memory", "-m", "qwen3-8b", "-c", "8k", "-g", "gb10"])
+    assert not ended.value.code
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "This GPU (gb10) shares the host's memory" in shown
+    assert "--kv-cache-memory-bytes SIZE fixes the cache" in shown
 
 
 def test_what_the_host_grows_by_counts_as_taken_of_its_gpu() -> None:

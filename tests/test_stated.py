@@ -11,6 +11,7 @@ SERVING = Path(__file__).parent / "golden" / "files" / "serving.csv"
 
 SLIPS = (
     ("engine=vlm", "--set engine: no engine named 'vlm'; did you mean 'vllm'?"),
+    ("engine=vllm@0.19", "got 'vllm@0.19'; write --set engine=vllm --set engine_version=0.19"),
     ("engine_version=0.99x", "--set engine_version: expected a release, as in 0.11.2 or 1.2.0rc5, got '0.99x'"),
     ("spec_decode=yess", "got 'yess'; did you mean 'yes'?"),
     ("spec_decode=eagel", "got 'eagel'; did you mean 'eagle'?"),

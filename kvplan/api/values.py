@@ -66,7 +66,8 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
     """Return one of several names."""
     if not isinstance(value, str) or value not in choices:
         *others, last = choices
-        raise SpecError(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}{meant(value, choices)}")
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise SpecError(f"{name}: expected {known}, got {shown(value)}{meant(value, choices)}")
     return value
 
 

@@ -85,8 +85,8 @@ def upload(word: str) -> Upload | None:
     Raises SpecError for a name that says weights of several widths.
     """
     word = re.sub(r"[-_]MTP[-_]BF16$", "", word.rstrip("/"), flags=re.IGNORECASE)  # says how the layers beside are kept
-    if _TAG.fullmatch(word):
-        return _pulled(word)
+    if _TAG.fullmatch(tag := _LIBRARY.sub("", word)):
+        return _pulled(tag)
     word = word.replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0
     outer, bracketed = _brackets(word)
     if bracketed:
@@ -141,6 +141,8 @@ def upload(word: str) -> Upload | None:
 
 #: a tag of Ollama's library, as in llama3.1:8b: a model without an organisation, and its size or width
 _TAG = re.compile(r"[a-z][a-z0-9.-]*:[a-z0-9][\w.-]*")
+#: what stands before a tag where programs name Ollama too, as in ollama/llama3.1:8b
+_LIBRARY = re.compile(r"^(?:ollama(?:\.com)?|registry\.ollama\.ai)/(?:library/)?")
 #: what Ollama's library serves where a tag names no width: llama3.1:8b is 4.9 GB, qwen3:32b 18.81 GiB (4.93 bits as
 #: llama.cpp prints them, ollama/ollama#14774), and those published in MXFP4 as they were
 PULLED = "q4-k-m"
@@ -303,7 +305,7 @@ _EXL = re.compile(
     r"-(?:(?P<which>exl[23])[-_])?(?P<bits>[1-8](?:\.\d{1,2})?)-?bpw(?:[-_]h(?:b)?(?P<head>[3-8]|16))?(?:[-_](?P<how>exl[23]))?$"
 )
 #: a width of GGUF at the end of a name
-_WIDTH = re.compile(r"[-.]((?:ud-)?i?q[1-8](?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
+_WIDTH = re.compile(r"[-.]((?:ud-)?i?q\d(?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
 #: words that may stand after the format in a name
 MOST_LEFT = 3
 #: names of mixtures of widths

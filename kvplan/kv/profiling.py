@@ -173,11 +173,11 @@ def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
     needed = show_bytes(deployment.use * gpu.visible_memory)
     starts = f"it starts only where the host leaves {needed} free, which may need its page cache dropped"
     if deployment.kv_bytes is not None:
-        return (f"{gpu.name} shares the host's memory: {starts}",)
+        return (f"this GPU ({gpu.name}) shares the host's memory: {starts}",)
     return (
-        f"{gpu.name} shares the host's memory, and {engine.title} takes for its own what the host's processes and page "
-        f"cache grow by while it starts: {show_bytes(engine.host_growth)} are taken for it, where logs had 0.7 to 9 "
-        f"GiB; kv_cache_memory_bytes fixes the cache, and {starts}",
+        f"this GPU ({gpu.name}) shares the host's memory, and {engine.title} takes for its own what the host's "
+        f"processes and page cache grow by while it starts: {show_bytes(engine.host_growth)} are taken for it, where "
+        f"logs had 0.7 to 9 GiB; kv_cache_memory_bytes=SIZE fixes the cache, and {starts}",
     )
 
 

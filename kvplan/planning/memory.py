@@ -222,6 +222,10 @@ def reserved(pages: Paging, ask: Ask, tensor: int) -> tuple[tuple[LayerCache, ..
     return tuple(sorted(rows, key=lambda r: r.layer)), pages.reserved(context) * copies, pages.growth(context) * tensor
 
 
+#: bytes of a parameter above which fp8 weights are lighter, scales and tensors in 16 bits included
+MORE_THAN_FP8 = 1.1
+
+
 def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
     """Return why the sequences asked for do not fit, '' when they do."""
     short, gpus = budget.shortfall(length), budget.parallel.gpus
@@ -234,10 +238,11 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
             "that the engine sets aside by its own estimate for CUDA graphs; use without=graphs "
             "(VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0)"
         )
-    if short > 0 and budget.kv_cache <= 0:
+    if budget.kv_cache < 0:
+        lighter = " or use weights=fp8" if budget.held.total > MORE_THAN_FP8 * budget.held.model.parameters else ""
         return (
-            f"the weights do not fit {gpus}x {gpu.name}: short by {show_bytes(short)} per GPU before any KV cache; "
-            "add GPUs or use weights=fp8"
+            f"the weights do not fit {gpus}x {gpu.name}: short by {show_bytes(-budget.kv_cache)} per GPU before any "
+            f"KV cache; add GPUs{lighter}"
         )
     if short > 0:
         return (

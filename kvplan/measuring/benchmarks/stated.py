@@ -44,6 +44,10 @@ def check_spread(given: Mapping[str, Value], rows: Iterable[ServerRow | Refused]
 
 def _engine(word: str) -> None:
     known = catalog.names("engines")
+    name, at, release = word.partition("@")
+    if at and name.lower() in (*known, *ENGINES):
+        said = f"settings=engine={name} settings=engine_version={release or '0.19'}"
+        raise SpecError(f"settings=engine: a release is a column of its own, got {shown(word)}; write {said}")
     if word.lower() not in (*known, *ENGINES):
         raise UnknownName("engine", word, known, location="settings=engine")
 
