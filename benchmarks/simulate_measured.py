@@ -230,7 +230,7 @@ def main() -> None:
         raw = raw[: options.closed]
     kept = []
     for line, r in raw:
-        row = read_server(r, line, catalog.model, catalog.gpu, True)
+        row = read_server(r, line, catalog.model, catalog.gpu, True, catalog.stated_engine)
         if not isinstance(row, Refused):
             kept.append((row, r))
     closed = {p.row.line: p for p in predict([row for row, _ in kept], profile, engine) if not isinstance(p, Refused)}

@@ -381,3 +381,10 @@ def test_a_report_says_how_many_tokens_of_prompts_a_step_takes() -> None:
         assert estimated.to_dict()["calibration"][0]["chunk"] == tokens
         assert f"{tokens:,} tokens of prompts at most" in " ".join(legend(found))
         assert any(f"{tokens:,} tokens of prompts" in line for line in source_lines(estimated))
+
+
+@pytest.mark.parametrize(("engine", "tokens"), [("sglang", 8192 / 8), ("vllm", 8192)])
+def test_ranks_share_a_step_where_the_engine_divides_it(engine: str, tokens: float) -> None:
+    """SGLang's --chunked-prefill-size is of all attention-data-parallel ranks together, vLLM's tokens are of each."""
+    found = kvplan.load("deepseek-v3", "h200", isl=4000, osl=200, concurrency=64, dp=8, engine=engine, on=ON)
+    assert found.server.site.calibration.chunk == tokens

@@ -82,7 +82,7 @@ def site(
     reached = widened_where_assumed(calibration_of(gpu, about, profile, engine.partition("@")[0], weights), about)
     place = Site(
         gpu=gpu,
-        calibration=replace(reached, chunk=float(rules.prompt_tokens(gpu))),
+        calibration=replace(reached, chunk=float(rules.prompt_tokens(gpu, ranks=parallel.data if parallel else 1))),
         engine=rules,
         offers=(own_offer(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,

@@ -62,9 +62,10 @@ class Gpu:
 
     @property
     def joined(self) -> float:
-        """How many GPUs a link of their own joins: messages among more cross PCIe and the host.
+        """How many GPUs a link of their own joins: messages among more cross what is `pcie`.
 
-        One of a PCIe card, the pair or four under a bridge; a whole server's link ends with the server, not in PCIe.
+        One of a PCIe card, the pair or four under a bridge, or in a server of so few, beyond which is a network that is
+        no faster. That of a server of eight or more counts as without an end.
         """
         if self.link_kind == "PCIe":
             return 1.0
