@@ -139,6 +139,14 @@ def test_published_scripts_are_those_of_the_row_s_day_and_weights() -> None:
     assert good(**qwen, source="a/InferenceX-app@1", note="date 2026-03-20; run 1", concurrency="8").chunk == 32768
 
 
+def test_published_runs_before_a_day_found_servers_that_nobody_had_warmed_up() -> None:
+    """Warm-up requests came with InferenceX's commit d053ae24 of 2026-01-21."""
+    assert good(date="2026-01-20").cold == 1 and "warm the server up" in " ".join(good(date="2026-01-20").notes)
+    assert good(source="a/InferenceX-app@1", note="date 2025-12-10; run 1").cold == 1
+    for change in ({}, {"date": "2026-01-21"}, {"date": "2025-12-10", "source": "a page"}):
+        assert good(**change).cold == 0, change
+
+
 def test_runs_of_those_who_collected_rows_are_no_published_ones() -> None:
     known = {"model": "llama3.1-8b", "gpu": "h100", "engine": "trtllm", "tp": "4", "isl": "1024", "osl": "1024"}
     assert good(**known, date="2025-10-29", sweep="2026-04-06").hold == 20

@@ -58,6 +58,7 @@ class ServerRow:
     kv_memory: float = 0.0  #: memory for the cache on a GPU, where the server logged it, else 0 [B]
     stated_num_seqs: int = 0  #: most sequences at once on a rank, where a row says, else 0
     occupied: float = 0.0  #: share of a request's overhead for which the engine itself stands still
+    cold: float = 0.0  #: 1: nobody warmed the server up before its run
     notes: tuple[str, ...] = ()  #: what was assumed in reading it
 
     @property

@@ -11,7 +11,7 @@ from kvplan.measuring.serving.rows import LARGEST
 from kvplan.specs.eras import day_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.recipes import Setting, recipe_of
+from kvplan.specs.recipes import WARMED, Setting, recipe_of
 from kvplan.units import parse
 
 #: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option, vLLM's name
@@ -22,6 +22,7 @@ SCHEDULER = {
 }
 #: what each is called where it is assumed
 ASSUMED = {**SCHEDULER, "waves": "requests a slot"}
+UNWARMED = "no requests were sent to warm the server up, as published benchmarks did before they had that"
 #: in the name of a collection: its rows were taken by the scripts that `recipes.RECIPES` describes
 PUBLISHED = "InferenceX"
 
@@ -80,14 +81,17 @@ def scheduler_of(
     if not published(entry):
         return stated, ()
     lengths, concurrency = (entry.size("isl"), entry.size("osl")), entry.size("concurrency", 1.0)
+    day = day_of_run(entry)
+    unwarmed = {"cold": 1.0} if "" < day < WARMED else {}
+    words = [UNWARMED] if unwarmed else []
     who = Setting(
         engine=engine, gpu=gpu.name, architecture=gpu.architecture, model_type=model.model_type,
         bits=weight_bits(model, weight_format), tensor=parallel.tensor, ranks=parallel.data, lengths=lengths,
-        concurrency=concurrency, day=day_of_run(entry),
+        concurrency=concurrency, day=day,
     )  # fmt: skip
     recipe = recipe_of(who)
     if not recipe:
-        return stated, ()
+        return {**unwarmed, **stated}, tuple(words)
     usual = {
         "chunk": recipe.tokens(lengths[0], concurrency),
         "recv_interval": recipe.many if concurrency >= recipe.crowd else recipe.few,
@@ -96,5 +100,5 @@ def scheduler_of(
     }
     said = {*stated, *(["waves"] if entry.text("requests") else [])}
     assumed = {name: steps for name, steps in usual.items() if steps > 1.0 and name not in said}
-    words = [f"{ASSUMED[name]} taken as {n:,.0f}, as published benchmarks set it" for name, n in assumed.items()]
-    return {**assumed, **stated}, tuple(words)
+    words += [f"{ASSUMED[name]} taken as {n:,.0f}, as published benchmarks set it" for name, n in assumed.items()]
+    return {**unwarmed, **assumed, **stated}, tuple(words)
