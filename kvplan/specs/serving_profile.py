@@ -77,7 +77,8 @@ LEVELS = (
     Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.7, "poll": 0.5, "request": 0.5}),
     Level(
         name="sources",
-        named={"pace": 0.15, "step": 0.4, "sequence": 0.65, "poll": 1.0, "request": 0.9, "burst": 0.7, "bridge": 0.6},
+        named={"pace": 0.15, "step": 0.4, "sequence": 0.65, "bridge": 0.6}
+        | {"poll": 1.0, "request": 0.9, "burst": 0.7, "met": 1.0},
     ),
     Level(
         name="hosts",
