@@ -119,7 +119,7 @@ def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:
 
     A key takes 8 bits an element and a scale of 32; of compressed vectors there is one for every `ratio` tokens.
     """
-    indexed = (m for m in model.mixers() if isinstance(m, Latent | Compressed) and m.index_dim)
+    indexed = (m for m in model.mixers if isinstance(m, Latent | Compressed) and m.index_dim)
     keys = {(m.index_dim + INDEX_SCALE) / (m.ratio if isinstance(m, Compressed) else 1) for m in indexed}
     many = engine.long_index_gather if length > LONG and engine.long_index_gather else engine.index_gather
     return many * length * max(keys, default=0.0)
