@@ -173,6 +173,8 @@ class Engine:
     whole_kinds: tuple[str, ...] = ()  #: layers that see a part of a request and keep all of it (chunked, sliding)
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
+    keeps_deepstack: bool = False  #: whether what a vision tower hands to several layers has buffers of a step
+    flashinfer_bytes_per_logit: float = 0.0  #: as sampler_bytes_per_logit where FlashInfer samples, 0: the same [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
     compile_copies: int = 0  #: copies of the embedding that a start without a compile cache holds while it compiles
     live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
