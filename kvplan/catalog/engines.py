@@ -85,7 +85,7 @@ FLAGS = (
     "divided_step",
 )
 POOLS = ("profiled", "static", "free")
-CAPACITIES = ("requests", "even")
+CAPACITIES = ("requests", "even", "bytes")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
 STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
 RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "latent", "least", "large"), "B")
