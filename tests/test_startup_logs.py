@@ -243,3 +243,17 @@ def test_deepseek_v4_logs_its_cache_by_bytes_up_to_026() -> None:
     assert tokens["0.26"] == pytest.approx(tokens["0.22"], rel=1e-4) and tokens["0.27"] == pytest.approx(
         2_276_718, rel=1e-3
     )
+
+
+@pytest.mark.parametrize(("gpu", "gib"), [("a100-80gb-pcie", 34.71), ("h100-sxm", 34.21)])
+def test_fp8_experts_have_a_scale_of_every_row_on_gpus_without_fp8_units(gpu: str, gib: float) -> None:
+    told = kvplan.memory(model="Qwen/Qwen3.5-35B-A3B-FP8", gpu=gpu, engine="vllm@0.19", context="2048", layout="engine")
+    assert told.budget.amounts["weights"] / 2**30 == pytest.approx(gib, rel=0.002)
+
+
+@pytest.mark.parametrize(("release", "sequences"), [("0.13", 256), ("0.27", 256), ("0.33", 256)])
+def test_gb10_takes_the_first_step_as_nvml_says_no_memory_of_it(release: str, sequences: int) -> None:
+    told = kvplan.memory(
+        model="Qwen/Qwen3-30B-A3B-FP8", gpu="gb10", engine=f"vllm@{release}", context="32768", layout="engine"
+    )
+    assert f"{sequences} sequences" in told.budget.binding or "2,048 tokens" in told.budget.binding

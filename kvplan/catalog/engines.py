@@ -68,6 +68,7 @@ UNITS = {
     "marlin_padding": "#",
     "marlin_width": "#",
     "expert_scale_bytes": "B",
+    "block_scale_bytes": "B",
     "rope_table_bytes": "B",
     "image_positions": "#",
     "absorbed_bytes": "B",
