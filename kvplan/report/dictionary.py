@@ -262,6 +262,7 @@ MEANINGS = {
     "recommended": "the plan; null where there is none",
     "reduction": "share of the uncompressed cache that is saved",
     "ref": "address, paper, file or command",
+    "refused": "requests that a server refuses for their length, and its limit",
     "rejected": "plans that were left out, with the reason",
     "relative": "second over first, less 1",
     "relative_error": "predicted over measured, less 1",
