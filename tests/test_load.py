@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from math import ceil
+from tempfile import NamedTemporaryFile
 
 import pytest
 
@@ -9,6 +11,8 @@ import kvplan
 from kvplan import catalog
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.replica import Parallel
+from kvplan.measuring.serving.load import mixes
+from kvplan.measuring.serving.reading import read_server
 from kvplan.perf.serving import receiving
 from kvplan.planning.load import at, at_concurrency, at_rate, broken, ladder, largest_concurrency, largest_rate, survey
 from kvplan.planning.replica import estimate
@@ -388,3 +392,38 @@ def test_ranks_share_a_step_where_the_engine_divides_it(engine: str, tokens: flo
     """SGLang's --chunked-prefill-size is of all attention-data-parallel ranks together, vLLM's tokens are of each."""
     found = kvplan.load("deepseek-v3", "h200", isl=4000, osl=200, concurrency=64, dp=8, engine=engine, on=ON)
     assert found.server.site.calibration.chunk == tokens
+
+
+@pytest.mark.parametrize(("isl", "tokens"), [(6000, 6200), (1000, 2048), (60_000, 2048)])
+def test_an_engine_that_does_not_cut_prompts_reads_a_whole_one_wherever_it_is_asked(isl: int, tokens: int) -> None:
+    """Of vLLM 0.6 a step takes a prompt of up to 32,768 tokens whole and decodes nothing; 0.8 cuts and shares."""
+    model, gpu, old = "llama3.1-8b", "h100", {"engine": "vllm@0.6", "on": ON}
+    loaded = kvplan.load(model, gpu, isl, 200, concurrency=4, **old)
+    estimated = kvplan.estimate(model, isl + 200, output=200, gpus=gpu, techniques="fp8", **old)
+    rows = "timestamp_ms,input_length,output_length\n" + f"0,{isl},200\n5000,{isl},200\n"
+    with NamedTemporaryFile("w", suffix=".csv") as trace:
+        trace.write(rows)
+        trace.flush()
+        replayed = kvplan.simulate(model, gpu, trace=trace.name, **old)
+    planned = kvplan.recommend(
+        None,
+        model,
+        isl=isl,
+        osl=200,
+        gpus=gpu,
+        techniques="baseline",
+        queries_per_day=100,
+        ttft="none",
+        tpot="none",
+        **old,
+    )
+    sites = [loaded.server.site, estimated.sites[0], replayed.outcome.asked.server.site, planned.site]
+    assert {(s.calibration.chunk, s.calibration.mixes) for s in sites} == {(float(tokens), 0.0)}
+    said = {"model": model, "gpu": gpu, "engine": "vllm", "engine_version": "0.6.6"}
+    lengths = {"isl": str(isl), "osl": "200", "concurrency": "4", "tp": "1", "lengths": "exact"}
+    row = read_server({**said, **lengths}, 2, catalog.model, catalog.gpu, False, catalog.stated_engine)
+    assert (row.chunk, mixes(row)) == (float(tokens), False)
+    assert replayed.outcome.rules.chunk == tokens and not replayed.outcome.rules.mixed
+    assert estimated.rows[0].chunks == ceil(isl / tokens)
+    new = kvplan.load(model, gpu, isl, 200, concurrency=4, engine="vllm@0.8", on=ON).server.site.calibration
+    assert (new.chunk, new.mixes) == (8192.0, 1.0)

@@ -825,6 +825,7 @@ def test_nvlink_ends_with_the_node() -> None:
 def test_releases_are_told_from_names_of_images_and_days() -> None:
     assert release_of("lmsysorg/sglang:v0.5.12-rocm700") == "0.5.12" and release_of("nightly-dev") == "nightly-dev"
     assert era_of("vllm", "0.7.3") == era_of("vllm", "2024-06") == "vllm V0"
+    assert era_of("vllm", "0.8") == era_of("trtllm", "1.0") == "" and era_of("vllm", "0.7") == "vllm V0"
     assert era_of("vllm", "0.11.0") == era_of("vllm", "") == era_of("vllm", "2025-09 (V1)") == ""
     new, old = launch_of("vllm", "0.2.1", "hopper"), launch_of("vllm", "2023-11", "ampere")
     assert 0 < new == pytest.approx(old / 1.5)

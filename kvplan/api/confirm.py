@@ -90,7 +90,7 @@ def simulation_of(
     stream = stream or at_peak(demand.workload, min(duration(answer), LONGEST), seed=seed)
     place = site(
         catalog.gpu(plan.gpu), demand.model, day, engine=plan.engine, profile=profile, parallel=plan.parallel,
-        weights=plan.form, **paid,
+        weights=plan.form, length=demand.workload.context(1.0), **paid,
     )  # fmt: skip
     one = server(
         demand.model, place, technique=plan.technique, prompt=demand.prompt, output=demand.output,

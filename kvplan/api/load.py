@@ -93,6 +93,7 @@ def endpoint(call: Mapping[str, Any]) -> Server:
         parallel=spread(call["tp"], call["pp"], call["dp"], call["pp_layers"]),
         weights=values.given(values.weight_format, call["weights"]),
         utilization=values.utilization(call["utilization"], "utilization"), running=options,
+        length=prompt + output,
     )  # fmt: skip
     drafts = speculation_of(call["speculative"], call["draft_share"], call["draft_tokens"])
     return server(

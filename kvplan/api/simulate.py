@@ -143,6 +143,7 @@ def simulate(
         engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
+        length=x.longest,
         running=Running(prefix_caching=None if prefix_cache and not x.chain else bool(prefix_cache)),
     )  # fmt: skip
     fleet = fleet_size(replicas, find_replicas, disaggregated, autoscale, fail)

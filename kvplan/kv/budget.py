@@ -96,9 +96,10 @@ class Deployment:
         if self.utilization is None and self.gpu is not None and self.engine.reserve is not None:
             share = own_share(self.engine, model, self.gpu, self.parallel.tensor, self.parallel.pipeline)
             served = replace(served, utilization=share)
-        if self.max_num_batched_tokens is not None or not length <= self.engine.whole_prompts:
+        step = self.limits[1]
+        if self.max_num_batched_tokens is not None or (uncut := self.engine.uncut(step, length)) == step:
             return served
-        return replace(served, max_num_batched_tokens=max(length, self.limits[1]))
+        return replace(served, max_num_batched_tokens=uncut)
 
     def pages(self, layout: KVLayout) -> Paging:
         """Return how the engine pages a layout on one GPU."""

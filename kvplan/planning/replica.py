@@ -50,7 +50,7 @@ class Case:
     @property
     def chunk(self) -> int:
         """Tokens of prompts that the engine takes into one step. [token]"""
-        return self.site.engine.limits(self.site.gpu)[1]
+        return int(self.site.calibration.chunk)
 
     @cached_property
     def _token_lines(self) -> dict[Parallel, TokenLines]:

@@ -257,8 +257,12 @@ class Engine:
         `context` of a model none of whose prompts it cuts; `told` is what its option says, 0 where that is left out.
         """
         tokens = told or self.limits(gpu)[1]
-        whole = 0 if told else max((int(n) for n in (length, context) if n <= self.whole_prompts), default=0)
-        return max(tokens // ranks if self.divided_step else tokens, whole, 1)
+        each = max(tokens // ranks if self.divided_step else tokens, 1)
+        return each if told else self.uncut(each, length, context)
+
+    def uncut(self, tokens: int, *lengths: float) -> int:
+        """Return the tokens of a step of so many, or of the longest of these requests whose prompts it does not cut."""
+        return max(tokens, *(int(n) for n in (0.0, *lengths) if n <= self.whole_prompts), 1)
 
     def taking(self, sequences: int) -> "Engine":
         """Return the engine with so many sequences in a step on every GPU."""
