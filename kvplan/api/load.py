@@ -9,12 +9,15 @@ from kvplan.api.running import running, served, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
 from kvplan.kv import spelling
+from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.planning.load import Survey, survey
 from kvplan.planning.server import Server, server
 from kvplan.planning.site import Limits
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.planning.suitability import check_context
 
+#: how far answers' lengths differ, by its name: width of a uniform distribution over their mean
+LENGTHS = {"spread": LENGTH_SPREAD, "exact": 0.0}
 #: more tokens than are drafted a step
 MOST_DRAFTED = 64
 
@@ -36,6 +39,7 @@ def load(
     weights: str | None = None,
     utilization: float | str | None = None,
     prefix_hit: float | str = 0.0,
+    lengths: str = "spread",
     speculative: float | str | None = None,
     draft_share: float | str | None = None,
     draft_tokens: int | None = None,
@@ -57,7 +61,8 @@ def load(
 ) -> Survey:
     """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
 
-    Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
+    Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out on average: answers `spread` from 0.9 to
+    1.1 of that, as published benchmarks send them, or with `lengths="exact"` all alike, as `simulate` replays them. `concurrency` closes the loop, `rate`
     (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour,
     `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload`, `without` and
     `with_features` are those of `memory`.
@@ -100,6 +105,7 @@ def endpoint(call: Mapping[str, Any]) -> Server:
         spec, place, technique=values.word(call["technique"], "technique"), prompt=prompt, output=output,
         hit=values.share(call["prefix_hit"], "prefix_hit"), speculation=drafts,
         split=values.given(values.halves, call["disaggregated"], "disaggregated"), percentile=at,
+        spread=LENGTHS[values.one_of(call["lengths"], "lengths", LENGTHS)],
     )  # fmt: skip
 
 

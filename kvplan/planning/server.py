@@ -66,11 +66,12 @@ class Server:
     percentile: float = 0.95  #: share of requests for which limits must hold
     mixed: tuple[PromptClass, ...] = ()  #: classes of prompts, where not all are alike
     answers: Lengths | None = None  #: lengths of the answers, None where all are about as long as `output`
+    spread: float = LENGTH_SPREAD  #: then the width of their uniform distribution over `output`, 0: all are alike
 
     @property
     def uneven(self) -> float:
         """Squared coefficient of variation of the answers' lengths."""
-        return self.answers.squared if self.answers else LENGTH_SPREAD**2 / 12
+        return self.answers.squared if self.answers else self.spread**2 / 12
 
     @cached_property
     def decode_steps(self) -> tuple[tuple[float, float], ...]:
@@ -143,7 +144,7 @@ def server(
     model: ModelSpec, site: Site, *, technique: str, prompt: int, output: float, hit: float = 0.0,
    
     speculation: Speculation | None = None, split: tuple[int, int] | None = None, percentile: float = 0.95,
-    mixed: tuple[PromptClass, ...] = (), answers: Lengths | None = None,
+    mixed: tuple[PromptClass, ...] = (), answers: Lengths | None = None, spread: float = LENGTH_SPREAD,
 ) -> Server:  # fmt: skip
     """Return a server, on the replica that serves a query cheapest where none is fixed; Incompatible if none fits.
 
@@ -166,7 +167,7 @@ def server(
         model=model, base=case.base, layout=row.layout, technique=row.technique, site=site, parallel=row.parallel,
         prompt=prompt, output=output, cached=cached, room=row.sequences, slots=row.batch, speculation=speculation,
         fewest=0 if site.parallel else row.fewest_gpus or 0, split=split, percentile=percentile,
-        mixed=mixed, answers=answers,
+        mixed=mixed, answers=answers, spread=spread,
     )  # fmt: skip
 
 
@@ -212,7 +213,7 @@ def timed_beside(s: Server, running: float, opened: bool, beside: float) -> Rank
     c = c.moved(accepted=gain(s, each, c)) if s.speculation else c
     steps = prompt_steps(operators, c, each)
     load = Load(prompt=s.fresh, output=s.output, batch=each, offered=present if opened else each,
-                open=float(opened), short=s.answers.short if s.answers else 1.0)  # fmt: skip
+                open=float(opened), short=s.answers.short if s.answers else 1.0, spread=s.spread)  # fmt: skip
     m = mixture(s.classes, steps, c, load)
     served = serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
     return RankTimes(each=each, load=load, steps=steps, mixture=m, served=served, mates=beside)

@@ -159,6 +159,7 @@ MEANINGS = {
     "layout": "which bytes are counted: architecture, engine or transformers",
     "left_out": "rows that were not used, with the reason",
     "length": "length of a span [s]",
+    "length_spread": "width of the uniform distribution of answers' lengths, over their mean",
     "levels": "parameter that varies: its values",
     "limit": "rise that is allowed [share]",
     "limits": "limits of times and of quality",
