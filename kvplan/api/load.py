@@ -62,10 +62,10 @@ def load(
     """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
 
     Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out on average: answers `spread` from 0.9 to
-    1.1 of that, as published benchmarks send them, or with `lengths="exact"` all alike, as `simulate` replays them. `concurrency` closes the loop, `rate`
-    (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour,
-    `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload`, `without` and
-    `with_features` are those of `memory`.
+    1.1 of that, as published benchmarks send them, or with `lengths="exact"` all alike, as `simulate` replays them.
+    `concurrency` closes the loop, `rate` (per second, with the arrivals' CV as `burstiness`) opens it; times are in
+    seconds, `price` is USD per GPU-hour, `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`,
+    `cpu_offload`, `without` and `with_features` are those of `memory`.
     Raises KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
     `allow_long_context`; Incompatible where nothing fits.
 
