@@ -4,14 +4,15 @@ Little's law ties everything: requests in flight = requests per second x seconds
 first, an open loop the second; `running` requests, those that hold memory, decide how fast both go.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
 from kvplan.kv.profiling import graph_warnings
-from kvplan.perf.crowding import HeldSlots, gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
+from kvplan.perf.crowding import HeldSlots, crowd_longer, held, open_memory, steps_beside, surge
 from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import Wait, closed_memory, variation
 from kvplan.perf.serving import BUSIEST, receiving
@@ -89,16 +90,17 @@ def at(s: Server, running: float, burstiness: float | None, backlog: float = 0.0
     t = timed(s, running, burstiness is not None)
     rate = rate_of(s, t, running)
     if burstiness is None:
-        memory = closed_memory(backlog, rate)
+        memory, longer = closed_memory(backlog, rate), none_longer
     else:
         full = full_slots(s, t, rate, burstiness)
         memory = full.wait
         beside = steps_beside(lambda each: decode_step(s, float(each)), t.each, t.mates)
+        longer = partial(longer_step, s, t, rate, burstiness=burstiness)  # of the means that slots do not bound
         t = t if s.split else replace(t, served=held(t.served, t.load, full, rate, beside))
     first = disaggregated(s, t, rate, burstiness, memory) if s.split else first_token(
         t.mixture, t.served, s.site.calibration, t.load, memory, burstiness
     )  # fmt: skip
-    return point(s, t, running, rate, first, burstiness)
+    return point(s, t, running, rate, first, burstiness, longer)
 
 
 def full_slots(s: Server, t: RankTimes, rate: float, burstiness: float) -> HeldSlots:
@@ -130,20 +132,28 @@ def tpot_of(s: Server, t: RankTimes) -> float:
     return float(t.steps.decode if s.split else t.served.tpot)
 
 
-def longer_step(s: Server, t: RankTimes, rate: float, z: float, burstiness: float | None) -> float:
+def none_longer(z: float) -> float:
+    """Return by how much a step of a closed loop is longer at z standard deviations: its requests do not swing. [s]"""
+    return 0.0
+
+
+def longer_step(s: Server, t: RankTimes, rate: float, z: float, burstiness: float) -> float:
     """Return by how much a step is longer when as many requests run as at z standard deviations of an open loop. [s]"""
-    if burstiness is None or not z:
+    if not z:
         return 0.0
     each = surge(rate / (s.ranks * s.decoders), t.mixture, burstiness, beside=t.mates)
-    there = gamma_at(t.each, float(swing(t.load, t.served, each, decode_step(s, 1.0), t.mates)), z)
-    there = min(max(there, 1.0), max(s.shared_slots(t.mates) / s.ranks, 1.0))
-    return float(steps_longer(lambda each: decode_step(s, float(each)), t.load, there, t.mates, s.classes, z))
+    longer = crowd_longer(
+        lambda each: decode_step(s, float(each)), t.load, t.served, each, most=s.shared_slots(t.mates) / s.ranks,
+        mates=t.mates, classes=s.classes, z=z,
+    )  # fmt: skip
+    return float(longer)
 
 
 def point(
-    s: Server, t: RankTimes, running: float, rate: float, first: FirstToken, burstiness: float | None
+    s: Server, t: RankTimes, running: float, rate: float, first: FirstToken, burstiness: float | None,
+    longer: Callable[[float], float],
 ) -> Point:  # fmt: skip
-    """Return a point from its rate and the distribution of TTFT."""
+    """Return a point from its rate, the distribution of TTFT, and what makes steps `longer` at z deviations [s]."""
     price = s.site.price
     usd = price.price * s.gpus / rate if price else None
     average, queue = tpot_of(s, t), None if burstiness is None else first.queue
@@ -151,11 +161,10 @@ def point(
 
     def tpot(share: float) -> float:
         z = NormalDist().inv_cdf(share)
-        longer = longer_step(s, t, rate, z, burstiness)
         if s.split:
-            return average + longer
+            return average + longer(z)
         answers = s.answers.points if s.answers else ()
-        return float(token_time(t.served, t.mixture, t.load, z, longer, queue, answers))
+        return float(token_time(t.served, t.mixture, t.load, z, longer(z), queue, answers))
 
     writing = s.output * average if burstiness is None or s.split else float(t.served.cycle - t.served.own)
     cycle = ttft - before + writing

@@ -26,7 +26,7 @@ from kvplan.perf.prompts import (
 from kvplan.perf.queueing import serve_open
 from kvplan.perf.serving import BUSIEST, LENGTH_SPREAD, Load, Served, serve
 from kvplan.perf.step_time import step_time
-from kvplan.planning.replica import Case, default_kv_bits, evaluate
+from kvplan.planning.replica import LOADS, Case, default_kv_bits, evaluate
 from kvplan.planning.site import Query, Site
 from kvplan.planning.speculation import Speculation
 from kvplan.specs.calibration import Calibration
@@ -75,9 +75,11 @@ class Server:
 
     @cached_property
     def decode_steps(self) -> tuple[tuple[float, float], ...]:
-        """(requests of one rank, time of a decode step [s]) up to as many as ever run."""
+        """(requests of one rank, time of a decode step [s]) up to as many as ever run, at the loads of a search."""
         most = max(self.shared_slots(MANY) / self.ranks, 1.0)
-        loads = sorted({*(n for n in (2.0**i for i in range(32)) if n < most), most})
+        known = sorted({max(n / self.ranks, 1.0) for n in LOADS})
+        loads = [n for n in known if n < most]
+        loads.append(next((n for n in known if n >= most), most))
         return tuple((n, float(timed(self, n * self.ranks * self.decoders).steps.decode)) for n in loads)
 
     @property
