@@ -64,7 +64,7 @@ MEANINGS = {
     "confidence_sought": "least probability that was asked for",
     "context": "tokens of prompt and answer [token]",
     "context_tokens": "tokens of prompt and answer [token]",
-    "cost": "cost of a query: P10, P50 and P90 [USD]",
+    "cost": "cost of a query, its middle and its 80 % interval [USD]",
     "coverage": "share of measured rows inside their 80 % interval",
     "cross_attention_bytes": "cache of attention to another input [B]",
     "cuda_graphs": "the part of runtime that captured CUDA graphs take [B]",
@@ -359,7 +359,9 @@ MEANINGS = {
     "usd_per_million_output_tokens": "of a million output tokens [USD]",
     "usd_per_million_tokens": "of a million tokens, input and output [USD]",
     "usd_per_month": "cost of a month [USD]",
+    "usd_per_month_range.p50": "cost with every input at its middle, as the bill has it [USD]",
     "usd_per_query": "cost of a query [USD]; null without a price",
+    "usd_per_query.p50": "cost with every input at its middle, as the bill has it, not the median of draws [USD]",
     "usd_per_query_high": "upper end of the cost's 80 % interval [USD]",
     "usd_per_query_low": "lower end of the cost's 80 % interval [USD]",
     "usd_per_second": "rent of the GPUs [USD/s]",
@@ -386,6 +388,6 @@ MEANINGS = {
 }  # fmt: skip
 
 
-def meaning(name: str) -> str:
-    """Return what a name means, '' where it explains itself."""
-    return MEANINGS.get(name, "")
+def meaning(name: str, within: str = "") -> str:
+    """Return what a name means, in the object `within` which it stands; '' where the name says it."""
+    return MEANINGS.get(f"{within}.{name}", MEANINGS.get(name, ""))
