@@ -1,5 +1,6 @@
 """A server under load: Little's law, percentiles in order, loads that grow, limits that are kept, refusals."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from math import ceil
@@ -21,6 +22,7 @@ from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.report.estimate import source_lines
 from kvplan.report.load import legend
+from kvplan.units import short_below, show_time, written_above
 
 ON = "2026-11-24"
 COMMAND = ("load", "--model", "llama3.1-8b", "--gpu", "h100", "--tp", "1", "--isl", "2000", "--osl", "200", "--on", ON)
@@ -449,3 +451,37 @@ def test_lengths_that_are_all_alike_are_asked_for_and_are_those_of_a_replay(tmp_
         kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths="fixed", **ask)
     rates = [kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths=k, rate=1, tp=1, on=ON) for k in ("spread", "exact")]
     assert rates[0].points[0].ttft.mean == pytest.approx(rates[1].points[0].ttft.mean, rel=0.01)
+
+
+def test_what_nothing_keeps_is_refused_with_the_floor_and_what_to_write() -> None:
+    ask = {"model": "llama3.1-8b", "gpu": "h100", "isl": 4000, "osl": 500, "tp": 1, "on": ON}
+    lone = kvplan.load(**ask, concurrency=1).points[0]
+    none = kvplan.load(**ask, ttft="10ms")
+    assert none.concurrency.point is None
+    assert none.refusal.endswith(
+        f"one request alone breaks that of TTFT at P95; TTFT is {show_time(lone.ttft.p95)}: write "
+        f"ttft={written_above(lone.ttft.p95)} or more, or GPUs or weights that take less time"
+    )
+    assert not kvplan.load(**ask, ttft=written_above(lone.ttft.p95)).refusal, "what it says to write is enough"
+    busy = kvplan.load(**ask, concurrency=64, tpot="10ms")
+    at, alone = busy.points[0].tpot.p95, lone.tpot.p95
+    assert f"TPOT is {show_time(at)}, of one request alone {show_time(alone)}" in busy.refusal
+    assert f"write tpot={written_above(at)} or more, or a smaller load" in busy.refusal
+    assert not kvplan.load(**ask, concurrency=64, tpot=written_above(at)).refusal
+    both = kvplan.load(**ask, concurrency=64, tpot="1ms", ttft="1ms").refusal
+    assert "TTFT is" in both and " and TPOT is" in both and "GPUs or weights that take less time" in both
+    with pytest.raises(SpecError, match=r"at most (\S+)/s; write rate=\1/s or less, or share it among (\d+) ") as no:
+        kvplan.load(**ask, rate=500)
+    most = float(re.search(r"write rate=(\S+)/s", str(no.value))[1])
+    assert kvplan.load(**ask, rate=most).points[0].rate == pytest.approx(most, rel=1e-3)
+    servers = int(re.search(r"among ([\d,]+) servers", str(no.value))[1])
+    assert kvplan.load(**ask, rate=500 / servers).points
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0.534, "0.54s"), (0.0336, "34ms"), (12.1, "13s"), (0.54, "0.54s"), (380.0, "380s"), (0.00012, "0.12ms")],
+)
+def test_a_limit_to_write_is_never_below_the_time(seconds: float, written: str) -> None:
+    assert written_above(seconds) == written
+    assert short_below(6.759) == 6.75 and short_below(1280.0) == 1280.0 and short_below(0.0071399) == 0.00713

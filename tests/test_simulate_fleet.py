@@ -34,7 +34,7 @@ from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of,
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_line, confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate_headline import answer, stream
-from kvplan.units import HOUR, MONTH, short_odds, show_time, show_usd
+from kvplan.units import HOUR, MONTH, short_odds, show_time, show_usd, written_above
 
 ON = "2026-11-24"
 TRACE = str(FILES / "trace.csv")
@@ -520,6 +520,15 @@ def test_a_stream_is_cut_by_length_with_its_prefixes_and_priorities() -> None:
     (one, *_) = up_to(pieces, 109)
     assert [list(c) for c in (one.at, one.prompt, one.output, one.rank)] == [[0, 2], [5, 7], [2, 3], [1, 0]]
     assert [list(c) for c in (one.start, one.keys, one.tokens)] == [[0, 2, 3], [11, 12, 31], [3, 5, 7]]
+
+
+def test_a_limit_that_nothing_keeps_is_refused_with_what_to_write() -> None:
+    broken = kvplan.simulate("llama3.1-8b", "h100", **SMALL, ttft="1ms")
+    at = broken.outcome.ttft.at_percentile
+    assert f"on 1 replica TTFT is {show_time(at)}: write ttft={written_above(at)} or more" in broken.refusal
+    assert not kvplan.simulate("llama3.1-8b", "h100", **SMALL, ttft=written_above(at)).refusal
+    sought = kvplan.simulate("llama3.1-8b", "h100", **SMALL, find_replicas=True, tpot="0.1ms")
+    assert "whatever their number; on " in sought.refusal and "write tpot=" in sought.refusal
 
 
 #: how far the plan's times at P95 are from the simulated ones where both mean one router

@@ -7,7 +7,7 @@ first, an open loop the second; `running` requests, those that hold memory, deci
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import sqrt
+from math import ceil, sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
@@ -22,7 +22,7 @@ from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
 from kvplan.specs.result import Result
-from kvplan.units import MILLION, show_count, show_number
+from kvplan.units import MILLION, short_below, show_count, show_time, written_above
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4
@@ -203,8 +203,11 @@ def at_concurrency(s: Server, concurrency: float) -> Point:
 def at_rate(s: Server, rate: float, burstiness: float = 1.0) -> Point:
     """Return an open loop: the requests that run are those at which as many leave as come; refused if none are."""
     if rate > FULL * s.most_rate:
-        most = f"at most {show_number(s.most_rate)}/s"
-        raise SpecError(f"rate: {rate:g}/s is too much for {s.gpus} GPUs ({s.parallel}), {most}")
+        most, alike = short_below(FULL * s.most_rate), ceil(rate / (FULL * s.most_rate))
+        raise SpecError(
+            f"rate: {rate:g}/s is too much for {show_count(s.gpus, 'GPU')} ({s.parallel}), at most {most:g}/s; write "
+            f"rate={most:g}/s or less, or share it among {alike:,} servers like this one"
+        )
 
     def keeps_up(running: float) -> bool:
         return rate_of(s, timed(s, running, opened=True), running) <= rate
@@ -291,9 +294,26 @@ class Survey(Result, of="load"):
         share = f"at P{self.server.percentile * 100:g}"
         if self.concurrency is not None:
             wrong = self.concurrency.binding if self.concurrency.point is None else ""
-            return f"no load keeps the limits: one request alone breaks that of {wrong} {share}" if wrong else ""
+            alone = f"no load keeps the limits: one request alone breaks that of {wrong} {share}"
+            return f"{alone}; {self.floors(self.points[0], self.points[0])}" if wrong else ""
         wrong = broken(self.points[0], self.limits)
-        return f"this load breaks the limit of {wrong} {share}" if wrong else ""
+        if not wrong:
+            return ""
+        lone = at_concurrency(self.server, 1)
+        return f"this load breaks the limit of {wrong} {share}; {self.floors(self.points[0], lone)}"
+
+    def floors(self, p: Point, lone: Point) -> str:
+        """Return the times of a load that breaks limits, and limits that it keeps; `lone` is one request alone."""
+        said, write, less = [], [], True
+        for name, limit in (("ttft", self.limits.ttft), ("tpot", self.limits.tpot)):
+            time, least = (getattr(x, name).at_percentile for x in (p, lone))
+            if limit is not None and time > limit:
+                alone = "" if p is lone else f", of one request alone {show_time(least)}"
+                said.append(f"{name.upper()} is {show_time(time)}{alone}")
+                write.append(f"{name}={written_above(time)}")
+                less = less and least <= limit
+        other = "a smaller load" if less else "GPUs or weights that take less time"
+        return f"{' and '.join(said)}: write {' and '.join(write)} or more, or {other}"
 
 
 def notes(s: Server, points: Sequence[Point], opened: Sequence[Point]) -> Iterator[str]:
