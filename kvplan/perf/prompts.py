@@ -6,7 +6,7 @@ works on floats and on arrays of one shape; classes stand side by side in tuples
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import ceil
 from typing import Any
 
@@ -243,6 +243,22 @@ class LastSteps:
     free: Amount  #: what a prompt takes from all others, times the room it leaves, on average [s]
 
 
+@cache
+def last_steps(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
+    """Return the steps of prompts with so many tokens to compute, and the room their last ones leave, of 1."""
+    steps = [ceil(tokens / chunk) for tokens in fresh]
+    return steps, [n - tokens / chunk for n, tokens in zip(steps, fresh, strict=True)]
+
+
+@cache
+def last_columns(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
+    """Return the same below each other."""
+    from kvplan.perf.arrays import below
+
+    steps, rooms = last_steps(fresh, chunk)
+    return below(steps), below(rooms)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
     """What the prompts of each class take at one load, by class: numbers, or the rows of an array. [s]"""
@@ -272,9 +288,16 @@ class Mixture:
         return [of(*x) for x in zip(*columns, strict=True)] if self.weights is None else of(*columns)
 
     def last(self, chunk: float) -> "LastSteps":
-        """Return the steps in which prompts end that are read `chunk` tokens a step."""
-        steps = self.column([k.chunks(chunk) for k in self.classes])
-        rooms = self.column([k.chunks(chunk) - k.fresh / chunk for k in self.classes])
+        """Return the steps in which prompts end that are read `chunk` tokens a step, worked out once."""
+        if (known := self.__dict__.get("_last")) is None:
+            known = self.__dict__["_last"] = self._last_steps(chunk)
+        found: LastSteps = known
+        return found
+
+    def _last_steps(self, chunk: float) -> "LastSteps":
+        """Return the same, worked out."""
+        fresh = tuple(k.fresh for k in self.classes)
+        steps, rooms = last_steps(fresh, chunk) if self.weights is None else last_columns(fresh, chunk)
         each = self.each(lambda taken, n: taken / n, self.extra, steps)
         free = self.mean(self.each(lambda taken, room: taken * room, self.extra, rooms))
         return LastSteps(
