@@ -91,7 +91,7 @@ class Deployment:
             m in model.model_type for m in self.engine.window_models
         )
         caching = caches(self.engine, model, self.prefix_caching)
-        rules = rules_for(self.engine, model, caching, flashes(self.gpu))
+        rules = rules_for(self.engine, model, caching, flashes(self.engine, self.gpu))
         served = replace(self, engine=rules, hybrid=self.hybrid and not whole, prefix_caching=caching)
         if self.utilization is None and self.gpu is not None and self.engine.reserve is not None:
             share = own_share(self.engine, model, self.gpu, self.parallel.tensor, self.parallel.pipeline)
