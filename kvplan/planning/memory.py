@@ -73,6 +73,22 @@ class Memory(Result, of="memory"):
     deployment: Deployment  #: the GPU, the engine and the ranks
     budget: Budget | None = None  #: how a GPU's memory is divided, None without a GPU
     reason: str = ""  #: why it does not fit, '' where it does
+    idle: tuple[str, ...] = ()  #: options that were given and change nothing, and why
+
+    @property
+    def figures(self) -> tuple[object, ...]:
+        """Everything that an option may change."""
+        b = self.budget
+        divided = (tuple(b.amounts.items()), b.kv_cache, b.sequences(self.ask.context)) if b else ()
+        return (
+            self.weight_bytes,
+            self.per_layer,
+            self.padding,
+            self.bytes_per_token,
+            divided,
+            self.reason,
+            self.warnings,
+        )
 
     def sum(self, *kinds: str) -> float:
         """Return the cache of layers of some kinds. [B]"""
@@ -99,7 +115,7 @@ class Memory(Result, of="memory"):
     def remarks(self) -> tuple[str, ...]:
         """Warnings and the model's notes, but for that next-token layers are not counted where they draft."""
         drafting = self.deployment.draft is not None and self.deployment.draft.kind == "mtp"
-        return *self.warnings, *(n for n in self.model.notes if not (drafting and "multi-token" in n))
+        return *self.warnings, *self.idle, *(n for n in self.model.notes if not (drafting and "multi-token" in n))
 
     @property
     def stages(self) -> tuple[tuple[int, float], ...]:
