@@ -16,9 +16,11 @@ DIVIDING = (
     "dcp", "pp_layers", "engine", "block_size", "max_num_batched_tokens", *LISTED,
 )  # fmt: skip
 PAGED = ("tp", "pp", "dp", "dcp", "pp_layers", "engine", "block_size", "max_num_batched_tokens", *LISTED)
+#: options of which 1 is what nobody has to say
+RANKS = ("tp", "pp", "dp")
 #: values that some options are tried with besides: one that only says what holds anyhow is not idle
 TRIED: Mapping[str, Callable[[Any], Any]] = {
-    "block_size": lambda given: 3 * values.count(given, "block_size", 1, 16_384),
+    "block_size": lambda given: 7 + values.count(given, "block_size", 1, 16_384),  # no multiple of it
     "max_num_seqs": lambda given: 2 * values.count(given, "max_num_seqs", 1, values.MOST_REQUESTS),
     "max_num_batched_tokens": lambda given: 2 * values.tokens(given, "max_num_batched_tokens"),
     "utilization": lambda _: 0.5,
@@ -52,7 +54,7 @@ def _variants(asked: Mapping[str, Any], usual: Mapping[str, Any]) -> list[tuple[
         if name in LISTED:
             words = values.several(asked[name], name)
             found += [(name, w, [{**asked, name: tuple(o for o in words if o != w)}]) for w in dict.fromkeys(words)]
-        elif asked[name] not in (None, "", (), default):
+        elif asked[name] not in (None, "", (), default) and not (name in RANKS and asked[name] == 1):
             others: list[Mapping[str, Any]] = [{**asked, name: default}]
             if name in TRIED:
                 others.append({**asked, name: TRIED[name](asked[name])})
@@ -86,6 +88,8 @@ def reason(option: str, model: ModelSpec, deployment: Deployment, paged: bool, w
         return f"what the architecture needs is the same; give gpu=NAME{pages}"
     if name == "with_features" and (engine.hybrid_prefixes or not states):
         return f"{engine.title} {engine.version} caches prefixes of {model.title} by itself"
+    if deployment.kv_bytes and (name == "utilization" or word in ("graphs", "compile")):
+        return "the cache has its kv_cache_memory_bytes, whatever else is taken"
     if word == "prefix-caching" and not states:
         return f"it moves what recurrent states take, and {model.title} has none"
     if word == "hybrid" and not states and not windows:

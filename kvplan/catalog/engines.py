@@ -91,6 +91,7 @@ LISTS = (
     *MODELS,
     "latent_formats",
     "vendors",
+    "unserved_models",
     "host_counts",
     "checkpoint_states",
     "flash_checkpoint_states",
@@ -162,6 +163,12 @@ def engine(word: str = "vllm") -> Engine:
     version = f"{wanted}, by the newest rules known: those of {version}" if newer else version
     values |= {flag: bool(values[flag]) for flag in FLAGS if flag in values}
     return Engine(name=name, release=chosen, version=version, sources=sources, **values)
+
+
+def releases(name: str) -> tuple[str, ...]:
+    """Return the releases of an engine on the shelf at which its rules change, the oldest first."""
+    raw, _, location = shelf_document("engines", name, "engine")
+    return tuple(_sorted(raw["releases"], location))
 
 
 @cache

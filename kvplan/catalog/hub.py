@@ -87,7 +87,7 @@ def upload(word: str) -> Upload | None:
     word = re.sub(r"[-_]MTP[-_]BF16$", "", word.rstrip("/"), flags=re.IGNORECASE)  # says how the layers beside are kept
     if _TAG.fullmatch(tag := _LIBRARY.sub("", word)):
         return _pulled(tag)
-    word = word.replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0
+    typed, word = word, word.replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0
     outer, bracketed = _brackets(word)
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
@@ -97,7 +97,7 @@ def upload(word: str) -> Upload | None:
     left = left[:-1] if left[-1:] == ("mtp",) else left  # the MTP layer beside a model that is whole
     if _MIXED.search(plain(word)):
         raise SpecError(
-            f"{shown(word)}: the name says weights of several widths, so their size cannot be read from it; give its "
+            f"{shown(typed)}: the name says weights of several widths, so their size cannot be read from it; give its "
             "config.json, or the model's own name with weights=FORMAT"
         )
     remark = ""
@@ -105,17 +105,17 @@ def upload(word: str) -> Upload | None:
     if (form is None or larger) and (width := _WIDTH.search(plain(word))):
         known = ", ".join(name.upper().replace("-", "_") for name in (*GGUF, *WIDE_ENDS, *DYNAMIC))
         raise SpecError(
-            f"{shown(word)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
+            f"{shown(typed)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
             f"known: {known}; or give the file"
         )
     if stated := next((w for w in _widths(word, form, left) if w), ""):
         raise SpecError(
-            f"{shown(word)}: the name says weights of {stated} bits, and not how they are packed; give its "
+            f"{shown(typed)}: the name says weights of {stated} bits, and not how they are packed; give its "
             "config.json, or the model's own name with weights=FORMAT"
         )
     if re.search(r"-exl[23](?:-|$)", plain(word)) and form is None:
         raise SpecError(
-            f"{shown(word)}: EXL2 and EXL3 uploads keep each width on a branch, which the name does not say; "
+            f"{shown(typed)}: EXL2 and EXL3 uploads keep each width on a branch, which the name does not say; "
             "add it as in :4.0bpw, give the folder of one, or the model's own name with weights=FORMAT"
         )
     if name.endswith("-gguf"):
@@ -153,7 +153,10 @@ def _pulled(tag: str) -> Upload | None:
     head, _, size = re.sub(r"(?<=\d)vl(?=:)", "-vl", tag).partition(":")
     family, _, kind = head.partition("-")  # lfm2.5-thinking:1.2b is LFM2.5-1.2B-Thinking
     spellings = (f"{head}-{size}", f"{re.sub(r'-(?=[0-9.]+$)', '', head)}-{size}", f"{family}-{size}-{kind}")
-    found = next((one for spelt in spellings if (one := upload(spelt))), None) or _one_size(head, size)
+    try:
+        found = next((one for spelt in spellings if (one := upload(spelt))), None) or _one_size(head, size)
+    except SpecError as refusal:  # of the tag as it was typed
+        raise SpecError(f"{shown(tag)}: {str(refusal).partition(': ')[2]}") from None
     if found is None or found.form is not None or re.search(r"b?f(?:p)?16$", size.lower()):
         return found
     own = document("models", found.base)["config"].get("quantization_config") or {}

@@ -79,7 +79,8 @@ class Memory(Result, of="memory"):
     def figures(self) -> tuple[object, ...]:
         """Everything that an option may change."""
         b = self.budget
-        divided = (tuple(b.amounts.items()), b.kv_cache, b.sequences(self.ask.context)) if b else ()
+        at = self.ask.context
+        divided = (tuple(b.amounts.items()), b.kv_cache, b.sequences(at), b.paging.reserved(at)) if b else ()
         return (
             self.weight_bytes,
             self.per_layer,
@@ -109,7 +110,10 @@ class Memory(Result, of="memory"):
         """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
         of_budget = (*graph_warnings(self.model, self.deployment), *shared_warnings(self.deployment))
-        return (*context_warnings(self.model, longest), *(of_budget if self.budget else ()), *step_warning(self))
+        refused = self.deployment.engine.refuses(self.model.model_type)
+        served = () if self.ask.reading != "engine" and not self.budget else (refused,) * bool(refused)
+        of_model = context_warnings(self.model, longest)
+        return (*served, *of_model, *(of_budget if self.budget else ()), *step_warning(self))
 
     @property
     def remarks(self) -> tuple[str, ...]:

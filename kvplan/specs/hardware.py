@@ -220,6 +220,7 @@ class Engine:
     #: cache formats that it serves where the cache is a latent (MLA), (): all that it serves elsewhere
     latent_formats: tuple[str, ...] = ()
     vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
+    unserved_models: tuple[str, ...] = ()  #: model types that it is known not to serve; others it may or may not
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
     marlin_padding: int = 0  #: the same of Marlin's kernels, on GPUs before Hopper; 0: as on others
@@ -237,6 +238,13 @@ class Engine:
         if not self.vendors or not gpu.vendor or gpu.vendor in self.vendors:
             return ""
         return f"{self.title} runs on GPUs of {' and '.join(v.upper() for v in self.vendors)} alone"
+
+    def refuses(self, model_type: str) -> str:
+        """Return that the engine does not serve a type of models, '' where nothing says so."""
+        if model_type not in self.unserved_models:
+            return ""
+        served = f"models of type {model_type} are not served by {self.title} {self.version}"
+        return f"{served}: the figures are arithmetic, not those of a server"
 
     def shares(self, gpu: Gpu | None) -> bool:
         """Return whether it takes what the host has available for the free memory of a GPU."""
