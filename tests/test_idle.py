@@ -26,7 +26,7 @@ def idle(**asked: object) -> tuple[str, ...]:
         ({"encoder_tokens": 100}, "encoder_tokens=100: Llama 3.1 8B has no cross-attention"),
         ({"engine": "sglang"}, "engine=sglang: what the architecture needs is the same; give gpu=NAME"),
         ({"cpu_offload": "2 GiB"}, "cpu_offload=2 GiB: what the architecture needs is the same; give gpu=NAME"),
-        ({"without": "graphs", "gpu": "h100", "kv_cache_memory_bytes": "9 GiB"}, "the cache has its kv_cache_memory_bytes"),
+        ({"without": "graphs", "gpu": "h100", "kv_cache_memory_bytes": "9 GiB"}, "has its kv_cache_memory_bytes"),
         ({"dp": 2}, "dp=2: what the architecture needs is the same"),
     ],
 )  # fmt: skip
