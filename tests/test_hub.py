@@ -297,6 +297,9 @@ def test_tags_of_ollamas_library_are_served_in_4_bits_unless_they_say_otherwise(
         ("lfm2.5-thinking:1.2b", "lfm2-1.2b", "q4-k-m"),  # the size after the kind
         ("nous-hermes2:34b", "yi-34b", "q4-k-m"),
         ("llama3.3", "llama3.3-70b", ""),
+        ("zephyr:7b", "mistral-7b", "q4-k-m"),
+        ("cogito:70b", "llama3.1-70b", "q4-k-m"),
+        ("mlx-community/Qwen3-4B-Instruct-2507-4bit-g32", "qwen3-4b", "mlx"),
         ("GSAI-ML/LLaDA-1.5", "llada-8b", ""),
         ("Dream-org/Dream-Coder-v0-Instruct-7B", "dream-7b", ""),
     ],
@@ -312,6 +315,8 @@ def test_numbers_before_a_tuners_words_are_another_family() -> None:
             catalog.model(name)
     with pytest.raises(SpecError, match="the name says weights of several widths"):
         catalog.model("Intel/Qwen3.8-27B-bpw2.8-AutoRound")
+    with pytest.raises(SpecError, match="the name says weights of 2 bits, and not how they are packed"):
+        catalog.model("OPEA/Qwen2-VL-72B-Instruct-int2-sym-inc")
     with pytest.raises(UnknownName, match="did you mean 'qwen3-0\\.6b' or"):  # names that begin with it come first
         catalog.model("qwen3")
 

@@ -179,13 +179,13 @@ def _one_size(head: str, size: str) -> Upload | None:
 def _widths(word: str, form: WeightFormat | None, left: tuple[str, ...]) -> list[str]:
     """Return the widths that a name states and its format is not, as '6' in 'Qwen3.6-27B-AWQ-6Bit'. [bit]"""
     if form is None:
-        return [match[1] for match in _STATED.finditer(plain(word))]
-    stated = [match[1] for w in left if (match := _STATED.fullmatch(f"-{w}"))]
+        return [match[1] or match[2] for match in _STATED.finditer(plain(word))]
+    stated = [match[1] or match[2] for w in left if (match := _STATED.fullmatch(f"-{w}"))]
     return [width for width in stated if float(width) != int(form.bits)]
 
 
 #: a width in bits that a name states
-_STATED = re.compile(r"-([1-8](?:\.\d{1,2})?)-?bits?(?:gs?\d+)?(?=-|$)")
+_STATED = re.compile(r"-(?:([1-8](?:\.\d{1,2})?)-?bits?(?:gs?\d+)?|int([2-7]))(?=-|$)")
 
 
 def _whole(name: str, form: WeightFormat | None) -> str:
@@ -261,7 +261,7 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
         return plain(name[: match.start()]), _grouped(form, word), None, ()
     apple = word.lower().startswith("mlx-community/") or "-mlx" in name
     name = name.replace("-mlx", "")
-    if apple and (match := re.search(r"-([2-8])bits?(?:-dwq(?:-\d{4})?)?(?:-gs(32|64|128))?$", name)):
+    if apple and (match := re.search(r"-([2-8])bits?(?:-dwq(?:-\d{4})?)?(?:-gs?(32|64|128))?$", name)):
         bits = int(match[1]) + 32 / int(match[2] or 64)  # a 16-bit scale and bias a group
         return plain(name[: match.start()]), WeightFormat(name="mlx", bits=bits, everywhere=True), None, ()
     if (match := _EXL.search(name)) and (match["how"] or match["which"]):
