@@ -27,6 +27,7 @@ def idle(**asked: object) -> tuple[str, ...]:
         ({"engine": "sglang"}, "engine=sglang: what the architecture needs is the same; give gpu=NAME"),
         ({"cpu_offload": "2 GiB"}, "cpu_offload=2 GiB: what the architecture needs is the same; give gpu=NAME"),
         ({"without": "graphs", "gpu": "h100", "kv_cache_memory_bytes": "9 GiB"}, "has its kv_cache_memory_bytes"),
+        ({"max_num_batched_tokens": "4k", "gpu": "h100", "max_num_seqs": 64}, "another part of a step is larger"),
         ({"dp": 2}, "dp=2: what the architecture needs is the same"),
     ],
 )  # fmt: skip

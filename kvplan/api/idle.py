@@ -102,4 +102,6 @@ def reason(option: str, model: ModelSpec, deployment: Deployment, paged: bool, w
         return "a start that compiles holds no second embedding of a model with a vision or audio tower"
     if name == "block_size" and engine.contiguous:
         return f"{engine.title} keeps a cache in one piece, not in pages"
-    return f"{engine.title} {engine.version} does not use it for {model.title}, or another part of its memory decides"
+    if name in ("max_num_seqs", "max_num_batched_tokens"):
+        return "another part of a step is larger, which the budget names"
+    return f"another part of what {engine.title} {engine.version} takes for {model.title} decides"

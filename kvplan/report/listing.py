@@ -68,7 +68,7 @@ ENGINE = (
     Column[tuple[Engine, tuple[str, ...]]](key="name", heading="name", value=lambda e: e[0].name, align="left"),
     Column[tuple[Engine, tuple[str, ...]]](key="title", heading="title", value=lambda e: e[0].title, align="left"),
     Column[tuple[Engine, tuple[str, ...]]](
-        key="releases", heading="releases with rules of their own", value=lambda e: list(e[1]), show=", ".join,
+        key="releases", heading="releases", value=lambda e: list(e[1]), show=", ".join,
         align="left", wraps=True,
     ),
 )  # fmt: skip
