@@ -142,3 +142,12 @@ def test_experts_begin_where_their_kernels_are_in_a_number_format() -> None:
     place = [term.name for term in ALL].index("experts")
     found = [start_of(row, None, of_kernels())[place] for row in rows]
     assert found == pytest.approx([log(0.84), log(1.26)])
+
+
+def test_links_begin_at_what_collectives_of_long_prompts_reach_there() -> None:
+    """Of the prior's half, 0.677 on Hopper and 0.502 on Blackwell, whose links are twice as wide."""
+    rows = servers([*entries("gpt-oss-120b", "h200", "vllm")[:1], *entries("gpt-oss-120b", "b200", "vllm")[:1]], False)
+    place = [term.name for term in ALL].index("link")
+    found = [start_of(row, None, of_kernels())[place] for row in rows]
+    assert found == pytest.approx([log(0.677 / 0.5), log(0.502 / 0.5)])
+    assert "weights" in of_kernels()["ampere"]  # beside what other kernels say of it

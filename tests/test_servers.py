@@ -101,7 +101,7 @@ def test_prompts_are_read_in_the_budgets_that_published_scripts_set() -> None:
         ({"model": "minimax-m2.5", "gpu": "h200", "engine": "vllm", "tp": "4", "isl": "1024"}, 8192),  # left out there
         ({"model": "deepseek-r1", "gpu": "mi300x", "engine": "sglang", "tp": "8"}, 131072),
         ({"model": "gpt-oss-120b", "gpu": "b200", "engine": "trtllm"}, 20000),
-        ({"model": "qwen3.5-397b-a17b", "gpu": "b200", "engine": "sglang", "tp": "8"}, 16384),
+        ({"model": "qwen3.5-397b-a17b", "gpu": "b200", "engine": "sglang", "tp": "8", "gemm_quant": "fp8"}, 16384),
         ({"model": "glm-5", "gpu": "b200", "engine": "sglang", "tp": "8"}, 32768),
         ({"model": "qwen3-32b", "gpu": "h100", "engine": "sglang"}, 8192),
     ]
@@ -111,6 +111,46 @@ def test_prompts_are_read_in_the_budgets_that_published_scripts_set() -> None:
         assert good(**known, max_num_batched_tokens="4096").chunk == 4096, known
     taken = next(known for known, tokens in cases if tokens == 20000)
     assert any("max_num_batched_tokens taken as 20,000" in note for note in good(**taken).notes)
+
+
+def test_published_scripts_are_those_of_the_row_s_day_and_weights() -> None:
+    """As InferenceX has them in its history: columns, day, steps between looks, tokens of a step, steps of holding."""
+    qwen = {"model": "qwen3.5-397b-a17b", "gpu": "b200", "engine": "sglang", "tp": "8", "gemm_quant": "fp8"}
+    deepseek = {"model": "deepseek-r1", "gpu": "b200", "engine": "sglang", "tp": "8"}
+    trtllm = {**deepseek, "engine": "trtllm", "isl": "1024", "osl": "1024", "concurrency": "64"}
+    cases: list[tuple[dict[str, str], str, float, float, float]] = [
+        ({**qwen, "concurrency": "8"}, "2026-03-20", 10, 32768, 0),
+        ({**qwen, "concurrency": "8"}, "2026-05-20", 30, 16384, 0),
+        ({**qwen, "concurrency": "64", "gpu": "b300"}, "2026-04-17", 10, 16384, 0),
+        ({**qwen, "concurrency": "64", "gpu": "b300", "gemm_quant": "nvfp4"}, "2026-04-18", 30, 32768, 0),
+        ({**deepseek, "concurrency": "64"}, "2026-03-25", 30, 32768, 0),
+        ({**deepseek, "concurrency": "64", "gemm_quant": "nvfp4"}, "2026-03-25", 30, 16384, 0),
+        ({**deepseek, "concurrency": "64", "tp": "4"}, "2026-03-25", 10, 8192, 0),
+        ({**trtllm, "gemm_quant": "nvfp4"}, "2025-11-02", 1, 1024 + 64 + 96, 0),
+        ({**trtllm, "gemm_quant": "nvfp4"}, "2026-02-03", 1, 8192, 0),
+        (trtllm, "2026-02-05", 1, 8192, 40),
+        ({**trtllm, "concurrency": "32"}, "2026-02-05", 1, 8192, 0),
+        ({**trtllm, "gpu": "h200"}, "2026-02-05", 1, 8192, 0),
+    ]
+    for known, day, looks, tokens, hold in cases:
+        row = good(**known, date=day)
+        assert (row.recv_interval, row.chunk, row.hold) == (looks, tokens, hold), (known, day)
+    assert good(**deepseek, date="2025-11-10").waves == 50 and good(**deepseek, date="2026-03-25").waves == 10
+    assert good(**qwen, source="a/InferenceX-app@1", note="date 2026-03-20; run 1", concurrency="8").chunk == 32768
+
+
+def test_published_runs_before_a_day_found_servers_that_nobody_had_warmed_up() -> None:
+    """Warm-up requests came with InferenceX's commit d053ae24 of 2026-01-21."""
+    assert good(date="2026-01-20").cold == 1 and "warm the server up" in " ".join(good(date="2026-01-20").notes)
+    assert good(source="a/InferenceX-app@1", note="date 2025-12-10; run 1").cold == 1
+    for change in ({}, {"date": "2026-01-21"}, {"date": "2025-12-10", "source": "a page"}):
+        assert good(**change).cold == 0, change
+
+
+def test_runs_of_those_who_collected_rows_are_no_published_ones() -> None:
+    known = {"model": "llama3.1-8b", "gpu": "h100", "engine": "trtllm", "tp": "4", "isl": "1024", "osl": "1024"}
+    assert good(**known, date="2025-10-29", sweep="2026-04-06").hold == 20
+    assert good(**known, date="", sweep="meta-llama_Llama-3.1-8B-Instruct").hold == 0
 
 
 def test_prompts_are_read_in_the_budget_of_the_engine_s_release_on_that_gpu() -> None:

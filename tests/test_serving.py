@@ -147,6 +147,15 @@ def test_requests_that_start_together_wait_for_each_other() -> None:
     assert serve(load(1024, 1024.0, 32.0, waves=0.5), s, c).ttft == first  # half of the slots were ever used
 
 
+def test_the_first_wave_of_a_server_nobody_warmed_up_waits_for_its_kernels() -> None:
+    """Three seconds for one request in ten; decoding and the median know nothing of it."""
+    c = ENGINES["vllm"].moved(cold=3.0)
+    warm, cold = (served(1024, 1024.0, 32.0, c, waves=10.0, cold=n) for n in (0.0, 1.0))
+    assert cold.ttft == pytest.approx(warm.ttft + 0.3)
+    assert (cold.tpot, cold.median, cold.cycle, cold.wait) == (warm.tpot, warm.median, warm.cycle, warm.wait)
+    assert served(1024, 1024.0, 32.0, c, cold=1.0).ttft == served(1024, 1024.0, 32.0, c).ttft  # long after its start
+
+
 def test_a_first_wave_of_one_is_its_own_prompt() -> None:
     s = timed(1024, 1024.0, 1.0)
     assert first_wave(load(1024, 1024.0, 1.0), s, s.mixed, ENGINES["vllm"]) == pytest.approx(s.mixed)

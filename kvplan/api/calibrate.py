@@ -346,16 +346,20 @@ def ran_speculation(row: "ServerRow", speculative: Sequence[str]) -> bool:
 def of_kernels() -> dict[str, dict[str, float]]:
     """Return what measured kernels say of architectures, and of experts in a number format there. [logarithm]
 
-    Products and attention of architectures on which no server of the main source ran; experts of those with kernels.
+    Products and attention of architectures on which no server of the main source ran; links and experts of those with
+    kernels.
     """
     from math import log
 
-    from kvplan.measuring.kernels.shares import EXPERT_KERNELS, REFERENCES, kernel_factors
+    from kvplan.measuring.kernels.shares import EXPERT_KERNELS, LINKS, REFERENCES, kernel_factors
     from kvplan.perf.kernel_profile import Predictor
+    from kvplan.specs.calibration import TERM
 
     shipped = known(())
     gpus = [catalog.gpu(name) for profile in shipped for name in profile.kernels]
     factors = {**kernel_factors(Predictor(shipped, catalog.gpu), gpus, REFERENCES), **EXPERT_KERNELS}
+    for architecture, share in LINKS.items():
+        factors[architecture] = {**factors.get(architecture, {}), "link": share / TERM["link"].prior}
     return {
         architecture: {term: log(factor) for term, factor in terms.items()} for architecture, terms in factors.items()
     }

@@ -76,7 +76,7 @@ def reason(option: str, model: ModelSpec, deployment: Deployment, paged: bool, w
     """
     name, _, word = option.partition("=")
     engine, gpu = deployment.engine, deployment.gpu
-    mixers = tuple(model.mixers())
+    mixers = model.mixers
     states = any(isinstance(m, Recurrent) for m in mixers)
     windows = any(isinstance(m, Compressed) or (isinstance(m, Attention) and m.window) for m in mixers)
     if name == "encoder_tokens" and not any(isinstance(m, Cross) for m in mixers):

@@ -115,7 +115,7 @@ def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:
 
     A key takes 8 bits an element and a scale of 32; of compressed vectors there is one for every `ratio` tokens.
     """
-    indexed = (m for m in model.mixers() if isinstance(m, Latent | Compressed) and m.index_dim)
+    indexed = (m for m in model.mixers if isinstance(m, Latent | Compressed) and m.index_dim)
     keys = {(m.index_dim + INDEX_SCALE) / (m.ratio if isinstance(m, Compressed) else 1) for m in indexed}
     long = engine.long_index_gather if length > engine.long_index_from else 0
     many = long or engine.index_gather

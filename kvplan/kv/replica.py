@@ -171,7 +171,7 @@ class Weights:
             self.layers.append(sizes[key])
         self._per_stage: dict[Parallel, tuple[float, ...]] = {}
         self.outer = self._sizes([(w.name, w) for w in model.outer])
-        self.kv_heads = max((m.kv_heads for m in model.mixers() if hasattr(m, "kv_heads")), default=1)
+        self.kv_heads = max((m.kv_heads for m in model.mixers if hasattr(m, "kv_heads")), default=1)
 
     def _layer(self, index: int, layer: Layer) -> Sizes:
         return self._sizes([(f"model.layers.{index}.{w.name}", w) for w in layer.weights])

@@ -19,7 +19,7 @@ def rules_for(engine: Engine, model: ModelSpec, caching: bool, flash: bool) -> E
     rules: dict[str, Any] = {"state_pages": 1, "checkpoint_states": (), "flash_checkpoint_states": ()}
     if caching:
         able = {*engine.checkpoint_states, *(engine.flash_checkpoint_states if flash else ())}
-        kinds = {m.name for m in model.mixers() if isinstance(m, Recurrent)}
+        kinds = {m.name for m in model.mixers if isinstance(m, Recurrent)}
         rules["state_pages"] = engine.state_pages + bool(kinds and kinds <= able)
     second = engine.second_runner
     if second is not None and _served(second, model):
@@ -34,7 +34,7 @@ def caches(engine: Engine, model: ModelSpec, asked: bool | None) -> bool:
     """
     if asked is not None:
         return asked
-    kinds = {isinstance(m, Recurrent) for m in model.mixers()}
+    kinds = {isinstance(m, Recurrent) for m in model.mixers}
     return kinds == {False} or (engine.hybrid_prefixes and kinds == {False, True})
 
 
@@ -43,7 +43,7 @@ def own_share(engine: Engine, model: ModelSpec, gpu: Gpu, tensor: int, pipeline:
 
     Beside a vision tower it is less, the larger the tower the less, as the engine's own figures say.
     """
-    latent = any(isinstance(m, Latent | Compressed) for m in model.mixers())
+    latent = any(isinstance(m, Latent | Compressed) for m in model.mixers)
     share = engine.share(gpu, tensor, pipeline, latent)
     tower = model.config.get("vision_config")
     cut = engine.vision
@@ -62,4 +62,4 @@ def _served(second: Runner, model: ModelSpec) -> bool:
     if second.serves == "all" or model.model_type in second.models:
         return True
     routed = any(w.split == "expert" for layer in model.distinct_layers for w in layer.weights)
-    return second.serves == "dense" and not routed and not any(isinstance(m, Recurrent) for m in model.mixers())
+    return second.serves == "dense" and not routed and not any(isinstance(m, Recurrent) for m in model.mixers)

@@ -72,7 +72,7 @@ def parts(held: Weights) -> Parts:
         for (part, split, copies, used, bits), (stored, parameters) in sums.items()
     ]
     norms = [[w for w in x.weights if "qk_norm" in w.name or "q_norm" in w.name] for x in held.model.layers]
-    wide = max((m.key_dim for m in held.model.mixers() if hasattr(m, "key_dim")), default=0)
+    wide = max((m.key_dim for m in held.model.mixers if hasattr(m, "key_dim")), default=0)
     return Parts(
         matrices=tuple(matrices),
         layers=layers,

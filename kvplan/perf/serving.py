@@ -63,6 +63,7 @@ class Load:
     recv_interval: Amount = 1.0  #: decode steps from one look of the scheduler for new requests to the next
     cached: Amount = 0.0  #: further tokens of the mean prompt that a prefix cache holds [token]
     hold: Amount = 0.0  #: decode steps for which a prompt is held for others to be read with it
+    cold: Amount = 0.0  #: 1: nobody warmed the server up before the common start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +200,8 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     one server (M/D/1, with a finite population in a closed loop), and what remains of a start together (`burst`), which
     a spread of lengths dissolves (`jitter`): lengths all alike stay in lock-step, or pass one by one (`met`) where
     prompts share steps with decoding. In all: cycle = TTFT - the request's overhead - waiting for memory + output x
-    TPOT. `prompts` are the means of prompts that differ; without it all are as long as the mean.
+    TPOT. `prompts` are the means of prompts that differ; without it all are as long as the mean. What the first wave of
+    a server that nobody warmed up waits for (`cold`) delays no decoding.
     """
     batch = load.batch
     known = prompts or uniform_prompts(load, s, c)
@@ -233,7 +235,7 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     usual = (1.0 - load.offline) * (1.0 - whole)
     waits = load.offline * larger(load.offered / 2 - batch, 0.0) / batch * cycle + (1.0 - load.offline) * queued
     return Served(
-        ttft=ttft + queued,
+        ttft=ttft + queued + begun * load.cold * c.cold,
         tpot=tpot,
         cycle=cycle,
         queued=queued,

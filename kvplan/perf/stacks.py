@@ -14,6 +14,8 @@ from kvplan.specs.calibration import Calibration
 #: the amounts of every operator, and those that few have
 FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message", "ranks")
 FEW = ("dense", "unpacks", "lags", "fixed", "fetched")
+#: where an operator, a tuple, has them
+PLACES = tuple((f, Operator._fields.index(f)) for f in (*FIELDS, *FEW))
 #: width of the operands of an operator a pass does not have [bit]
 NONE_BITS = 16.0
 
@@ -32,13 +34,14 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
                 first[o.name] = o
                 operators[o.name] = {f: np.zeros(size) for f in FIELDS} | {"bits": np.full(size, NONE_BITS)}
             columns = operators[o.name]
-            for f in (*FIELDS, *FEW):
-                amount = getattr(o, f)
+            for f, place in PLACES:
+                amount = o[place]
+                wide = getattr(amount, "ndim", 0) > 0
                 if f not in columns:
-                    if not (amount.any() if getattr(amount, "ndim", 0) else amount):
+                    if not (amount.any() if wide else amount):
                         continue
                     columns[f] = np.zeros(size)
-                if loads is not None and getattr(amount, "ndim", 0) > 0 and columns[f].shape[1] == 1:
+                if wide and loads is not None and columns[f].shape[1] == 1:
                     columns[f] = np.repeat(columns[f], loads, axis=1)
                 columns[f][i] = amount
     return [first[name]._replace(**columns) for name, columns in operators.items()]

@@ -31,5 +31,7 @@ def besides(demand: Demand, technique: str, gpus: float, site: Site) -> tuple[Li
 
 def converting(demand: Demand, grid: SearchGrid, site: Site) -> Array:
     """Return what the conversion of each configuration's model adds to a query, as a column. [USD]"""
-    lines = (conversion_of(demand, shape.technique, site) for shape in grid.configurations)
-    return np.array([line.amount / demand.mean if line else 0.0 for line in lines])[:, None]
+    techniques = [shape.technique for shape in grid.configurations]
+    lines = {technique: conversion_of(demand, technique, site) for technique in set(techniques)}
+    usd = {technique: line.amount / demand.mean if line else 0.0 for technique, line in lines.items()}
+    return np.array([usd[technique] for technique in techniques])[:, None]

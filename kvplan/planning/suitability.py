@@ -18,7 +18,7 @@ def beyond(model: ModelSpec, context: int) -> str:
     """Return what a context beyond the model's takes, '' where it is within it or the model's is not stated."""
     if not model.max_context or context <= model.max_context:
         return ""
-    rotated = any(isinstance(m, (Latent, Compressed)) or (isinstance(m, Attention) and m.rope) for m in model.mixers())
+    rotated = any(isinstance(m, (Latent, Compressed)) or (isinstance(m, Attention) and m.rope) for m in model.mixers)
     factor = ceil(100 * context / model.max_context) / 100
     return f"RoPE scaling (YaRN) by a factor of {factor:g}" if rotated else "training at that length"
 

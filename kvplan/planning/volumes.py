@@ -7,6 +7,7 @@ cheapest configuration could; hosting is where a plan costs less that the search
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,13 @@ class Volumes:
         arrays = {name: getattr(self, name)[which] for name in ("rows", "usable", "keeps", "breaks")}
         return replace(self, **arrays)
 
+    @cached_property
+    def besides(self) -> tuple[Array, Array]:
+        """What each configuration pays a day for its conversion, and for prefixes kept beside a GPU. [USD/s]"""
+        each, shapes = replace(self.demand, mean=1.0), [self.one.grid.configurations[k] for k in self.rows]
+        kept = kept_cost(each, shapes, np.ones((len(shapes), 1)), self.one.site)
+        return converting(each, self.one.grid, self.one.site)[self.rows], kept
+
     def least(self, per_day: Array) -> Array:
         """Return what each configuration costs at the least at these volumes. [USD/s]"""
         grid, full = self.one.grid, self.one.crowd.steady[0].cycle / self.one.requests
@@ -69,9 +77,9 @@ class Volumes:
         timed = demand.waits_at[0] * peak / rates[:, None]
         replicas = np.maximum(np.ceil(np.maximum(filled, timed) - ROUNDING), 1.0)
         gpus = (replicas + demand.spares) * one.grid.each[self.rows]
-        each, shapes = replace(demand, mean=1.0), [one.grid.configurations[k] for k in self.rows]
-        usd = usd_per_query(each, one.site.cost, gpus, np.minimum(working, gpus))
-        usd = usd + converting(each, one.grid, one.site)[self.rows] + kept_cost(each, shapes, gpus, one.site)
+        converted, kept = self.besides
+        usd = usd_per_query(replace(demand, mean=1.0), one.site.cost, gpus, np.minimum(working, gpus))
+        usd = usd + converted + kept * gpus
         bound = np.inf if demand.limits.gpus is None else demand.limits.gpus
         return np.where(gpus <= bound, usd, np.inf)
 

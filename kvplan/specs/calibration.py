@@ -13,7 +13,7 @@ Amount = Any
 #: how sharply shares bend below 1: s = (1 + x^-k)^(-1/k) is x where it is small
 SATURATION = 6.0
 #: kinds of terms, by what sets them: silicon, launches and host time, the engine's scheduler, counts of kernels
-HARDWARE, OVERHEAD, SCHEDULING, COUNT, FACTOR = "hardware", "overhead", "scheduling", "count", "factor"
+HARDWARE, OVERHEAD, SCHEDULING, COUNT, FACTOR, COLD = "hardware", "overhead", "scheduling", "count", "factor", "cold"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,7 @@ TERMS = (
     # processor (LottoLottoLotto/4x3090-llm-benchmarks, vLLM 0.25): 5.6 us each; servers' are assumed twice as fast
     _row("token", OVERHEAD, 3e-6, 0.6, "a token of a prompt: received, tokenised, hashed before its first step", "s"),
     _row("request", SCHEDULING, 0.025, 0.5, "a request, before its first step", "s"),
+    _row("cold", COLD, 0.3, 1.0, "kernels that the first wave of a server compiles that nobody warmed up", "s"),
     _row("poll", SCHEDULING, 2.0, 0.8, "wait of a request among others for the scheduler", "steps"),
     _row("wait", SCHEDULING, 1.0, 0.5, "queueing behind other prompts, relative to M/D/1"),
     _row("burst", SCHEDULING, 0.2, 0.7, "part of a common start that later waves keep"),

@@ -37,55 +37,6 @@ ERAS = (
 OLD_HOSTS = {"volta": 1.5, "turing": 1.5, "ampere": 1.5}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a published serving benchmark set an engine's scheduler, where that is not the engine's default."""
-
-    engine: str  #: its name in the catalogue
-    architectures: tuple[str, ...] = ()  #: of the GPUs it was set for, () for all
-    models: tuple[str, ...] = ("",)  #: what the model types begin with that it was set for
-    ranks: int = 1  #: attention-data-parallel ranks from which it was set
-    crowd: float = 1.0  #: requests in flight from which `many` holds
-    few: float = 1.0  #: decode steps from one look for new requests to the next, for fewer requests
-    many: float = 1.0  #: the same, for so many or more
-    lengths: tuple[float, ...] = ()  #: nominal prompt and output that it was set for [token], () for all
-    tensor: int = 1_000  #: tensor-parallel ranks below which it was set
-    hold: float = 0.0  #: decode steps for which a prompt is held for others to be read with it
-    budget: float = 0.0  #: prompt tokens that one step takes, 0 for the engine's default [token]
-    prompts: float = 0.0  #: the same in nominal prompts, 0 where it does not follow them
-
-
-#: SemiAnalysisAI/InferenceX@843c625, benchmarks/single_node/fixed_seq_len
-RECIPES = (
-    # dsr1_fp4_b200.sh and its siblings: scheduler-recv-interval 10, and 30 from 16 requests on (not those of GLM-5, nor
-    # those of Hopper, which keep SGLang's default of 1)
-    Recipe(
-        engine="sglang", architectures=("blackwell",), models=("deepseek_v3", "qwen3_5"), crowd=16.0, few=10.0,
-        many=30.0, budget=16384.0,
-    ),
-    # glm5_fp8_b200.sh and its siblings, and dsr1_fp8_h200.sh; qwen3.5_fp8_h200.sh
-    Recipe(engine="sglang", architectures=("blackwell",), models=("glm",), budget=32768.0),
-    Recipe(engine="sglang", architectures=("hopper",), models=("deepseek_v3",), budget=32768.0),
-    Recipe(engine="sglang", architectures=("hopper",), models=("qwen3_5",), budget=16384.0),
-    # dsr1_fp8_mi300x.sh, dsr1_fp8_mi325x.sh (196608 before 2026-01-22) and dsr1_fp8_mi355x.sh; they also say
-    # num-continuous-decode-steps 4 or 8, which no code of SGLang 0.5.9 reads
-    Recipe(engine="sglang", architectures=("cdna3",), models=("deepseek_v3",), budget=131072.0),
-    Recipe(engine="sglang", architectures=("cdna4",), models=("deepseek_v3",), budget=196608.0),
-    # qwen3.5_fp8_mi300x.sh and its siblings
-    Recipe(engine="sglang", architectures=("cdna3", "cdna4"), models=("qwen3_5",), many=30.0, budget=32768.0),
-    # gptoss_fp4_b200_trt.sh and gptoss_fp4_h200_trt.sh, whose ranks are balanced as the next ones
-    Recipe(engine="trtllm", models=("gpt_oss",), ranks=2, many=60.0, budget=20000.0),
-    Recipe(engine="trtllm", models=("gpt_oss",), budget=20000.0),
-    # dsr1_fp8_h200_trt.sh and its siblings balance the ranks of attention data parallelism: a prompt waits up to
-    # timeout_iters = 60 steps until the others have one too
-    Recipe(engine="trtllm", ranks=2, many=60.0),
-    # 70b_fp4_b200_trt_slurm.sh and its siblings (of 2025): batch_wait_timeout_iters 20 for 1,024 tokens in and out
-    Recipe(engine="trtllm", models=("llama",), lengths=(1024.0, 1024.0), tensor=8, hold=20.0),
-    # minimaxm2.5_fp8_b200.sh and its siblings: max-num-batched-tokens of two prompts (not those of Hopper, which leave
-    # it out until 2026-05)
-    Recipe(engine="vllm", architectures=("blackwell",), models=("minimax",), prompts=2.0),
-)  # fmt: skip
-
 DAY = re.compile(r"\b(20\d\d)-(\d\d)(?:-(\d\d))?\b|\b(20\d\d)(\d\d)(\d\d)\b")
 #: a release's number: no part of it has more than nine digits, a suffix 18
 NUMBER = re.compile(
@@ -144,25 +95,3 @@ def launch_of(engine: str, version: str, architecture: str) -> float:
     """Return what a host takes to launch one kernel where no CUDA graph does. [s]"""
     launch = max((era.launch for era in eras_of(engine, version)), default=0.0)
     return launch * OLD_HOSTS.get(architecture, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What a benchmark's server was: what its recipe depends on."""
-
-    engine: str  #: its name in the catalogue
-    architecture: str  #: of its GPUs
-    model_type: str  #: of the model's config
-    tensor: int  #: tensor-parallel ranks
-    ranks: int  #: attention-data-parallel ranks
-    lengths: tuple[float, float]  #: nominal prompt and output [token]
-
-
-def recipe_of(who: Setting) -> Recipe | None:
-    """Return how published benchmarks set the scheduler of such a server, None where they left it as it was."""
-    for recipe in RECIPES:
-        here = not recipe.architectures or who.architecture in recipe.architectures
-        shape = who.ranks >= recipe.ranks and who.tensor < recipe.tensor and recipe.lengths in ((), who.lengths)
-        if who.engine == recipe.engine and here and shape and who.model_type.startswith(recipe.models):
-            return recipe
-    return None

@@ -262,10 +262,10 @@ class ModelSpec:
         layers = sum(w.active_parameters for layer in self.layers for w in layer.weights)
         return layers + sum(w.active_parameters for w in self.outer)
 
-    def mixers(self) -> Iterator[Mixer]:
-        """Yield the token mixers of all layers, in order."""
-        for layer in self.layers:
-            yield from layer.mixers
+    @cached_property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """The token mixers of all layers, in order."""
+        return tuple(mixer for layer in self.layers for mixer in layer.mixers)
 
     @cached_property
     def text_only(self) -> "ModelSpec":
@@ -288,5 +288,5 @@ class ModelSpec:
     @cached_property
     def head_counts(self) -> frozenset[tuple[int, int]]:
         """(query heads, key/value heads) of every kind of attention layer; a latent counts as one key/value head."""
-        caching = (m for m in self.mixers() if not isinstance(m, Recurrent))
+        caching = (m for m in self.mixers if not isinstance(m, Recurrent))
         return frozenset((m.heads, 1 if isinstance(m, Latent) else m.kv_heads) for m in caching)

@@ -64,27 +64,28 @@ LEVELS = (
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
     Level(name="gpus", kinds=_kinds(0.03, 0.05, 0.18), named={"pace": 0.03}),
     Level(name="mixtures", named={"pace": 0.15, "experts": 0.1, "experts_rate": 0.1}),
-    Level(name="engines", kinds=_kinds(0.10, 0.17, 0.40), named={"prompt": 0.05}),
+    Level(name="engines", kinds=_kinds(0.10, 0.17, 0.40), named={"prompt": 0.05, "cold": 1.0}),
     Level(name="platforms", kinds=_kinds(0.12, 0.30, 0.0), named={"prompt": 0.05}),
     Level(name="servers", kinds=_kinds(0.03, 0.05, 0.14)),
     Level(name="eras", kinds={OVERHEAD: 0.8, SCHEDULING: 0.3}),
     Level(name="releases", kinds={OVERHEAD: 0.23}, named={"request": 0.2, "poll": 0.28, "burst": 0.2, "pace": 0.07}),
     Level(name="models", kinds=_kinds(0.12, 0.23, 0.57), named={"prompt": 0.05}),
-    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10), named={"prompt": 0.05}),
+    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10), named={"prompt": 0.05, "cold": 1.0}),
     Level(name="editions", named={"request": 0.3, "poll": 0.6, "burst": 0.32, "pace": 0.07}),
     Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
     Level(name="own", named={"poll": 0.2, "request": 0.12, "burst": 0.15}),
     Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.7, "poll": 0.5, "request": 0.5}),
     Level(
         name="sources",
-        named={"pace": 0.15, "step": 0.4, "sequence": 0.65, "poll": 1.0, "request": 0.9, "burst": 0.7, "bridge": 0.6},
+        named={"pace": 0.15, "step": 0.4, "sequence": 0.65, "bridge": 0.6}
+        | {"poll": 1.0, "request": 0.9, "burst": 0.7, "met": 1.0},
     ),
     Level(
         name="hosts",
         named={"pace": 0.2, "step": 0.5, "sequence": 0.33, "request": 0.37, "kernel": 0.3, "eager": 0.3},
     ),
     Level(name="sites", named={"pace": 0.25, "step": 0.25, "sequence": 0.4, "bridge": 0.27}),
-    Level(name="sweeps", named={"pace": 0.055, "poll": 0.47, "request": 0.2, "burst": 0.27}),
+    Level(name="sweeps", named={"pace": 0.055, "poll": 0.47, "request": 0.2, "burst": 0.27, "cold": 1.0}),
 )
 
 #: on top of a profile, rows of one's own move their server (GPU, engine and model) by what they need

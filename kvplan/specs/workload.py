@@ -325,7 +325,7 @@ class Workload:
 
     def read_by(self, model: ModelSpec) -> "Workload":
         """Return the workload as a model reads it: its own tokens an image, and none of them where it cross-attends."""
-        crosses = model.vision is not None and any(m.kind == "cross" for m in model.mixers())
+        crosses = model.vision is not None and any(m.kind == "cross" for m in model.mixers)
         parts = tuple(p.read_by(model) for p in self.parts)
         own = self if parts == self.parts else self._of(parts)
         return own.cross_attended() if crosses else own

@@ -70,7 +70,7 @@ def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> RankLoad:
         waves=offered / batch if offline else 0.0 if row.arrival in (OPEN, STATIC) else row.waves,
         chunks=ceil((row.prompt - row.cached) / row.chunk), spread=row.spread, static=float(row.arrival == STATIC),
         offline=float(offline), open=float(row.arrival == OPEN), recv_interval=row.recv_interval, hold=row.hold,
-        cached=row.cached,
+        cached=row.cached, cold=row.cold,
     )  # fmt: skip
     return RankLoad(load=load, passes=steps)
 

@@ -2,41 +2,33 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from kvplan.catalog.collected import collection_of
-from kvplan.errors import KvplanError, SpecError, shown
+from kvplan.errors import KvplanError, SpecError
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.noted import folder_named, mixed, pooled, uncounted_hits, with_noted
 from kvplan.measuring.serving.resent import caches_prefixes, found_again, holds_prompts
 from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
+from kvplan.measuring.serving.scheduler import RawRow, of_collectors, scheduler_of
 from kvplan.perf.serving import LENGTH_SPREAD
-from kvplan.specs.eras import Setting, era_of, recipe_of
+from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.serving_profile import family
-from kvplan.units import GIB, parse
+from kvplan.units import GIB
 
 #: columns every end-to-end row has; the others may be missing or empty
 NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
 TTFT, TPOT, LATENCY = "ttft_ms", "tpot_ms", "latency_ms"
 TIMES = {"ttft": TTFT, "tpot": TPOT}
-#: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option, vLLM's name
-SCHEDULER = {
-    "recv_interval": "scheduler_recv_interval",
-    "hold": "batch_wait_timeout_iters",
-    "chunk": "max_num_batched_tokens",
-}
 #: lengths of published serving benchmarks are drawn between 80 % and 100 % of the nominal ones
 MEAN_LENGTH = 0.9
 #: requests every slot sends there, the first ones all at once
 WAVES = 10.0
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
-#: in the name of a collection: its rows were taken by the scripts that `eras.RECIPES` describes
-PUBLISHED = "InferenceX"
 #: inside the engine's process texts become tokens, before V1 of vLLM, on the thread that runs its steps, which stands
 #: still for so much of a request's overhead: assumed, from replays
 OCCUPIED = 0.4
@@ -62,27 +54,6 @@ PER_ROUND, ACCEPTED = re.compile(r"per_round\W+(\d+(?:\.\d+)?)"), re.compile(r"a
 #: assumption: scheduling and sampling take a quarter. Llama 3.1 70B in fp8 on two H100s (1,000 tokens in and out) then
 #: makes 4,400 tokens/s, as published (TensorRT-LLM 0.17 performance overview)
 IN_PROCESS = 0.25
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """A row as its file holds it."""
-
-    values: Mapping[str, Any]  #: column -> what stands there
-
-    def text(self, column: str) -> str:
-        """Return a column's text without blanks around it, '' where there is none."""
-        return str(self.values.get(column) or "").strip()
-
-    def size(self, column: str, default: float | None = None) -> float:
-        """Return a column's number above zero; a `default` stands for an empty column and for 0."""
-        if not self.text(column) and default is not None:
-            return default
-        number = parse(self.text(column), "1", column)
-        if not 0 <= number <= LARGEST or (number == 0 and default is None):
-            got = shown(self.text(column))
-            raise SpecError(f"{column}: expected a number above zero and up to {LARGEST:,}, got {got}")
-        return number or (default or 0.0)
 
 
 def not_described(name: str, version: str) -> Engine | None:
@@ -133,7 +104,7 @@ def _server(
         holds = holds_prompts(entry.values, spec, device, parallel, weight_format, length)
         again = found_again(entry.values, plain(entry.text("rate")) or 0.0, entry.size("isl"), holds)
     load, unusual = load_columns(entry, arrival, spec, again)
-    scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel)
+    scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel, weight_format)
     if described := rules(engine, entry.text("engine_version")):
         length, told = load["prompt"] + load["output"], int(scheduler.get("chunk", 0.0))
         scheduler["chunk"] = float(described.prompt_tokens(device, length, parallel.data, told, spec.max_context or 0))
@@ -156,20 +127,10 @@ def _server(
         host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,
         occupied=occupied(entry, engine),
         notes=(*infeasible, *unusual, *misread, *scheduled),
-        **load,
-        **scheduler,
+        **{**load, **scheduler},
         **times,
         **(speculation(entry.text("spec_decode")) if "spec_decode" in entry.values else {}),
     )
-
-
-def published(entry: RawRow) -> bool:
-    """Return whether a row was taken by the scripts of published serving benchmarks.
-
-    So are those that name no source and count no requests, and those collected from one.
-    """
-    elsewhere = any(entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths"))
-    return not elsewhere or PUBLISHED in entry.text("source")
 
 
 def occupied(entry: RawRow, engine: str) -> float:
@@ -177,32 +138,6 @@ def occupied(entry: RawRow, engine: str) -> float:
     old = engine == "vllm" and bool(era_of(engine, entry.text("engine_version")))
     made = collection_of(entry.values) if old else None
     return OCCUPIED if made is not None and made.in_process else 0.0
-
-
-def scheduler_of(
-    entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, parallel: Parallel
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return how the scheduler was set, as fields of a row, in decode steps and tokens, and what was assumed.
-
-    Where a row does not say, as published serving benchmarks ran it, if it is of them.
-    """
-    stated = {name: entry.size(column) for name, column in SCHEDULER.items() if entry.text(column)}
-    if not published(entry):
-        return stated, ()
-    lengths = (entry.size("isl"), entry.size("osl"))
-    who = Setting(
-        engine=engine, architecture=gpu.architecture, model_type=model.model_type, tensor=parallel.tensor,
-        ranks=parallel.data, lengths=lengths,
-    )  # fmt: skip
-    recipe = recipe_of(who)
-    if not recipe:
-        return stated, ()
-    crowd = entry.size("concurrency", 1.0) >= recipe.crowd
-    budget = recipe.budget or recipe.prompts * lengths[0]
-    usual = {"chunk": budget, "recv_interval": recipe.many if crowd else recipe.few, "hold": recipe.hold}
-    assumed = {name: steps for name, steps in usual.items() if steps > 1.0 and name not in stated}
-    words = (f"{SCHEDULER[name]} taken as {n:,.0f}, as published benchmarks set it" for name, n in assumed.items())
-    return {**assumed, **stated}, tuple(words)
 
 
 def load_columns(entry: RawRow, arrival: str, model: ModelSpec, again: float) -> tuple[dict[str, Any], list[str]]:
@@ -329,7 +264,7 @@ def length_spread(entry: RawRow) -> tuple[bool, float]:
     Runs without a day that are called by their model were taken with exact lengths by those who collected the rows.
     """
     word = entry.text("lengths").lower()
-    if not word and "date" in entry.values and not entry.text("date") and "_" in entry.text("sweep"):
+    if not word and of_collectors(entry):
         return False, 0.0
     if not word:
         return not (entry.text("requests") or entry.text("mean_lengths")), LENGTH_SPREAD

@@ -7,6 +7,7 @@ from kvplan.architectures.formats import FORMATS, UPLOADED, WeightFormat, format
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.serving_profile import stored_bits
 
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
@@ -47,6 +48,11 @@ def weight_format_of(model: ModelSpec, word: str) -> str | None:
         raise SpecError(f"gemm_quant: {shown(word)} is not known; write one of {', '.join(FORMATS)}, or leave it empty")
     own = model.quantization.bits if model.quantization and model.quantization.bits else None
     return None if own and abs(own - form.bits) < 0.6 else form.name
+
+
+def weight_bits(model: ModelSpec, form: str | None) -> float:
+    """Return the width of weights in a format, the checkpoint's own for None, 16 where it has none. [bit]"""
+    return FORMATS[form].bits if form else stored_bits(model)
 
 
 def kv_bits_of(word: str, model: ModelSpec, engine: str) -> float | None:

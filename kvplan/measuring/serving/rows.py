@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from kvplan.architectures.formats import FORMATS
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.kv.replica import Parallel
+from kvplan.measuring.serving.row_formats import weight_bits
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import CHUNK, Identity, family, mixture, number_format, stored_bits
+from kvplan.specs.serving_profile import CHUNK, Identity, family, mixture, number_format
 
 #: no server has a larger value of any size
 LARGEST = 10**9
@@ -58,6 +58,7 @@ class ServerRow:
     kv_memory: float = 0.0  #: memory for the cache on a GPU, where the server logged it, else 0 [B]
     stated_num_seqs: int = 0  #: most sequences at once on a rank, where a row says, else 0
     occupied: float = 0.0  #: share of a request's overhead for which the engine itself stands still
+    cold: float = 0.0  #: 1: nobody warmed the server up before its run
     notes: tuple[str, ...] = ()  #: what was assumed in reading it
 
     @property
@@ -72,7 +73,7 @@ class ServerRow:
     @property
     def weight_bits(self) -> float:
         """Width of its quantised weights, 16 where it has none. [bit]"""
-        return FORMATS[self.weight_format].bits if self.weight_format else stored_bits(self.model)
+        return weight_bits(self.model, self.weight_format)
 
     @property
     def kv_bits(self) -> float:

@@ -1,0 +1,104 @@
+"""How the scheduler of a row's server was set: as the row says, else as published serving benchmarks ran it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kvplan.errors import SpecError, shown
+from kvplan.kv.replica import Parallel
+from kvplan.measuring.serving.row_formats import weight_bits
+from kvplan.measuring.serving.rows import LARGEST
+from kvplan.specs.eras import day_of
+from kvplan.specs.hardware import Gpu
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.recipes import WARMED, Setting, recipe_of
+from kvplan.units import parse
+
+#: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option, vLLM's name
+SCHEDULER = {
+    "recv_interval": "scheduler_recv_interval",
+    "hold": "batch_wait_timeout_iters",
+    "chunk": "max_num_batched_tokens",
+}
+#: what each is called where it is assumed
+ASSUMED = {**SCHEDULER, "waves": "requests a slot"}
+UNWARMED = "no requests were sent to warm the server up, as published benchmarks did before they had that"
+#: in the name of a collection: its rows were taken by the scripts that `recipes.RECIPES` describes
+PUBLISHED = "InferenceX"
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """A row as its file holds it."""
+
+    values: Mapping[str, Any]  #: column -> what stands there
+
+    def text(self, column: str) -> str:
+        """Return a column's text without blanks around it, '' where there is none."""
+        return str(self.values.get(column) or "").strip()
+
+    def size(self, column: str, default: float | None = None) -> float:
+        """Return a column's number above zero; a `default` stands for an empty column and for 0."""
+        if not self.text(column) and default is not None:
+            return default
+        number = parse(self.text(column), "1", column)
+        if not 0 <= number <= LARGEST or (number == 0 and default is None):
+            got = shown(self.text(column))
+            raise SpecError(f"{column}: expected a number above zero and up to {LARGEST:,}, got {got}")
+        return number or (default or 0.0)
+
+
+def published(entry: RawRow) -> bool:
+    """Return whether a row was taken by the scripts of published serving benchmarks.
+
+    So are those that name no source and count no requests, and those collected from one; not those that whoever
+    collected them took.
+    """
+    elsewhere = of_collectors(entry) or any(
+        entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths")
+    )
+    return not elsewhere or PUBLISHED in entry.text("source")
+
+
+def of_collectors(entry: RawRow) -> bool:
+    """Return whether a run was taken by those who collected the rows: without a day, and called by its model."""
+    return "date" in entry.values and not entry.text("date") and "_" in entry.text("sweep")
+
+
+def day_of_run(entry: RawRow) -> str:
+    """Return the day of a row's run, '' where neither its columns nor its release or note say."""
+    return entry.text("date") or day_of(entry.text("note")) or day_of(entry.text("engine_version"))
+
+
+def scheduler_of(
+    entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, parallel: Parallel, weight_format: str | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return how the scheduler was set, as fields of a row, in decode steps and tokens, and what was assumed.
+
+    Where a row does not say, as published serving benchmarks ran it, if it is of them.
+    """
+    stated = {name: entry.size(column) for name, column in SCHEDULER.items() if entry.text(column)}
+    if not published(entry):
+        return stated, ()
+    lengths, concurrency = (entry.size("isl"), entry.size("osl")), entry.size("concurrency", 1.0)
+    day = day_of_run(entry)
+    unwarmed = {"cold": 1.0} if "" < day < WARMED else {}
+    words = [UNWARMED] if unwarmed else []
+    who = Setting(
+        engine=engine, gpu=gpu.name, architecture=gpu.architecture, model_type=model.model_type,
+        bits=weight_bits(model, weight_format), tensor=parallel.tensor, ranks=parallel.data, lengths=lengths,
+        concurrency=concurrency, day=day,
+    )  # fmt: skip
+    recipe = recipe_of(who)
+    if not recipe:
+        return {**unwarmed, **stated}, tuple(words)
+    usual = {
+        "chunk": recipe.tokens(lengths[0], concurrency),
+        "recv_interval": recipe.many if concurrency >= recipe.crowd else recipe.few,
+        "hold": recipe.hold,
+        "waves": recipe.waves,
+    }
+    said = {*stated, *(["waves"] if entry.text("requests") else [])}
+    assumed = {name: steps for name, steps in usual.items() if steps > 1.0 and name not in said}
+    words += [f"{ASSUMED[name]} taken as {n:,.0f}, as published benchmarks set it" for name, n in assumed.items()]
+    return {**unwarmed, **assumed, **stated}, tuple(words)
