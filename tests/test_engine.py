@@ -181,7 +181,7 @@ def test_features_left_out_may_come_from_an_iterator() -> None:
 def test_a_feature_is_not_both_on_and_off() -> None:
     with pytest.raises(WrongUse, match="with_features, without: prefix-caching cannot be on and off"):
         asked("qwen3.5-27b", 8192, with_features="prefix-caching", without="prefix-caching")
-    with pytest.raises(SpecError, match="with_features: expected prefix-caching, got 'towers'"):
+    with pytest.raises(SpecError, match="with_features: expected prefix-caching or flashinfer, got 'towers'"):
         asked("qwen3.5-27b", 8192, with_features="towers")
 
 

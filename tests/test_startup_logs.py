@@ -32,6 +32,8 @@ def asked(row: dict[str, str], **more: Any) -> Memory:
     arguments: dict[str, Any] = {OTHER.get(k, k): v for k, v in row.items() if v and k not in OUT}
     for name in ("tp", "max_num_seqs", "max_num_batched_tokens"):
         arguments |= {name: int(arguments[name])} if name in arguments else {}
+    if ";" in row.get("without", ""):
+        arguments["without"] = tuple(row["without"].split(";"))
     return kvplan.memory(**arguments, layout="engine", **more)
 
 
@@ -200,3 +202,58 @@ def test_a_request_takes_what_the_engine_says_where_layers_attend_within_chunks(
     scout = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
     found = kvplan.memory(scout, context=tokens, engine=engine, tp=8, layout="engine")
     assert found.total / 8 / GIB == pytest.approx(gib, abs=0.005)
+
+
+def test_flashinfer_samples_with_less_before_017() -> None:
+    """Logits in 16 and 32 bits and probabilities: 10 B each, not 38.3; from 0.17 on the same as without it."""
+    for release, logit in (("0.11", 10.0), ("0.16", 10.0), ("0.17", 14.5), ("0.21", 14.5)):
+        found = kvplan.memory("qwen2-7b", 8192, engine=f"vllm@{release}", gpu="h100", with_features="flashinfer")
+        assert found.budget is not None and found.budget.deployment.engine.sampler_bytes_per_logit == logit
+
+
+@pytest.mark.parametrize(("gpu", "gib"), [("a100-80gb-sxm", 0.2), ("l40s", 0.2), ("h100", 0.54)])
+def test_two_gpus_without_nvlink_sharp_keep_less_outside_torch_before_018_too(gpu: str, gib: float) -> None:
+    found = kvplan.memory("llama3.1-8b", 8192, layout="engine", engine="vllm@0.16", gpu=gpu, tp=2).budget
+    assert found is not None and found.amounts["runtime"] / GIB == pytest.approx(gib)
+
+
+def test_deepstack_has_embeddings_of_an_image_for_three_layers_more() -> None:
+    """Qwen3-VL-30B-A3B: 3 x 8,192 and 4 x 16,384 rows of 2,048 elements, beside what the sampler of 1,024 takes."""
+    seen, blind = (
+        kvplan.memory(
+            "qwen3-vl-30b-a3b", 8192, layout="engine", engine="vllm@0.13", gpu="h100-nvl", without=without
+        ).budget
+        for without in ((), "towers")
+    )
+    assert seen is not None and blind is not None
+    more = (3 * 8192 + 4 * 16_384) * 2048 * 2
+    assert seen.amounts["activations"] - blind.amounts["activations"] == pytest.approx(more)
+
+
+def test_deepseek_v4_logs_its_cache_by_bytes_up_to_026() -> None:
+    """37.93 GiB, eight GPUs, steps of 8,192 (0.22.1): by blocks they would hold 2,276,718 tokens."""
+    tokens = {
+        release: kvplan.memory(
+            "deepseek-v4-flash", 256_000, layout="engine", engine=f"vllm@{release}", gpu=ROOMY, tp=8, kv_dtype="fp8",
+            max_num_batched_tokens=step, kv_cache_memory_bytes="37.93GiB",
+        ).budget.kv_tokens
+        for release, step in (("0.22", 8192), ("0.26", 4096), ("0.27", 4096))
+    }  # fmt: skip
+    assert tokens["0.22"] == pytest.approx(2_497_693, rel=1e-4)
+    assert tokens["0.26"] == pytest.approx(tokens["0.22"], rel=1e-4) and tokens["0.27"] == pytest.approx(
+        2_276_718, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize(("gpu", "gib"), [("a100-80gb-pcie", 34.71), ("h100-sxm", 34.21)])
+def test_fp8_experts_have_a_scale_of_every_row_on_gpus_without_fp8_units(gpu: str, gib: float) -> None:
+    told = kvplan.memory(model="Qwen/Qwen3.5-35B-A3B-FP8", gpu=gpu, engine="vllm@0.19", context="2048", layout="engine")
+    assert told.budget.amounts["weights"] / 2**30 == pytest.approx(gib, rel=0.002)
+
+
+@pytest.mark.parametrize(("release", "sequences"), [("0.13", 256), ("0.27", 256), ("0.33", 256)])
+def test_gb10_takes_the_first_step_as_nvml_says_no_memory_of_it(release: str, sequences: int) -> None:
+    told = kvplan.memory(
+        model="Qwen/Qwen3-30B-A3B-FP8", gpu="gb10", engine=f"vllm@{release}", context="32768", layout="engine"
+    )
+    assert f"{sequences} sequences" in told.budget.binding or "2,048 tokens" in told.budget.binding

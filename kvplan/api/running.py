@@ -12,7 +12,7 @@ from kvplan.specs.model import ModelSpec
 #: what an engine can be run without
 FEATURES = ("prefix-caching", "hybrid", "graphs", "compile", "towers")
 #: what an engine can be run with where it would not by itself
-ADDED = ("prefix-caching",)
+ADDED = ("prefix-caching", "flashinfer")
 
 
 def running(
@@ -26,7 +26,8 @@ def running(
 
     The features are prefix-caching, hybrid (the manager that frees what windows no longer see), graphs (the memory
     set aside for CUDA graphs), compile (what compiling takes at a start without a compile cache) and towers, which
-    `served` leaves out. Only prefix-caching can be added: vLLM before 0.28 does without it for hybrid models.
+    `served` leaves out. What can be added: prefix-caching, which vLLM before 0.28 does without for hybrid models, and
+    flashinfer, which samples with less memory in vLLM 0.9 to 0.16.
     """
     left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
     added = {values.one_of(word, "with_features", ADDED) for word in values.several(with_features, "with_features")}
@@ -35,6 +36,7 @@ def running(
     return Running(
         graphs="graphs" not in left,
         compiles="compile" not in left,
+        flashinfer="flashinfer" in added,
         prefix_caching=True if "prefix-caching" in added else False if "prefix-caching" in left else None,
         hybrid="hybrid" not in left,
         context_ranks=values.count(dcp, "dcp", 1, values.MOST_GPUS),

@@ -34,6 +34,7 @@ UNITS = {
     "latent_block_size": "#",
     "contiguous": "#",
     "sampler_bytes_per_logit": "B",
+    "flashinfer_bytes_per_logit": "B",
     "kept_bytes_per_logit": "B",
     "compile_copies": "#",
     "steps_ahead": "#",
@@ -44,6 +45,7 @@ UNITS = {
     "activation_base": "B",
     "expert_chunk": "#",
     "keeps_workspaces": "#",
+    "keeps_deepstack": "#",
     "stage_runtime": "B",
     "encoder_patches": "#",
     "encoder_live": "1",
@@ -66,6 +68,7 @@ UNITS = {
     "marlin_padding": "#",
     "marlin_width": "#",
     "expert_scale_bytes": "B",
+    "block_scale_bytes": "B",
     "rope_table_bytes": "B",
     "image_positions": "#",
     "absorbed_bytes": "B",
@@ -73,9 +76,17 @@ UNITS = {
 }
 #: figures every engine must have
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
-FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models", "hybrid_prefixes", "divided_step")
+FLAGS = (
+    "contiguous",
+    "keeps_workspaces",
+    "keeps_deepstack",
+    "needs_slots",
+    "draft_models",
+    "hybrid_prefixes",
+    "divided_step",
+)
 POOLS = ("profiled", "static", "free")
-CAPACITIES = ("requests", "even")
+CAPACITIES = ("requests", "even", "bytes")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
 STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
 RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "latent", "least", "large"), "B")

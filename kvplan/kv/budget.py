@@ -41,6 +41,7 @@ class Running:
 
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
+    flashinfer: bool = False  #: whether FlashInfer samples, where the engine leaves it to what is installed
     #: whether prefixes are cached, which pins more pages of recurrent states; None: as the engine does for the model
     prefix_caching: bool | None = None
     hybrid: bool = True  #: whether layers that see a window free what they no longer see
@@ -64,6 +65,7 @@ class Deployment:
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
+    flashinfer: bool = False  #: whether FlashInfer samples, where the engine leaves it to what is installed
     #: whether prefixes are cached, which pins more pages of recurrent states; None: as the engine does for the model
     prefix_caching: bool | None = None
     hybrid: bool = True  #: whether layers that see a window free what they no longer see
@@ -92,6 +94,8 @@ class Deployment:
         )
         caching = caches(self.engine, model, self.prefix_caching)
         rules = rules_for(self.engine, model, caching, flashes(self.engine, self.gpu))
+        if self.flashinfer and rules.flashinfer_bytes_per_logit:
+            rules = replace(rules, sampler_bytes_per_logit=rules.flashinfer_bytes_per_logit)
         served = replace(self, engine=rules, hybrid=self.hybrid and not whole, prefix_caching=caching)
         if self.utilization is None and self.gpu is not None and self.engine.reserve is not None:
             share = own_share(self.engine, model, self.gpu, self.parallel.tensor, self.parallel.pipeline)

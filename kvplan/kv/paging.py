@@ -38,6 +38,8 @@ class Paging:
     ranks: int = 1  #: GPUs that each hold their share of a request's tokens (decode context parallel)
     contiguous: bool = False  #: whether a slot has rows of cells of its own in every layer, not pages of a pool
     even: bool = False  #: whether capacity is logged as if every group of layers kept every token
+    #: of a block of the layers that keep every token, where capacity is logged by bytes over it; 0: by blocks [B]
+    logged_page: float = 0.0
     cell: float = 0.0  #: of a token of capacity, where windows and states have pools of their own; 0: pages count [B]
 
     @property
@@ -98,11 +100,16 @@ class Paging:
     def tokens(self, room: float, length: int) -> int:
         """Return the cache's capacity in tokens, as the engine logs it: concurrency x length.
 
-        An `even` one divides the blocks among the groups of layers, and counts each at the tokens of the smallest.
+        An `even` one divides the blocks among the groups of layers, and counts each at the tokens of the smallest; one
+        with a `logged_page` counts a request's bytes in those, not its blocks.
         """
         if self.even and len(self.specs) > 1:
             smallest = min((s.block for s in self.specs if not s.constant), default=0)
             return int(room // self.block_bytes) // sum(self.stacks) * smallest * self.ranks if self.block_bytes else 0
+        if self.logged_page:
+            parts = zip(self.specs, self.pages, strict=True)
+            taken = sum(g.count * self.spec_blocks(s, length) * page for s, (g, page) in parts)
+            return int(int(room // self.block_bytes) / ceil(taken / self.logged_page) * length)
         return self.whole_tokens(room, length)
 
     def whole_tokens(self, room: float, length: int) -> int:
@@ -147,7 +154,7 @@ def paging(
     if not hybrid or any(g.kind in engine.whole_kinds for g in groups):
         groups = [replace(g, keep=replace(g.keep, window=None, chunk=False)) for g in groups]
     if any(g.page for g in groups):
-        return _own_pages(groups, prefill_tokens, compacts, block_size)
+        return _own_pages(groups, prefill_tokens, compacts, block_size, engine.capacity == "bytes")
     latent = any(g.kind == "latent" for g in groups)
     block = block_size or (engine.latent_block_size if latent else engine.block_size)
     merged = _merge([_spec(g, tensor, block) for g in groups])
@@ -227,7 +234,9 @@ def _rows(specs: list[Spec], prefill_tokens: int) -> Paging:
 ALIGNED = 576
 
 
-def _own_pages(groups: list[Group], prefill_tokens: int, compacts: bool, block_size: int | None) -> Paging:
+def _own_pages(
+    groups: list[Group], prefill_tokens: int, compacts: bool, block_size: int | None, by_bytes: bool
+) -> Paging:
     """Return the pages of groups that have page sizes of their own (DeepSeek-V4), alike on every GPU.
 
     Groups whose pages hold as many tokens share a block table. A block id is a page of every size that compressed
@@ -236,7 +245,9 @@ def _own_pages(groups: list[Group], prefill_tokens: int, compacts: bool, block_s
 
     This rule is inferred, not read in an engine's code: it is the one found that gives both requests of one log of vLLM
     0.22, of 13,528 and 30,000 tokens, within 0.01 % (https://github.com/vllm-project/vllm/issues/44376: TP2, block size
-    256, the offline LLM class, whose steps take 16,384 tokens where a server's take 8,192).
+    256, the offline LLM class, whose steps take 16,384 tokens where a server's take 8,192). What is logged then
+    (`by_bytes`) divides a request's bytes, pages padded to the next of those sizes, by a block of the layers that keep
+    every token: 37.93 GiB are 2,497,693 tokens of 256,000 each (0.22.1, eight GPUs, steps of 8,192).
     """
     alike: dict[tuple[object, ...], Group] = {}
     for g in groups:
@@ -256,11 +267,14 @@ def _own_pages(groups: list[Group], prefill_tokens: int, compacts: bool, block_s
         pages.append((g, ceil(entries * g.token_bytes / ALIGNED) * float(ALIGNED)))
         stacks.append(0 if g.page in seen else count)
         seen.add(g.page)
+    whole = [(g, page) for g, page in pages if g.keep.window is None]
+    padded = [(g, min((held for _, held in whole if held >= page), default=page)) for g, page in pages]
     return Paging(
         specs=tuple(specs),
         stacks=tuple(stacks),
-        pages=tuple(pages),
-        block_bytes=size * sum(page for g, page in pages if g.keep.window is None),
+        pages=tuple(padded),
+        logged_page=sum(g.count * page for g, page in whole) if by_bytes else 0.0,
+        block_bytes=size * sum(page for _, page in whole),
         prefill_tokens=prefill_tokens,
         compacts=compacts,
     )

@@ -66,7 +66,15 @@ def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
     ):
         return 0.0
     embeddings = engine.encoder_copies * engine.encoder_patches / model.vision.merge**2 * model.hidden
+    embeddings *= 1 + deepstack_levels(model)
     return 2.0 * (engine.encoder_patches * engine.encoder_live * width + embeddings)
+
+
+def deepstack_levels(model: ModelSpec) -> int:
+    """Return how many layers besides the first get embeddings of their own of an image (DeepStack, Qwen3-VL)."""
+    tower = model.config.get("vision_config")
+    levels = tower.get("deepstack_visual_indexes") if isinstance(tower, dict) and model.sees else None
+    return len(levels) if isinstance(levels, list | tuple) else 0
 
 
 def activation_bytes(
@@ -87,6 +95,9 @@ def activation_bytes(
     wide = _widths(model, parallel.tensor, parallel.expert_ranks > 1)
     experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
     images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
+    if engine.keeps_deepstack and (levels := deepstack_levels(model)) and first:
+        largest = engine.encoder_patches / model.vision.merge**2 * model.hidden * 2.0 if model.vision else 0.0
+        images = levels * hidden + (1 + levels) * max(largest, images)
     kept = images + (experts if engine.keeps_workspaces and form_of(model, deployment) != "mxfp4" else 0.0)
     counts = sequences * model.vocab * engine.kept_bytes_per_logit + gathered_bytes(model, engine, length)
     feed = (

@@ -12,6 +12,7 @@ from functools import lru_cache
 from math import ceil
 from typing import Any
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.kv.replica import Parallel, Weights, weights
 from kvplan.specs.hardware import BEFORE_HOPPER, Engine, Gpu
 from kvplan.specs.model import Attention, Latent, Layer, ModelSpec, Weight
@@ -28,11 +29,18 @@ class Rules:
     step: float = 0.0  #: large tensors take multiples of it, 0: as they are [B]
     width: int = 1  #: the width of the model in MXFP4 experts is padded to a multiple of it
     scale: float = 0.0  #: of an FP4 expert's scale beside its packed one [B]
+    block: float = (
+        0.0  #: of a scale of BLOCK FP8 weights of an expert, where a checkpoint has one for BLOCK x BLOCK [B]
+    )
 
 
 def rules(engine: Engine, gpu: Gpu | None = None) -> Rules:
-    """Return what an engine keeps besides on a GPU: FP4 experts' scales a second time where it has no FP4 units."""
+    """Return what an engine keeps besides on a GPU: FP4 experts' scales a second time where it has no FP4 units.
+
+    And of FP8 experts as many scales as Marlin's kernels want, which serve NVIDIA's GPUs without FP8 units.
+    """
     scale = engine.expert_scale_bytes if gpu is not None and not gpu.fp4 else 0.0
+    block = engine.block_scale_bytes if gpu is not None and gpu.vendor == "nvidia" and not gpu.fp8 else 0.0
     marlin = gpu is not None and gpu.architecture in BEFORE_HOPPER and engine.marlin_padding
     return Rules(
         padding=engine.marlin_padding if marlin else engine.expert_padding,
@@ -42,6 +50,7 @@ def rules(engine: Engine, gpu: Gpu | None = None) -> Rules:
         images=engine.image_positions,
         step=engine.allocation_step,
         scale=scale,
+        block=block,
     )
 
 
@@ -55,6 +64,7 @@ def resident(model: ModelSpec, form: str | None, parallel: Parallel, index: int,
         id(layer): _padding(layer, held, parallel, kept.padding, kept.width)
         + _rounding(layer, held, parallel, kept.step)
         + _scales(layer, held, parallel, kept.scale)
+        + _blocks(layer, held, parallel, kept.block)
         for layer in model.distinct_layers
     }
     absorbed = sum(
@@ -105,6 +115,20 @@ def _scales(layer: Layer, held: Weights, parallel: Parallel, each: float) -> flo
     experts = [w for w in layer.weights if w.split == "expert" and len(w.shape) == 2]
     packed = (w for w in experts if abs(held.bytes_of(f"model.layers.0.{w.name}", w) * 8 / w.parameters - FP4) < 0.01)
     return sum(w.parameters for w in packed) / GROUP * each / (parallel.tensor * parallel.data)
+
+
+#: FP8 weights whose scales are of BLOCK x BLOCK of them, and the bits of one with its part of the scale
+BLOCK = 128
+FP8 = FORMATS["fp8"].bits
+
+
+def _blocks(layer: Layer, held: Weights, parallel: Parallel, each: float) -> float:
+    """Return the bytes that the scales of a layer's FP8 experts take more than the checkpoint's on one GPU. [B]"""
+    if not each or held.how is None:
+        return 0.0
+    experts = (w for w in layer.weights if w.split == "expert" and len(w.shape) == 2)
+    scaled = (w for w in experts if abs(held.bytes_of(f"model.layers.0.{w.name}", w) * 8 / w.parameters - FP8) < 1e-4)
+    return sum(w.parameters for w in scaled) / BLOCK * each / (parallel.tensor * parallel.data)
 
 
 #: PyTorch's allocator gives a tensor of this size a segment of its own, and what is left of that and larger than the

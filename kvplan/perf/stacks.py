@@ -35,7 +35,7 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
                 operators[o.name] = {f: np.zeros(size) for f in FIELDS} | {"bits": np.full(size, NONE_BITS)}
             columns = operators[o.name]
             for f, place in PLACES:
-                amount = o[place]
+                amount: Any = o[place]
                 wide = getattr(amount, "ndim", 0) > 0
                 if f not in columns:
                     if not (amount.any() if wide else amount):

@@ -188,6 +188,8 @@ class Engine:
     whole_kinds: tuple[str, ...] = ()  #: layers that see a part of a request and keep all of it (chunked, sliding)
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
+    keeps_deepstack: bool = False  #: whether what a vision tower hands to several layers has buffers of a step
+    flashinfer_bytes_per_logit: float = 0.0  #: as sampler_bytes_per_logit where FlashInfer samples, 0: the same [B]
     kept_bytes_per_logit: float = 0.0  #: kept for each of max_num_seqs x vocabulary (counts for penalties) [B]
     compile_copies: int = 0  #: copies of the embedding that a start without a compile cache holds while it compiles
     live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
@@ -226,6 +228,7 @@ class Engine:
     marlin_padding: int = 0  #: the same of Marlin's kernels, on GPUs before Hopper; 0: as on others
     marlin_width: int = 1  #: the width of the model in such experts is padded to a multiple of it
     expert_scale_bytes: float = 0.0  #: of an FP4 expert's scale that it keeps besides on GPUs without FP4 units [B]
+    block_scale_bytes: float = 0.0  #: of a scale of 128 FP8 weights of an expert on GPUs without FP8 units [B]
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
     image_positions: int = 1  #: its tables of rotary positions of images (M-RoPE) have so many times the positions
     absorbed_bytes: float = 0.0  #: of an element of a latent's up-projection, kept a second time to absorb it [B]
