@@ -23,7 +23,7 @@ def idle(**asked: object) -> tuple[str, ...]:
         ({"without": "graphs", "gpu": "h100", "engine": "sglang"}, "sets nothing aside for CUDA graphs"),
         ({"without": "compile", "gpu": "h100", "engine": "vllm@0.11"}, "that compiles takes no more"),
         ({"with_features": "prefix-caching", "gpu": "h100"}, "caches prefixes of Llama 3.1 8B by itself"),
-        ({"with_features": "flashinfer", "gpu": "h100"}, "no sampler of FlashInfer that takes less is known of vLLM 0.33"),
+        ({"with_features": "flashinfer", "gpu": "h100"}, "samples in as little without it, or another part is larger"),
         ({"encoder_tokens": 100}, "encoder_tokens=100: Llama 3.1 8B has no cross-attention"),
         ({"engine": "sglang"}, "engine=sglang: what the architecture needs is the same; give gpu=NAME"),
         ({"cpu_offload": "2 GiB"}, "cpu_offload=2 GiB: what the architecture needs is the same; give gpu=NAME"),

@@ -86,8 +86,8 @@ def reason(option: str, model: ModelSpec, deployment: Deployment, paged: bool, w
     if word != "towers" and gpu is None and name in DIVIDING and not (paged and name in PAGED):
         pages = " or layout=engine" if name in PAGED else ""
         return f"what the architecture needs is the same; give gpu=NAME{pages}"
-    if word == "flashinfer" and not engine.flashinfer_bytes_per_logit:
-        return f"no sampler of FlashInfer that takes less is known of {engine.title} {engine.version}"
+    if word == "flashinfer":
+        return f"{engine.title} {engine.version} samples in as little without it, or another part is larger"
     if option == "with_features=prefix-caching" and (engine.hybrid_prefixes or not states):
         return f"{engine.title} {engine.version} caches prefixes of {model.title} by itself"
     if deployment.kv_bytes and (name == "utilization" or word in ("graphs", "compile")):
