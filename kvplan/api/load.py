@@ -1,10 +1,13 @@
 """One server under load: closed and open loops, percentiles, and the largest load within limits."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.idle import idle, reason
 from kvplan.api.running import running, served, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
@@ -18,6 +21,8 @@ from kvplan.planning.suitability import check_context
 
 #: how far answers' lengths differ, by its name: width of a uniform distribution over their mean
 LENGTHS = {"spread": LENGTH_SPREAD, "exact": 0.0}
+#: options that may change nothing of a model or an engine
+OPTIONS = ("dcp", "kv_cache_memory_bytes", "cpu_offload", "without", "with_features")
 #: more tokens than are drafted a step
 MOST_DRAFTED = 64
 
@@ -74,9 +79,21 @@ def load(
     """
     call = dict(locals())
     check_one_loop(concurrency, rate, burstiness)
-    return under_load(
-        endpoint(call), concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
-    )
+    server = endpoint(call)
+    found = under_load(
+        server, concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
+    )  # fmt: skip
+    usual = {name: one.default for name, one in signature(load).parameters.items() if name in OPTIONS}
+    whole = catalog.model(model) if without else server.model
+    where = server.site.deployment(server.parallel)
+    unused = idle(call, usual, _figures, lambda option: reason(option, server.model, where, True, whole))
+    return replace(found, warnings=(*found.warnings, *unused)) if unused else found
+
+
+def _figures(call: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return everything of a server that an option of its engine may change."""
+    s = endpoint(call)
+    return s.room, s.slots, s.parallel, s.decode_steps
 
 
 def endpoint(call: Mapping[str, Any]) -> Server:

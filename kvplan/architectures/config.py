@@ -52,6 +52,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "max_position_embeddings",
         "n_positions",
         "max_seq_len",
+        "max_sequence_length",
         "seq_length",
         "model_max_length",
         "max_target_positions",

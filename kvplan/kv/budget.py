@@ -93,7 +93,7 @@ class Deployment:
             m in model.model_type for m in self.engine.window_models
         )
         caching = caches(self.engine, model, self.prefix_caching)
-        rules = rules_for(self.engine, model, caching, flashes(self.gpu))
+        rules = rules_for(self.engine, model, caching, flashes(self.engine, self.gpu))
         if self.flashinfer and rules.flashinfer_bytes_per_logit:
             rules = replace(rules, sampler_bytes_per_logit=rules.flashinfer_bytes_per_logit)
         served = replace(self, engine=rules, hybrid=self.hybrid and not whole, prefix_caching=caching)

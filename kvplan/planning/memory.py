@@ -73,6 +73,23 @@ class Memory(Result, of="memory"):
     deployment: Deployment  #: the GPU, the engine and the ranks
     budget: Budget | None = None  #: how a GPU's memory is divided, None without a GPU
     reason: str = ""  #: why it does not fit, '' where it does
+    idle: tuple[str, ...] = ()  #: options that were given and change nothing, and why
+
+    @property
+    def figures(self) -> tuple[object, ...]:
+        """Everything that an option may change."""
+        b = self.budget
+        at = self.ask.context
+        divided = (tuple(b.amounts.items()), b.kv_cache, b.sequences(at), b.paging.reserved(at)) if b else ()
+        return (
+            self.weight_bytes,
+            self.per_layer,
+            self.padding,
+            self.bytes_per_token,
+            divided,
+            self.reason,
+            self.warnings,
+        )
 
     def sum(self, *kinds: str) -> float:
         """Return the cache of layers of some kinds. [B]"""
@@ -93,13 +110,16 @@ class Memory(Result, of="memory"):
         """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
         of_budget = (*graph_warnings(self.model, self.deployment), *shared_warnings(self.deployment))
-        return (*context_warnings(self.model, longest), *(of_budget if self.budget else ()), *step_warning(self))
+        refused = self.deployment.engine.refuses(self.model.model_type)
+        served = () if self.ask.reading != "engine" and not self.budget else (refused,) * bool(refused)
+        of_model = context_warnings(self.model, longest)
+        return (*served, *of_model, *(of_budget if self.budget else ()), *step_warning(self))
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Warnings and the model's notes, but for that next-token layers are not counted where they draft."""
         drafting = self.deployment.draft is not None and self.deployment.draft.kind == "mtp"
-        return *self.warnings, *(n for n in self.model.notes if not (drafting and "multi-token" in n))
+        return *self.warnings, *self.idle, *(n for n in self.model.notes if not (drafting and "multi-token" in n))
 
     @property
     def stages(self) -> tuple[tuple[int, float], ...]:

@@ -266,6 +266,7 @@ MEANINGS = {
     "refused": "requests that a server refuses for their length, and its limit",
     "rejected": "plans that were left out, with the reason",
     "relative": "second over first, less 1",
+    "releases": "at which its rules change, the oldest first",
     "relative_error": "predicted over measured, less 1",
     "remedies": "changes that make a plan possible, the cheapest first",
     "replicas": "copies of the model that serve",
