@@ -264,8 +264,8 @@ class ModelSpec:
 
     @cached_property
     def mixers(self) -> tuple[Mixer, ...]:
-        """The token mixers of all layers, in order."""
-        return tuple(mixer for layer in self.layers for mixer in layer.mixers)
+        """The token mixers of layers that differ: what any or all of a model's are is asked of few."""
+        return tuple(mixer for layer in self.distinct_layers for mixer in layer.mixers)
 
     @cached_property
     def text_only(self) -> "ModelSpec":
