@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kvplan.architectures.config import PLAIN, SPELLINGS, SYNONYMS, Defaults
+from kvplan.architectures.config import NESTS, PLAIN, SPELLINGS, SYNONYMS, Defaults
 from kvplan.architectures.plain_fields import harmless
 from kvplan.errors import SpecError, UnknownName, shown
 
@@ -24,6 +24,12 @@ DECIDING = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_si
 UNKNOWN = "assumed: kvplan does not know"
 #: values that switch a field off, or say that attention is the plain kind
 _OFF = (None, False, 0, "", "full", "full_attention", "gqa", "mha", "mqa", "none", -1)
+
+
+def decides(raw: Mapping[str, Any]) -> bool:
+    """Whether a file, or the language model nested in it, states all that a decoder cannot do without."""
+    parts = [raw, *(raw[nest] for nest in NESTS if isinstance(raw.get(nest), Mapping))]
+    return any(all(any(part.get(s) for s in SPELLINGS[name]) for name in DECIDING[:4]) for part in parts)
 
 
 def hints(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -142,10 +142,10 @@ def text_config(raw: Mapping[str, Any], place: str, classes: Defaults, as_family
         outer = stated or "unnamed"
         holder = Config({**raw, "model_type": outer}, place, {outer: None}, classes=classes)
         return Config(inner, nested, FAMILIES, holder)
-    if not stated:
-        return Config(raw, place, FAMILIES, classes=classes)
-    from kvplan.architectures.assumed import refuse_encoder
+    from kvplan.architectures.assumed import decides, refuse_encoder
 
+    if not stated and not decides(raw):
+        return Config(raw, place, FAMILIES, classes=classes)  # which says what is missing
     refuse_encoder(raw, stated, place)
     return read_under(raw, place, classes, None)
 
@@ -238,7 +238,8 @@ def assumptions(c: Config, stated: str, as_family: str | None) -> tuple[str, ...
 
     seen = "full and windowed attention as layer_types lists it" if says_windows(c.raw) else ""
     seen = seen or "attention over all tokens everywhere"
-    assumed: tuple[str, ...] = (f"{UNKNOWN} {named} and reads it as a plain decoder: {seen}",)
+    what = f"{named} and reads it" if stated else "the architecture, which the file does not name, and reads it"
+    assumed: tuple[str, ...] = (f"{UNKNOWN} {what} as a plain decoder: {seen}",)
     if not c.stated("num_key_value_heads"):
         assumed += ("assumed: as many key/value heads as query heads, since the file states none",)
     if not c.stated("head_dim"):
