@@ -672,8 +672,10 @@ def test_what_is_switched_off_hints_at_nothing(harmless: dict[str, Any]) -> None
 def test_the_nearest_families_are_alike_in_fields_not_in_spelling() -> None:
     latents = {"kv_lora_rank": 64, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 32, "q_lora_rank": 96}
     experts = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "n_shared_experts": 1}
-    with pytest.raises(UnknownName, match=r"nearest by its fields: .*deepseek_v3"):
+    with pytest.raises(UnknownName, match=r"nearest by its fields: deepseek_v3, "):
         read({**SIZES, **latents, **experts, "model_type": "lama", "first_k_dense_replace": 1})
+    with pytest.raises(UnknownName, match=r"nearest by its fields: llama, "):
+        read({**SIZES, "model_type": "brandnew", "kv_store_limit": 4})
     with pytest.raises(UnknownName, match="states no vocab_size"):
         read({**SIZES, "model_type": "brandnew", "vocab_size": None})
 

@@ -105,16 +105,33 @@ def refuse_halves(raw: Mapping[str, Any], stated: str, place: str) -> None:
 
 
 def nearest(raw: Mapping[str, Any], known: Mapping[str, object], classes: Defaults, count: int = 3) -> list[str]:
-    """Return the families whose fields are most like a file's, best first; a field counts more the fewer have it."""
-    fields = {SPELT.get(str(name), str(name)) for name in raw}
-    own = {family: {SPELT.get(name, name) for name in classes[family]} for family in classes if family in known}
+    """Return the families whose fields are most like a file's, best first; a field counts more the fewer have it.
+
+    Fields that change no cache are left out, and of families alike those that most models are of come first.
+    """
+    fields = deciding(raw)
+    own = {family: deciding(classes[family]) for family in classes if family in known}
     held = Counter(name for names in own.values() for name in names)
 
     def weight(names: set[str]) -> float:
         return sum(1 / held[name] for name in names if name in held)
 
     alike = {family: weight(names & fields) / weight(names | fields) for family, names in own.items()}
-    return [family for family in sorted(own, key=lambda f: (-alike[f], f))[:count] if alike[family] > LEAST]
+    best = sorted(own, key=lambda f: (-alike[f], USUAL.index(f) if f in USUAL else len(USUAL), f))
+    return [family for family in best[:count] if alike[family] > LEAST]
+
+
+def deciding(raw: Mapping[str, Any]) -> set[str]:
+    """Return the fields of a file that may tell its kind of cache, under one spelling each.
+
+    Key/value heads and their width do not: they follow from others where a file does not state them. Nor do dtypes.
+    """
+    found = {SPELT.get(str(name), str(name)) for name in raw if str(name) in SPELT or not harmless(str(name))}
+    return found - {"num_key_value_heads", "head_dim", "dtype", "tie_word_embeddings"}
+
+
+#: families that most models of their shape are of
+USUAL = ("llama", "qwen3", "qwen2", "mistral", "deepseek_v3", "qwen3_moe", "mixtral", "gemma3_text", "qwen3_next")
 
 
 #: share of weighted fields below which two files are not alike
