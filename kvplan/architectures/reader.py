@@ -66,6 +66,7 @@ def read_model(
         hidden=config.size("hidden_size"),
         vocab=config.size("vocab_size"),
         max_context=max_context(config),
+        stated_context=stated_context(config),
         dtype=dtype(config),
         layers=body.layers,
         outer=body.outer + towers(config),
@@ -266,6 +267,16 @@ def max_context(c: Config) -> int | None:
     if kind in ("linear", "dynamic") and original is None and not c.model_type.startswith("gemma3"):
         return int(stated * factor)  # as vLLM derives max_model_len; Gemma 3 states the scaled length
     return int(original * factor) if original == stated else stated
+
+
+def stated_context(c: Config) -> int | None:
+    """Return the length a file states beside YaRN's original one where `max_context` is longer, None elsewhere."""
+    scaling = c.get("rope_scaling", None) or c.get("rope_parameters", None)
+    if not isinstance(scaling, Mapping) or scaling.get("rope_type", scaling.get("type")) != "yarn":
+        return None
+    stated, longest = c.optional("max_position_embeddings"), max_context(c)
+    named = scaling.get("original_max_position_embeddings") is not None
+    return stated if named and stated and longest and stated < longest else None
 
 
 def _above_one(value: object) -> float | None:

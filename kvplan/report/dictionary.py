@@ -266,6 +266,7 @@ MEANINGS = {
     "relative": "second over first, less 1",
     "releases": "at which its rules change, the oldest first",
     "relative_error": "predicted over measured, less 1",
+    "releases": "room for the cache under each release of the engine, where they differ and none was named",
     "remedies": "changes that make a plan possible, the cheapest first",
     "replicas": "copies of the model that serve",
     "replicas_over_time": "replicas that ran, by time",
