@@ -447,6 +447,38 @@ def test_ouro_caches_every_run_of_its_layers() -> None:
     assert model.notes == ("its layers run 4 times a token; times count their matrices once",)
 
 
+def test_arctic_has_experts_beside_a_dense_feed_forward() -> None:
+    """Snowflake Arctic: 480 B parameters published, 17 B of them active."""
+    arctic = {
+        "model_type": "arctic", "hidden_size": 7168, "intermediate_size": 4864, "num_hidden_layers": 35,
+        "num_attention_heads": 56, "num_key_value_heads": 8, "num_local_experts": 128, "num_experts_per_tok": 2,
+        "moe_layer_frequency": 1, "parallel_attn_mlp_res": True, "use_residual": True, "vocab_size": 32000,
+    }  # fmt: skip
+    model = read(arctic)
+    assert (round(model.parameters / 1e9), round(model.active_parameters / 1e9)) == (479, 17)
+    assert per_token(model) == 35 * 2 * 8 * 128 * 2
+
+
+def test_phi_3_small_keeps_what_its_blocks_skip() -> None:
+    """Phi-3-small: 7.39 B parameters published; its block-sparse layers keep the keys and values of all tokens."""
+    small = {
+        "model_type": "phi3small", "hidden_size": 4096, "ff_intermediate_size": 14336, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "num_hidden_layers": 32, "vocab_size": 100352, "max_position_embeddings": 8192,
+        "dense_attention_every_n_layers": 2, "blocksparse_block_size": 64,
+    }  # fmt: skip
+    model = read(small)
+    assert round(model.parameters / 1e9, 2) == 7.39
+    assert per_token(model) == 32 * 2 * 8 * 128 * 2
+
+
+def test_old_spellings_of_known_families() -> None:
+    bloom = {"model_type": "bloom", "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16, "vocab_size": 250880}
+    assert per_token(read(bloom)) == 24 * 2 * 1024 * 2
+    assert round(read(bloom).parameters / 1e6) == 559
+    epoch = {**SIZES, "model_type": "stablelm_epoch", "rope_pct": 0.25, "norm_eps": 1e-5, "rotary_scaling_factor": 1.0}
+    assert read(epoch).parameters == read({**SIZES, "model_type": "stablelm"}).parameters
+
+
 def test_mambas_own_format_with_attention() -> None:
     """mamba2attn-2.7b: 2.7 B parameters, of 64 layers six attend; a short convolution mixes their q, k and v."""
     hybrid: dict[str, Any] = {

@@ -10,7 +10,7 @@ NESTS = ("text_config", "llm_config", "language_config", "thinker_config", "deco
 
 #: the same field under its other names, canonical name first
 SPELLINGS: dict[str, tuple[str, ...]] = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim", "hidden_dim", "model_dim"),
+    "hidden_size": ("hidden_size", "n_embd", "n_embed", "d_model", "dim", "hidden_dim", "model_dim"),
     "num_hidden_layers": (
         "num_hidden_layers",
         "n_layer",
@@ -90,6 +90,7 @@ SYNONYMS = {
     "RefinedWebModel": "falcon",
     "kimi_k25": "kimi_k25",
     "phi-msft": "phi",
+    "stablelm_epoch": "stablelm",
     "deepseek_v32": "deepseek_v32",
     "exaone4_5_text": "exaone4",
     "nemotron-nas": "nemotron_nas",

@@ -166,6 +166,7 @@ UNTIED = {
 #: classes outside transformers that keep a head of their own unless tie_word_embeddings says otherwise
 APART = {
     "aquila",
+    "arctic",
     "deci",
     "orion",
     "ouro",
