@@ -223,7 +223,7 @@ def document(m: Memory) -> Json:
         }
     if m.budget is not None:
         answer |= {"budget": budget(m.budget), "kv_tokens": m.budget.kv_tokens, "max_sequences": m.sequences}
-        answer |= {"releases": records(ROOM, m.rooms)} if m.rooms else {}
+        answer |= {"rooms": records(ROOM, m.rooms)} if m.rooms else {}
         answer |= {"feasible": not m.reason, "reason": m.reason, "engine": whose(m.budget.deployment.engine)}
     return answer
 
