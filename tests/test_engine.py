@@ -301,9 +301,9 @@ def test_engines_take_yarn_each_by_their_own_rule(tmp_path: Path) -> None:
     found = {e: kvplan.memory(str(tmp_path), "8k", engine=e) for e in ("vllm", "sglang", "trtllm")}
     assert [m.model.max_context for m in found.values()] == [131072, 40960, 40960]
     assert "SGLang takes the 40,960 tokens of max_position_embeddings" in found["sglang"].remarks[-1]
-    assert not found["vllm"].remarks
+    assert not found["sglang"].idle and not found["vllm"].model.notes
     (tmp_path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 131072}), "utf-8")
-    assert not kvplan.memory(str(tmp_path), "8k", engine="sglang").remarks
+    assert not kvplan.memory(str(tmp_path), "8k", engine="sglang").model.notes
 
 
 # -- what drafts tokens ----------------------------------------------------------------------------

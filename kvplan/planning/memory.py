@@ -98,6 +98,7 @@ class Memory(Result, of="memory"):
         at = self.ask.context
         divided = (tuple(b.amounts.items()), b.kv_cache, b.sequences(at), b.paging.reserved(at)) if b else ()
         return (
+            self.model.max_context,
             self.weight_bytes,
             self.per_layer,
             self.padding,
