@@ -359,7 +359,11 @@ def test_a_replica_that_nobody_fixed_is_explained() -> None:
     """Llama-3.1-405B in MXFP4 on one MI355X, 1,024 in and out, 64 in flight: 75.58 ms (vllm-project/vllm#25135)."""
     asked = {"weights": "mxfp4", "concurrency": 64}
     chosen = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, **asked)
-    assert any("one on 1 GPU holds a request, too: tp=1 gives its times" in line for line in chosen.warnings)
+    said = next(line for line in chosen.warnings if "one on 1 GPU holds a request, too: tp=1 gives its times" in line)
+    alone = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, tp=1, **asked)
+    assert said.endswith(f", a TPOT of {show_time(alone.points[0].tpot.mean)} at this load")
+    opened = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, weights="mxfp4", rate=0.1)
+    assert any(line.endswith("tp=1 gives its times") for line in opened.warnings)
     one = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, technique="fp8", tp=1, **asked)
     assert not any("it also fits" in line for line in one.warnings)
     time, factors = one.points[0].tpot.mean, one.server.site.calibration.tpot

@@ -15,7 +15,7 @@ from kvplan.errors import KvplanError, SpecError, UnknownName, meant
 from kvplan.kv import drafts, spelling
 from kvplan.kv.budget import Deployment, Draft
 from kvplan.kv.replica import Parallel
-from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, with_kv_dtype
+from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, rooms, with_kv_dtype
 from kvplan.planning.memory import memory as planned
 from kvplan.specs.model import ModelSpec
 
@@ -81,7 +81,7 @@ def memory(
     """
     call = dict(locals())
     whole = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
-    answer = _answer(whole, call)
+    answer = _answer(whole, call, listed=True)
     usual = {name: one.default for name, one in signature(memory).parameters.items() if name in OPTIONS}
     paged = answer.ask.reading == "engine"
 
@@ -91,8 +91,11 @@ def memory(
     return replace(answer, idle=idle(call, usual, lambda asked: _answer(whole, asked).figures, why))
 
 
-def _answer(whole: ModelSpec, call: Mapping[str, Any]) -> Memory:
-    """Return the answer to a call of `memory`, of all its parameters by name, about a model."""
+def _answer(whole: ModelSpec, call: Mapping[str, Any], listed: bool = False) -> Memory:
+    """Return the answer to a call of `memory`, of all its parameters by name, about a model.
+
+    `listed` says what other releases of the engine leave for the cache as well.
+    """
     dtype = values.given(values.one_of, call["kv_dtype"], "kv_dtype", KV_DTYPES)
     technique_named, bits = with_kv_dtype(values.word(call["technique"], "technique"), dtype)
     left_out = values.several(call["without"], "without")
@@ -120,7 +123,11 @@ def _answer(whole: ModelSpec, call: Mapping[str, Any]) -> Memory:
         ),
         draft=values.given(drafting, call["speculative"], spec, form),
     )
-    return planned(spec, ask, location)
+    answer = planned(spec, ask, location)
+    if answer.budget is None or not listed:
+        return answer
+    releases = catalog.described_releases(call["engine"])
+    return replace(answer, rooms=rooms(spec, ask, location, map(catalog.engine, releases)))
 
 
 def drafting(word: str, model: ModelSpec, form: str | None) -> Draft:

@@ -64,6 +64,7 @@ UNITS = {
     "needs_slots": "#",
     "draft_models": "#",
     "divided_step": "#",
+    "stated_length": "#",
     "expert_padding": "#",
     "marlin_padding": "#",
     "marlin_width": "#",
@@ -84,6 +85,7 @@ FLAGS = (
     "draft_models",
     "hybrid_prefixes",
     "divided_step",
+    "stated_length",
 )
 POOLS = ("profiled", "static", "free")
 CAPACITIES = ("requests", "even", "bytes")
@@ -180,6 +182,20 @@ def releases(name: str) -> tuple[str, ...]:
     """Return the releases of an engine on the shelf at which its rules change, the oldest first."""
     raw, _, location = shelf_document("engines", name, "engine")
     return tuple(_sorted(raw["releases"], location))
+
+
+def described_releases(word: str) -> tuple[str, ...]:
+    """Return an engine's releases whose rules and options are known, as engine@release, oldest first.
+
+    None of a word that names a release, or is a file.
+    """
+    if word not in names("engines"):
+        return ()
+    raw, _, location = shelf_document("engines", word, "engine")
+    parts = {str(r): part or {} for r, part in raw.get("releases", {}).items()}
+    known = _sorted(parts, location)
+    first = next((i for i, r in enumerate(known) if "launch" in raw or "launch" in parts[r]), len(known))
+    return tuple(f"{word}@{r}" for r in known[first:])
 
 
 @cache

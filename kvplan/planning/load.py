@@ -19,10 +19,10 @@ from kvplan.perf.serving import BUSIEST, receiving
 from kvplan.perf.token_times import FirstToken, first_token, token_time
 from kvplan.planning.estimate import warnings
 from kvplan.planning.percentiles import jump, near_full, sides
-from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
+from kvplan.planning.server import RankTimes, Server, bisect, decode_step, on_fewest, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
 from kvplan.specs.result import Result
-from kvplan.units import MILLION, short_below, show_count, show_time, written_above
+from kvplan.units import MILLION, short_below, show_count, show_number, show_time, written_above
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4
@@ -316,13 +316,16 @@ class Survey(Result, of="load"):
         return f"{' and '.join(said)}: write {' and '.join(write)} or more, or {other}"
 
 
-def notes(s: Server, points: Sequence[Point], opened: Sequence[Point]) -> Iterator[str]:
+def notes(s: Server, points: Sequence[Point], opened: Sequence[Point], concurrency: int | None = None) -> Iterator[str]:
     """Yield what to know of the replica chosen, of percentiles of TTFT, and of open loops near saturation."""
     if 0 < s.fewest < s.parallel.gpus:
+        small = on_fewest(s) if concurrency else None
+        there = at_concurrency(small, concurrency) if small and concurrency else None
+        beside = f", a TPOT of {show_time(there.tpot.mean)} at this load" if there else ""
         yield (
             f"a replica of {s.parallel.gpus} GPUs ({s.parallel}) is taken, which serves a query in the fewest "
             f"GPU-seconds when full; one on {show_count(s.fewest, 'GPU')} holds a request, too: tp={s.fewest} gives "
-            "its times"
+            f"its times{beside}"
         )
     jumps = (jump(share, *p.beside(share)) for p in points for share in dict.fromkeys((*SHOWN, s.percentile)))
     yield from dict.fromkeys(filter(None, jumps))
@@ -354,6 +357,6 @@ def survey(
         warnings=(
             *graph_warnings(s.model, s.site.deployment(s.parallel)),
             *warnings(s.model, s.prompt + round(s.output), [s.site], today),
-            *notes(s, points if len(points) == 1 else (), opened),
+            *notes(s, points if len(points) == 1 else (), opened, concurrency),
         ),
     )

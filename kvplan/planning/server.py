@@ -1,7 +1,7 @@
 """One server: a replica or several, its requests, and what its steps take when it runs so many of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -171,6 +171,20 @@ def server(
         fewest=0 if site.parallel else row.fewest_gpus or 0, split=split, percentile=percentile,
         mixed=mixed, answers=answers, spread=spread,
     )  # fmt: skip
+
+
+def on_fewest(s: Server) -> Server | None:
+    """Return the same server on the fewest GPUs that hold a request, None where that is it or somebody fixed it."""
+    if s.split or not 0 < s.fewest < s.parallel.gpus:
+        return None
+    site, hit = replace(s.site, parallel=Parallel(tensor=s.fewest)), s.cached / s.prompt
+    try:
+        return server(
+            s.model, site, technique=s.technique, prompt=s.prompt, output=s.output, hit=hit, speculation=s.speculation,
+            percentile=s.percentile, mixed=s.mixed, answers=s.answers,
+        )  # fmt: skip
+    except Incompatible:  # it holds one by other means than tensor parallelism
+        return None
 
 
 # -- one rank -------------------------------------------------------------------------------------

@@ -282,6 +282,7 @@ MEANINGS = {
     "roofline": "errors of a plain roofline on the same rows",
     "room": "cache that a tier holds [B]",
     "router": "how requests find their replica",
+    "rooms": "room for the cache under each release of the engine, where they differ and none was named",
     "rows": "main rows of the answer, or rows of a file",
     "running": "requests that run",
     "runtime": "memory outside the engine's allocator, CUDA graphs included [B]",

@@ -180,6 +180,7 @@ class Engine:
     state_share: float | None = None  #: memory of the pool of recurrent states, of what the tokens take, of 1
     steps_ahead: int = 1  #: steps scheduled before their windows' pages are freed
     whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
+    stated_length: bool = False  #: whether it takes the length a file states where YaRN's factor would lengthen it
     divided_step: bool = False  #: whether the tokens of a step are those of all attention-data-parallel ranks together
     second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
     host_counts: tuple[str, ...] = ()  #: beginnings of names of GPUs whose free memory is what the host has available
