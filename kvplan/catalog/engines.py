@@ -23,7 +23,7 @@ from kvplan.catalog.launching import launch_options
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.eras import numbers
-from kvplan.specs.hardware import SERVES, Engine, Reserve, Runner, StepSize, Vision
+from kvplan.specs.hardware import SERVES, Engine, Reserve, Runner, StepSize, TowerShare
 from kvplan.specs.source import Source
 
 UNITS = {
@@ -299,7 +299,7 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
         )
     if "vision" in part:
         raw = required(part["vision"], (*VISION, "source"), VISION, f"{location}: vision")
-        values["vision"] = Vision(
+        values["vision"] = TowerShare(
             **{k: number(raw[k], f"{location}: vision: {k}", ValueRange(0.0, POSITIVE.most)) for k in VISION}
         )
     for name in (name for name in ("runtime", "plain_runtime") if name in part):

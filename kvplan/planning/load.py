@@ -22,7 +22,7 @@ from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, on_fewest, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
 from kvplan.specs.result import Result
-from kvplan.units import MILLION, short_below, show_count, show_number, show_time, written_above
+from kvplan.units import MILLION, short_below, show_count, show_time, written_above
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4

@@ -117,7 +117,7 @@ class Reserve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vision:
+class TowerShare:
     """How an engine cuts the share it takes of a GPU beside a vision tower."""
 
     share: float  #: of that share, beside a tower of the usual size, of 1
@@ -170,7 +170,7 @@ class Engine:
     pool: str  #: profiled, static or free
     utilization: float | None = None  #: share of the memory, of 1; None: what `reserve` leaves
     reserve: Reserve | None = None  #: left free where no share is set
-    vision: Vision | None = None  #: how the share that leaves is cut beside a vision tower; None: it is not
+    vision: TowerShare | None = None  #: how the share that leaves is cut beside a vision tower; None: it is not
     block_size: int  #: tokens of a page [token]
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
     contiguous: bool = False  #: whether a slot has rows of its own in every layer, rounded up to blocks, and no pages
