@@ -46,9 +46,8 @@ def replayed(answer, router: str) -> tuple[float, float]:
     rate = w.arrivals.peak_rate
     flat = replace(w, arrivals=replace(w.arrivals, queries_per_day=rate * SECONDS, hours=(1.0,) * 24))
     stream = of_workload(flat, HOUR * max(round(REQUESTS / rate / HOUR), 1), seed=0)
-    asked = simulation_of(answer, plan, values.day(DAY), PUBLISHED)
-    asked = replace(asked, source=stream.source, extent=stream.extent, warm=stream.warm, until=stream.until,
-                    router=router or asked.router)  # fmt: skip
+    asked = simulation_of(answer, plan, values.day(DAY), PUBLISHED, stream=stream)
+    asked = replace(asked, router=router or asked.router)
     o = simulate(asked, max(plan.replicas - answer.demand.spares, 1))
     return o.ttft.at_percentile, o.tpot.at_percentile
 

@@ -16,13 +16,14 @@ from statistics import fmean, median
 import numpy as np
 
 from kvplan import catalog
+from kvplan.catalog.collected import collections
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.replica import weights
 from kvplan.measuring.serving.arrays import EXACT
 from kvplan.measuring.serving.load import RESERVING, layout_of, mixes
 from kvplan.measuring.serving.predict import predict, values_of
 from kvplan.measuring.serving.reading import OCCUPIED, read_server
-from kvplan.measuring.serving.resent import AGAIN, FIRST_RATE, ONCE, caches_prefixes
+from kvplan.measuring.serving.resent import caches_prefixes
 from kvplan.measuring.serving.rows import OPEN, Refused
 from kvplan.perf.serving import receiving
 from kvplan.perf.simulate.looks import among, remembered
@@ -39,6 +40,9 @@ CAPS = {"max 512 out": 512, "max 256 out": 256, "max 1024 out": 1024}
 LONGEST = 1024
 #: what the lengths of prompts are drawn from in the collection of IOG-Foundation
 SAMPLED = "sharegpt"
+#: how two collections send prompts again
+KNOWN = {one.name: one for one in collections()}
+ONCE, SAMPLE = KNOWN["AccelMark"].once, KNOWN["IOG-Foundation"]
 #: AccelMark's prompts of suite D (ONCE) are cut to a length: P99 over P50 is 1.045 (suites/README.md of the collection)
 CUT_SPREAD = 0.04
 #: tokens of AccelMark's prompts of suites A, B, C and G at these shares of all 500 (input_tokens of
@@ -111,7 +115,7 @@ def uncut(mean: float, cap: float) -> float:
 
 def again(row, words: str) -> bool:
     """Return whether a run's prompts were sent before, to an engine that keeps prefixes."""
-    repeated = OWN_PROCESS in words or (AGAIN in words and row.rate != FIRST_RATE)
+    repeated = OWN_PROCESS in words or (SAMPLE.marks["note"] in words and SAMPLE.finds("", row.rate, holds=True))
     return row.arrival == OPEN and caches(row) and repeated
 
 

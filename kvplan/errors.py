@@ -94,7 +94,8 @@ class UnknownName(KvplanError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", location: str = ""):
         known = sorted(set(known))
-        near = alike(name, known)
+        begun = [one for one in known if one.lower().startswith(f"{name.strip().lower()}-")]
+        near = [*begun, *(one for one in alike(name, known) if one not in begun)][:3]
         advice = f"did you mean {' or '.join(map(repr, near))}?" if near else hint or f"known: {', '.join(known[:12])}"
         place = f"{location}: " if location else ""
         super().__init__(f"{place}no {kind} named {shown(name)}; {advice}")

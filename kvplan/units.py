@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
-from math import copysign, floor, inf, log10, nextafter
+from math import ceil, copysign, floor, inf, log10, nextafter
 
 from kvplan.errors import SpecError, shown
 
@@ -176,6 +176,19 @@ def show_bytes(value: float) -> str:
     if abs(value) < 1024:
         return f"{up(value):,.0f} B"
     return scaled(value, ((1024.0**4, "TiB"), (GIB, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB")))
+
+
+def written_above(seconds: float) -> str:
+    """Return a time as an option takes it, in two digits, none of them less than it is: '0.54s', '34ms'."""
+    step = 10.0 ** (floor(log10(seconds)) - 1)
+    whole = ceil(seconds / step * (1 - 1e-12)) * step
+    return f"{whole:.6g}s" if whole >= 0.1 else f"{whole * 1e3:.6g}ms"
+
+
+def short_below(amount: float) -> float:
+    """Return an amount in three digits, none of them more than it is."""
+    step = 10.0 ** (floor(log10(amount)) - 2)
+    return float(f"{floor(amount / step * (1 + 1e-12)) * step:.6g}")
 
 
 def show_time(value: float, more: int = 0) -> str:

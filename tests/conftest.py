@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
@@ -79,9 +80,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 def ask_once(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let the tests of a file search once for the plans of a question that several ask, or one in several forms.
 
-    Answers are frozen values. Whoever writes files or changes the program asks anew: a question does not name these.
+    Answers are frozen values. Whoever changes the program asks anew: a question does not name that. `monkeypatch` may
+    do so, unless the file says that what its tests patch changes no plan (PATCHES_NO_PLAN), such as the folder.
     """
-    if {"monkeypatch", "tmp_path"} & set(request.fixturenames):
+    if "monkeypatch" in request.fixturenames and not getattr(request.module, "PATCHES_NO_PLAN", False):
         yield
         return
     found = vars(request.module).setdefault("ANSWERS", {})
@@ -94,11 +96,16 @@ def ask_once(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 #: what `ask_once` remembers, and the modules it is called in
-ASKED_ONCE = {"recommend": ("kvplan.api.recommend",), "capacity": ("kvplan.api.capacity", "kvplan.cli.load")}
+ASKED_ONCE = {
+    "audit": ("kvplan.api.audit", "kvplan.cli.audit"),
+    "capacity": ("kvplan.api.capacity", "kvplan.cli.load"),
+    "fleet": ("kvplan.api.fleet",),
+    "recommend": ("kvplan.api.recommend",),
+}
 
 
 def remembering(function: Callable[..., Any], found: dict[str, Any]) -> Callable[..., Any]:
-    """Return a function that works out each answer once, and keeps it in `found`."""
+    """Return a function that works out each answer once, and keeps it in `found`: by the question and its files."""
     known = signature(function)
 
     @wraps(function)
@@ -106,13 +113,29 @@ def remembering(function: Callable[..., Any], found: dict[str, Any]) -> Callable
         asked = known.bind(*args, **options)
         asked.apply_defaults()
         question = {name: value for name, value in asked.arguments.items() if name != "progress"}
-        key = f"{function.__name__} {question!r}"
+        key = f"{function.__name__} {question!r} {held(question.values())!r}"
         if key not in found:
             found[key] = function(*args, **options)
         return found[key]
 
     ask.__kwdefaults__ = function.__kwdefaults__
     return ask
+
+
+def held(values: Iterable[Any]) -> list[bytes | float]:
+    """Return what the files hold that a question names; of what cannot be read, such as a folder, the time."""
+    found: list[bytes | float] = []
+    for value in values:
+        if isinstance(value, list | tuple):
+            found += held(value)
+        elif isinstance(value, str | Path):
+            try:
+                found.append(Path(value).read_bytes())
+            except (IsADirectoryError, PermissionError):
+                found.append(time.time())
+            except (OSError, ValueError):  # no file of that name
+                continue
+    return found
 
 
 @pytest.fixture

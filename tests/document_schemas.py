@@ -75,14 +75,14 @@ def joined_two(a: Shape, b: Shape) -> Shape:
     return found
 
 
-def described(shape: Shape, name: str = "") -> Shape:
+def described(shape: Shape, name: str = "", within: str = "") -> Shape:
     """Return a shape with what its names mean, types of one kind written as one."""
-    told = {"description": meaning(name)} if meaning(name) else {}
+    told = {"description": said} if (said := meaning(name, within)) else {}
     found = {**told, **shape}
     if len(shape.get("type", ())) == 1:
         found["type"] = shape["type"][0]
     if "properties" in shape:
-        found["properties"] = {key: described(below, key) for key, below in shape["properties"].items()}
+        found["properties"] = {key: described(below, key, name) for key, below in shape["properties"].items()}
     for key in ("items", "additionalProperties"):
         if key in shape:
             found[key] = described(shape[key])

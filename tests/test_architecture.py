@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -141,34 +142,6 @@ def test_an_import_that_only_others_may_is_caught(where: str, text: str, wrong: 
     assert not_theirs(where, text) == [wrong] * bool(wrong)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_no_module_opens_prints_or_evaluates(path: Path) -> None:
-    calls = {
-        n.func.id
-        for n in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-    }
-    assert not calls & {"open", "print", "eval", "exec", "__import__"}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_scale_factors_stand_in_units(path: Path) -> None:
-    if place(path) == "units":
-        return
-    numbers = [
-        n
-        for n in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(n, ast.Constant) and isinstance(n.value, (int, float))
-    ]
-    stray = [n.lineno for n in numbers if n.value in (1024**3, 2**30, 3600, 86_400, 1_000_000_000_000.0)]
-    assert not stray, f"{place(path)}: lines {stray}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
-
-
 def public(body: list[ast.stmt], prefix: str = "") -> list[tuple[str, ast.FunctionDef | ast.ClassDef]]:
     """Return (name, definition) of what a module or class offers to others."""
     found = []
@@ -180,9 +153,70 @@ def public(body: list[ast.stmt], prefix: str = "") -> list[tuple[str, ast.Functi
     return found
 
 
+def fields_without_a_comment(nodes: list[ast.AST], lines: list[str]) -> list[str]:
+    """Return the fields of dataclasses with neither a `#:` comment nor metadata that says it."""
+    missing = []
+    for owner in nodes:
+        if not isinstance(owner, ast.ClassDef) or "dataclass" not in "".join(map(ast.dump, owner.decorator_list)):
+            continue
+        for node in owner.body:
+            if isinstance(node, ast.AnnAssign):
+                told = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+                said = any(word in told for word in ("#:", "about(", "coefficient(", "choice("))
+                if not said and not lines[node.lineno - 2].strip().startswith("#:"):
+                    missing.append(f"{owner.name}.{ast.unparse(node.target)}")
+    return missing
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rules ask of a module, which is parsed once for all of them."""
+
+    documented: bool  #: whether it says what it is
+    calls: set[str]  #: names that it calls
+    stray: list[int]  #: lines with factors that stand in units
+    silent: list[str]  #: what it offers without a docstring
+    undescribed: list[str]  #: fields that do not say what they are
+    classes: list[str]  #: classes it defines
+
+
+@cache
+def facts(path: Path) -> Facts:
+    text = path.read_text("utf-8")
+    tree = ast.parse(text)
+    nodes = list(ast.walk(tree))
+    numbers = [n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, (int, float))]
+    return Facts(
+        documented=bool(ast.get_docstring(tree)),
+        calls={n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)},
+        stray=[n.lineno for n in numbers if n.value in (1024**3, 2**30, 3600, 86_400, 1_000_000_000_000.0)],
+        silent=[name for name, node in public(tree.body) if not ast.get_docstring(node)],
+        undescribed=fields_without_a_comment(nodes, text.splitlines()),
+        classes=[node.name for node in tree.body if isinstance(node, ast.ClassDef)],
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_no_module_opens_prints_or_evaluates(path: Path) -> None:
+    assert not facts(path).calls & {"open", "print", "eval", "exec", "__import__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_scale_factors_stand_in_units(path: Path) -> None:
+    if place(path) == "units":
+        return
+    stray = facts(path).stray
+    assert not stray, f"{place(path)}: lines {stray}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert facts(path).documented
+
+
 @pytest.mark.parametrize("path", MODULES, ids=place)
 def test_everything_public_has_a_docstring(path: Path) -> None:
-    silent = [name for name, node in public(ast.parse(path.read_text("utf-8")).body) if not ast.get_docstring(node)]
+    silent = facts(path).silent
     assert not silent, f"{place(path)}: {', '.join(silent)}"
 
 
@@ -195,34 +229,17 @@ def in_rooms(path: Path, rooms: tuple[str, ...]) -> bool:
     return any(here.startswith(r) if r.endswith("/") else here == r for r in rooms)
 
 
-def fields_without_a_comment(path: Path) -> list[str]:
-    """Return the fields of dataclasses with neither a `#:` comment nor metadata that says it."""
-    text = path.read_text("utf-8")
-    lines, missing = text.splitlines(), []
-    for owner in ast.walk(ast.parse(text)):
-        if not isinstance(owner, ast.ClassDef) or "dataclass" not in "".join(map(ast.dump, owner.decorator_list)):
-            continue
-        for node in owner.body:
-            if isinstance(node, ast.AnnAssign):
-                told = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-                said = any(word in told for word in ("#:", "about(", "coefficient(", "choice("))
-                if not said and not lines[node.lineno - 2].strip().startswith("#:"):
-                    missing.append(f"{owner.name}.{ast.unparse(node.target)}")
-    return missing
-
-
 @pytest.mark.parametrize("path", [p for p in MODULES if not in_rooms(p, UNDESCRIBED)], ids=place)
 def test_every_field_says_what_it_is_at_the_field(path: Path) -> None:
-    assert fields_without_a_comment(path) == []
+    assert facts(path).undescribed == []
 
 
 def test_a_class_name_stands_for_one_thing() -> None:
     """No two modules give one name to two classes."""
     owners: dict[str, list[str]] = {}
     for path in MODULES:
-        for node in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(node, ast.ClassDef):
-                owners.setdefault(node.name, []).append(place(path))
+        for name in facts(path).classes:
+            owners.setdefault(name, []).append(place(path))
     assert not {name: places for name, places in owners.items() if len(places) > 1}
 
 

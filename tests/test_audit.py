@@ -22,6 +22,7 @@ from kvplan.planning.replica import estimate
 from kvplan.planning.site import Query
 from kvplan.specs.claims import CASE_FIELDS
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 ROOT = Path(__file__).parent.parent
 DAY = "2026-11-24"
 SOURCE = "source: {kind: quote, ref: a claim made for this test, date: 2026-11-24}\n"

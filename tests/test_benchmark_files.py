@@ -832,6 +832,18 @@ def test_llmd_open_loop_roles_and_failures() -> None:
     assert "expected ns, us, ms or sec" in refused(unit)
 
 
+def test_llmd_reports_that_state_no_load_have_that_of_littles_law() -> None:
+    for document in (llmd_older(), llmd(tool="vllm")):
+        holder = document["scenario"]["load"]
+        holder.pop("args", None)
+        row = one(document)
+        assert row["concurrency"] == pytest.approx(10.0 * 4.0)
+        assert "request_rate" not in row
+    silent = llmd(tool="vllm")
+    del silent["results"]["request_performance"]["aggregate"]["throughput"]
+    assert "says nothing of the load" in refused(silent)
+
+
 def test_llmd_reports_are_yaml_as_they_come(tmp_path: Path) -> None:
     path = tmp_path / "benchmark_report"
     path.write_text("# a report\n" + yaml.safe_dump(llmd()), "utf-8")

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 import kvplan
+from kvplan.api.capacity import capacity
 from kvplan.cli.load import ASKED
 from kvplan.errors import SpecError
 from kvplan.planning.capacity import greatest, rounded_down
@@ -180,3 +181,18 @@ def test_every_limit_that_a_change_may_name_can_be_asked_for(run) -> None:
     some, more = (run(*ask, "-w", "chat", "--gpus", "4", "--e2e", limit, "--json") for limit in ("3s", "30s"))
     assert some.json["queries_per_day"] < more.json["queries_per_day"] and "end-to-end" in some.json["bound_by"]
     assert run(*ask, "--isl", "9", "--osl", "9", "--e2e", "20s").code == 2
+
+
+def test_less_load_is_never_harder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every volume below the greatest one is served, of questions to documents whose prefixes are kept, too."""
+    seen = []
+
+    def spied(served, start: float) -> float:
+        best = greatest(served, start)
+        seen.append([served(best * share) for share in (0.02, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)])
+        return best
+
+    monkeypatch.setattr("kvplan.planning.capacity.greatest", spied)
+    for workload, gpus in (("code-review", 16), ("doc-qa", 9)):
+        capacity(workload, "llama3.1-8b", "h100", gpus=gpus, confidence="60%", on=ON)
+    assert len(seen) >= 2 and all(all(one) for one in seen)

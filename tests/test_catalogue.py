@@ -23,7 +23,7 @@ FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "models
 CLASSLESS = {
     "nemotron-nas", "deepseek", "kimi_k3", "kimi_vl", "bailing_moe_v2", "mimo", "plain", "baichuan", "chatglm",
     "qwen", "rwkv6", "rwkv7", "grok-1", "phi3_v", "hunyuan", "bailing_moe", "solar",
-    "minicpm", "mimo_v2", "internvl_chat", "jais", "minicpmv",
+    "minicpm", "mimo_v2", "internvl_chat", "jais", "minicpmv", "internlm", "llada", "Dream",
 }  # fmt: skip
 
 #: files compared by their language model alone, and why

@@ -15,7 +15,11 @@ from kvplan.planning.compare import saved as side
 from kvplan.report.blocks import Table
 from kvplan.report.compare import page
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 ASK = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b")
+#: for `ask_once`: the tests change folders alone; and the answers it remembers
+PATCHES_NO_PLAN = True
+ANSWERS: dict[str, object] = {}
 
 
 #: files that were saved before, by their flags and day: many tests start from the same plan
@@ -46,6 +50,7 @@ def test_what_is_saved_is_what_json_prints(run, saved) -> None:
 
 def test_the_same_question_on_the_same_day_changes_nothing(run, saved) -> None:
     saved("plan.json", "--max-quality-drop", "1%")
+    ANSWERS.clear()  # worked out anew: nothing but the question decides the answer
     found = run("compare", "plan.json", "--on", "2026-11-24")
     assert found.code == 0 and "that of plan.json: nothing changed" in " ".join(found.out.split())
     assert not run("compare", "plan.json", "--on", "2026-11-24", "--json").json["changed"]

@@ -371,6 +371,143 @@ def test_internvl_under_its_own_names() -> None:
     assert per_token(whole) == 28 * 2 * 4 * 128 * 2
 
 
+def test_the_first_chatglm_has_a_key_a_head() -> None:
+    """ChatGLM 6B: 6.17 B parameters published, with the image tokens of its first vocabulary; biases and no gate."""
+    glm = {
+        "model_type": "chatglm", "hidden_size": 4096, "inner_hidden_size": 16384, "num_attention_heads": 32,
+        "num_layers": 28, "vocab_size": 130528, "max_sequence_length": 2048, "position_encoding_2d": True,
+    }  # fmt: skip
+    model = read(glm)
+    assert (per_token(model), model.max_context) == (28 * 2 * 4096 * 2, 2048)
+    layer = 4 * 4096 * 4097 + 2 * 4096 * 16384 + 16384 + 4096 + 4 * 4096
+    assert model.parameters == 28 * layer + 2 * 130528 * 4096 + 2 * 4096
+
+
+def test_telechat_has_biases_behind_its_blocks() -> None:
+    chat = {"model_type": "telechat", "hidden_size": 512, "n_head": 8, "n_layer": 6, "num_key_value_heads": 4,
+            "ffn_hidden_size": 1280, "vocab_size": 5000, "seq_length": 8192, "logn": True}  # fmt: skip
+    model = read(chat)
+    assert (per_token(model), model.max_context) == (6 * 2 * 4 * 64 * 2, 8192)
+    layer = 3 * 512 * 512 + 512 + 3 * 512 * 1280 + 512 + 2 * 512
+    assert model.parameters == 6 * layer + 2 * 5000 * 512 + 512
+    assert per_token(read({k: v for k, v in chat.items() if k != "num_key_value_heads"})) == 6 * 2 * 512 * 2
+
+
+@pytest.mark.parametrize(("family", "norm"), [("xverse", 1), ("orion", 2)])
+def test_llama_under_other_names(family: str, norm: int) -> None:
+    model = read({**SIZES, "model_type": family, "max_sequence_length": 4096, "max_tokenizer_truncation": 6144})
+    layer = 2 * 512 * 512 + 2 * 512 * 128 + 3 * 512 * 1280
+    assert model.parameters == 6 * (layer + 2 * norm * 512) + 2 * 5000 * 512 + norm * 512
+    assert per_token(model) == 6 * 2 * 2 * 64 * 2
+
+
+def test_openelm_widens_with_depth() -> None:
+    """OpenELM 270M: 271.5 M parameters published (arXiv 2404.14619)."""
+    elm = {
+        "model_type": "openelm", "model_dim": 1280, "num_transformer_layers": 16, "head_dim": 64,
+        "num_query_heads": [12, 12, 12, 12, 12, 16, 16, 16, 16, 16, 16, 16, 20, 20, 20, 20],
+        "num_kv_heads": [3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5],
+        "ffn_multipliers": [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4.0],
+        "ffn_dim_divisor": 256, "ffn_with_glu": True, "normalize_qk_projections": True, "vocab_size": 32000,
+        "share_input_output_layers": True, "max_context_length": 2048,
+    }  # fmt: skip
+    model = read(elm)
+    assert round(model.parameters / 1e6, 1) == 271.5
+    assert (per_token(model), model.max_context) == (63 * 2 * 64 * 2, 2048)
+    assert read({**elm, "share_input_output_layers": False}).parameters == model.parameters + 32000 * 1280
+    for change, message in (
+        ({"num_kv_heads": [5, *elm["num_kv_heads"][1:]]}, "num_kv_heads 5 must divide num_query_heads 12"),
+        ({"ffn_multipliers": [0.5]}, "ffn_multipliers has 1 entries for 16 layers"),
+        ({"ffn_multipliers": ["x", *elm["ffn_multipliers"][1:]]}, "ffn_multipliers must be positive numbers"),
+        ({"num_kv_heads": None}, "missing num_kv_heads"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            read({**elm, **change})
+
+
+def test_deci_has_a_number_of_key_heads_a_layer() -> None:
+    """DeciLM 7B: 7.04 B parameters published, 67 key/value heads in 32 layers."""
+    keys = [4, 4, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 4, 4, 4, 4, 2, 2]
+    deci = {**SIZES, "model_type": "deci", "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 32000,
+            "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads_per_layer": keys}  # fmt: skip
+    model = read(deci)
+    assert round(model.parameters / 1e9, 2) == 7.04
+    assert per_token(model) == sum(keys) * 2 * 128 * 2
+    with pytest.raises(SpecError, match="num_key_value_heads_per_layer 3 must divide num_attention_heads 32"):
+        read({**deci, "num_key_value_heads_per_layer": [3, *keys[1:]]})
+
+
+def test_ouro_caches_every_run_of_its_layers() -> None:
+    """Ouro 1.4B: 1.43 B parameters published; 24 layers run four times a token, each with a cache of its own."""
+    ouro = {**SIZES, "model_type": "ouro", "hidden_size": 2048, "intermediate_size": 5632, "num_attention_heads": 16,
+            "num_key_value_heads": 16, "num_hidden_layers": 24, "vocab_size": 49152, "total_ut_steps": 4}  # fmt: skip
+    model = read(ouro)
+    assert round(model.parameters / 1e9, 2) == 1.43
+    assert per_token(model) == 4 * 24 * 2 * 2048 * 2
+    assert model.notes == ("its layers run 4 times a token; times count their matrices once",)
+
+
+def test_arctic_has_experts_beside_a_dense_feed_forward() -> None:
+    """Snowflake Arctic: 480 B parameters published, 17 B of them active."""
+    arctic = {
+        "model_type": "arctic", "hidden_size": 7168, "intermediate_size": 4864, "num_hidden_layers": 35,
+        "num_attention_heads": 56, "num_key_value_heads": 8, "num_local_experts": 128, "num_experts_per_tok": 2,
+        "moe_layer_frequency": 1, "parallel_attn_mlp_res": True, "use_residual": True, "vocab_size": 32000,
+    }  # fmt: skip
+    model = read(arctic)
+    assert (round(model.parameters / 1e9), round(model.active_parameters / 1e9)) == (479, 17)
+    assert per_token(model) == 35 * 2 * 8 * 128 * 2
+
+
+def test_phi_3_small_keeps_what_its_blocks_skip() -> None:
+    """Phi-3-small: 7.39 B parameters published; its block-sparse layers keep the keys and values of all tokens."""
+    small = {
+        "model_type": "phi3small", "hidden_size": 4096, "ff_intermediate_size": 14336, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "num_hidden_layers": 32, "vocab_size": 100352, "max_position_embeddings": 8192,
+        "dense_attention_every_n_layers": 2, "blocksparse_block_size": 64,
+    }  # fmt: skip
+    model = read(small)
+    assert round(model.parameters / 1e9, 2) == 7.39
+    assert per_token(model) == 32 * 2 * 8 * 128 * 2
+
+
+def test_old_spellings_of_known_families() -> None:
+    bloom = {"model_type": "bloom", "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16, "vocab_size": 250880}
+    assert per_token(read(bloom)) == 24 * 2 * 1024 * 2
+    assert round(read(bloom).parameters / 1e6) == 559
+    epoch = {**SIZES, "model_type": "stablelm_epoch", "rope_pct": 0.25, "norm_eps": 1e-5, "rotary_scaling_factor": 1.0}
+    assert read(epoch).parameters == read({**SIZES, "model_type": "stablelm"}).parameters
+
+
+def test_mambas_own_format_with_attention() -> None:
+    """mamba2attn-2.7b: 2.7 B parameters, of 64 layers six attend; a short convolution mixes their q, k and v."""
+    hybrid: dict[str, Any] = {
+        "d_model": 2560, "d_intermediate": 0, "n_layer": 64, "vocab_size": 50277, "ssm_cfg": {"layer": "Mamba2"},
+        "attn_layer_idx": [9, 18, 27, 36, 45, 56], "pad_vocab_size_multiple": 16,
+        "attn_cfg": {"causal": True, "d_conv": 4, "head_dim": 128, "num_heads": 30, "out_proj_bias": False,
+                     "qkv_proj_bias": False, "rotary_emb_dim": 64},
+    }  # fmt: skip
+    model = read(hybrid)
+    assert round(model.parameters / 1e9, 1) == 2.7
+    assert per_token(model) == 6 * 2 * 30 * 128 * 2
+    tails = [s for _, kind, _, s in kv_layout(model, 16).per_layer(4096) if kind == "state"]
+    assert min(tails) == 3 * 30 * 128 * 3 * 2  # three tokens of q, k and v
+    wider = read({**hybrid, "d_intermediate": 1000})
+    assert wider.parameters - model.parameters == 64 * (3 * 2560 * 1024 + 2560)
+    with pytest.raises(SpecError, match="num_heads_kv 7 must divide num_heads 30"):
+        read({**hybrid, "attn_cfg": {**hybrid["attn_cfg"], "num_heads_kv": 7}})
+
+
+def test_a_file_that_names_nothing_is_read_where_it_states_all() -> None:
+    model = read(SIZES)
+    assert per_token(model) == 6 * 2 * 2 * 64 * 2
+    assert model.assumed[0].startswith("assumed: kvplan does not know the architecture, which the file does not name")
+    with pytest.raises(UnknownName, match="kv_compress_dim"):
+        read({**SIZES, "kv_compress_dim": 64})
+    with pytest.raises(SpecError, match="missing model_type"):
+        read({k: v for k, v in SIZES.items() if k != "vocab_size"})
+
+
 # -- architectures kvplan does not know --------------------------------------------------------------------------------
 
 
@@ -567,8 +704,10 @@ def test_what_is_switched_off_hints_at_nothing(harmless: dict[str, Any]) -> None
 def test_the_nearest_families_are_alike_in_fields_not_in_spelling() -> None:
     latents = {"kv_lora_rank": 64, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 32, "q_lora_rank": 96}
     experts = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "n_shared_experts": 1}
-    with pytest.raises(UnknownName, match=r"nearest by its fields: .*deepseek_v3"):
+    with pytest.raises(UnknownName, match=r"nearest by its fields: deepseek_v3, "):
         read({**SIZES, **latents, **experts, "model_type": "lama", "first_k_dense_replace": 1})
+    with pytest.raises(UnknownName, match=r"nearest by its fields: llama, "):
+        read({**SIZES, "model_type": "brandnew", "kv_store_limit": 4})
     with pytest.raises(UnknownName, match="states no vocab_size"):
         read({**SIZES, "model_type": "brandnew", "vocab_size": None})
 

@@ -8,8 +8,11 @@ import pytest
 import yaml
 
 from kvplan import catalog
+from kvplan.catalog.collected import collection_of, collections
 from kvplan.catalog.fields import read_source
 from kvplan.catalog.files import read_yaml
+from kvplan.catalog.instances import instance_file
+from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.source import KINDS
 
@@ -236,3 +239,45 @@ def test_instances_of_clouds_are_their_gpus_and_other_accelerators_say_what_is_m
         catalog.gpu("8xH100")
     with pytest.raises(UnknownName):  # a memory that no such card has
         catalog.gpu("H100 48GB")
+
+
+def test_collections_say_which_rows_find_their_prompts_again() -> None:
+    accel, iog = collections()
+    assert collection_of({"source": "FreedomIntelligence/AccelMark@5797fc4"}) is accel and accel.in_process
+    assert collection_of({"note": "sharegpt; 200 prompts only"}) is iog and not iog.in_process and iog.prompts == 200
+    assert collection_of({"source": "elsewhere", "note": None}) is None
+    assert accel.finds("suite_A", 1.0, holds=False) and not accel.finds("suite_D", 1.0, holds=True)
+    assert [iog.finds("", rate, holds) for rate, holds in ((16.0, True), (32.0, True), (16.0, False))] == [
+        True, False, False,
+    ]  # fmt: skip
+
+
+def test_the_share_beside_a_tower_falls_with_its_size() -> None:
+    """ViT-L 0.95; twice its layers a tenth less of that, and never under 0.8 or over 1.05 of it."""
+    cut = catalog.engine("sglang").vision
+    assert cut is not None
+    shares = [cut.factor(24, 1024), cut.factor(48, 1024), cut.factor(240, 1024), cut.factor(1, 64)]
+    assert shares == pytest.approx([0.95, 0.95 * 0.9, 0.95 * 0.8, 0.95 * 1.05])
+    assert catalog.engine("vllm").vision is None
+
+
+def test_instances_hold_gpus_of_the_shelf_and_sizes_that_no_cloud_has_are_refused() -> None:
+    rows = [one for name in names("instances") for one in instance_file(name)]
+    assert {one.gpu for one in rows} <= set(names("gpus")) and len({one.name.lower() for one in rows}) == len(rows)
+    assert {one.name: one.count for one in rows if one.name.startswith("p5")} == {
+        "p5.4xlarge": 1, "p5.48xlarge": 8, "p5e.48xlarge": 8, "p5en.48xlarge": 8,
+    }  # fmt: skip
+    for word, gpu in (
+        ("ml.g5.2xlarge", "a10g"), ("BM.GPU.MI300X.8", "mi300x"), ("gpu_8x_h100_sxm5", "h100-sxm"),
+        ("gr6.8xlarge", "l4"),
+        ("a3-edgegpu-8g", "h100-sxm"), ("Standard_ND128isr_NDR_GB200_v6", "gb200"), ("a4x-maxgpu-4g-metal", "gb300"),
+    ):  # fmt: skip
+        assert catalog.gpu(word).name == gpu, word
+    for word, nearest in (
+        ("p5.24xlarge", "p5.4xlarge, with 1 GPU;"), ("p4d.48xlarge", "p4d.24xlarge, with 8 GPUs;"),
+        ("g7e.xlarge", "g7e.2xlarge"), ("g2-standard-10", "g2-standard-8, with 1 GPU"),
+        ("a2-highgpu-3g", "a2-highgpu-2g"),
+        ("Standard_NC30ads_H100_v5", "NC40ads_H100_v5, with 1 GPU"), ("BM.GPU.H100.4", "BM.GPU.H100.8"),
+    ):  # fmt: skip
+        with pytest.raises(SpecError, match=f"knows no such size of that instance; nearest: {nearest}"):
+            catalog.gpu(word)

@@ -18,6 +18,10 @@ from kvplan.api.profile import measure
 from kvplan.cli import commands as named
 from kvplan.cli import group, line_of
 
+pytestmark = pytest.mark.usefixtures("ask_once")
+#: for `ask_once`: the tests patch folders, clocks and what measures kernels
+PATCHES_NO_PLAN = True
+
 ROOT = Path(__file__).parent.parent
 WORKLOADS = (ROOT / "docs" / "workloads.md").read_text("utf-8")
 #: the whole workload that stands first on its page

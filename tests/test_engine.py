@@ -1,5 +1,9 @@
 """What a vLLM-like engine reserves, against figures from its logs and issue threads."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 import kvplan
@@ -254,7 +258,10 @@ def test_a_fixed_cache_has_the_bytes_asked_for() -> None:
     found = asked("llama3.1-8b", "8k", gpu="h100", kv_cache_memory_bytes="20GiB")
     assert found.budget.kv_cache == 20 * GIB and found.budget.kv_tokens == 20 * 8192
     assert sum(line.amount for line in found.budget.lines) == pytest.approx(found.budget.total)
-    assert asked("llama3.1-8b", "8k", gpu="h100", kv_cache_memory_bytes="70GiB").budget.kv_cache < 63 * GIB
+    assert found.reason == ""
+    more = asked("llama3.1-8b", "8k", gpu="h100", kv_cache_memory_bytes="70GiB")
+    assert more.budget.kv_cache < 63 * GIB
+    assert more.reason.startswith("a cache of kv_cache_memory_bytes=70.0 GiB does not fit 1x h100-sxm: 61.")
 
 
 def test_offloaded_weights_leave_room_for_the_cache() -> None:
@@ -272,13 +279,52 @@ def test_graphs_may_be_left_out_of_the_budget() -> None:
     assert without.budget.kv_cache - plain.budget.kv_cache == pytest.approx(plain.budget.line("cuda_graphs"))
 
 
+def test_releases_that_leave_another_room_are_listed() -> None:
+    """gpt-oss-120b on an H100: 3.33 GiB of room under vLLM 0.11 (vllm-project/vllm#33155)."""
+    where: dict[str, Any] = {"gpu": "h100", "utilization": 0.95, "block_size": 128}
+    newest = asked("gpt-oss-120b", 16_000, **where)
+    assert len(newest.rooms) > 2
+    for room in newest.rooms:
+        named = asked("gpt-oss-120b", 16_000, engine=f"vllm@{room.release}", **where)
+        assert (room.kv_cache, room.kv_tokens) == (named.budget.kv_cache, named.budget.kv_tokens)
+        assert named.rooms == ()
+    assert newest.rooms[0].release == "0.11"
+    assert newest.rooms[0].kv_cache == pytest.approx(3.33 * GIB, rel=0.15)
+    assert asked("gpt-oss-120b", 16_000).rooms == asked("llama3.1-8b", "8k", gpu="h100", engine="sglang").rooms == ()
+
+
+def test_engines_take_yarn_each_by_their_own_rule(tmp_path: Path) -> None:
+    """VLLM multiplies the original length; SGLang and TensorRT-LLM take max_position_embeddings as it stands."""
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    config = {**catalog.model("qwen3-8b").config, "max_position_embeddings": 40960, "rope_scaling": scaling}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    found = {e: kvplan.memory(str(tmp_path), "8k", engine=e) for e in ("vllm", "sglang", "trtllm")}
+    assert [m.model.max_context for m in found.values()] == [131072, 40960, 40960]
+    assert "SGLang takes the 40,960 tokens of max_position_embeddings" in found["sglang"].remarks[-1]
+    assert not found["sglang"].idle and not found["vllm"].model.notes
+    (tmp_path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 131072}), "utf-8")
+    assert not kvplan.memory(str(tmp_path), "8k", engine="sglang").model.notes
+
+
 # -- what drafts tokens ----------------------------------------------------------------------------
 
 
 def test_a_next_token_layer_caches_as_the_model_does() -> None:
     """GLM-5.2 in fp8 on a server with MTP: 79 layers x 656 B and 22 indexers x 132 B."""
     assert asked("glm-5.2", "32k", kv_dtype="fp8", speculative="mtp").bytes_per_token == 79 * 656 + 22 * 132
-    assert asked("glm-5.2", "32k", kv_dtype="fp8").bytes_per_token == 53_940
+    without = asked("glm-5.2", "32k", kv_dtype="fp8")
+    assert without.bytes_per_token == 53_940
+    said = "1 multi-token-prediction layer not counted; with speculative=mtp one more token adds 54,728 B"
+    assert without.remarks[-1] == said
+    plain, draft = (kvplan.memory("glm-4.5", "8k", speculative=s) for s in (None, "mtp"))
+    assert plain.remarks[-1].endswith(f"adds {draft.bytes_per_token:,.0f} B") and not draft.remarks
+
+
+def test_a_layer_that_the_file_does_not_count_drafts_too() -> None:
+    """Qwen3-Next: 12 of 48 layers attend; its checkpoint holds mtp.layers.0, which attends as well."""
+    plain, drafting = asked("qwen3-next-80b", "8k"), asked("qwen3-next-80b", "8k", speculative="mtp")
+    assert "1 multi-token-prediction layer not counted" in plain.model.notes
+    assert drafting.bytes_per_token / plain.bytes_per_token == pytest.approx(13 / 12)
 
 
 def test_the_next_token_layer_of_deepseek_weighs_what_its_paper_says() -> None:

@@ -42,6 +42,7 @@ from kvplan.specs.source import Source
 from kvplan.specs.workload import Lognormal, Quantiles
 from kvplan.units import DAY, HOUR, parse
 
+pytestmark = pytest.mark.usefixtures("ask_once")
 MODEL = catalog.model("llama3.1-8b")
 
 

@@ -287,6 +287,40 @@ def test_tags_of_ollamas_library_are_served_in_4_bits_unless_they_say_otherwise(
     assert "Ollama's library serves Q4_K_M" in models["qwen3:32b"].notes[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "base", "method"),
+    [
+        ("bartowski/allenai_Llama-3.1-Tulu-3.1-8B-GGUF", "llama3.1-8b", ""),  # a tuner's own release before the size
+        ("Locutusque/Llama-3-Hercules-5.0-8B", "llama3-8b", ""),
+        ("Casual-Autopsy/L3-Umbral-Mind-RP-v3.0-8B", "llama3-8b", ""),
+        ("hugging-quants/Meta-Llama-3.1-405B-BNB-NF4-BF16", "llama3.1-405b", "bnb-4bit"),  # computes in BF16
+        ("lfm2.5-thinking:1.2b", "lfm2-1.2b", "q4-k-m"),  # the size after the kind
+        ("nous-hermes2:34b", "yi-34b", "q4-k-m"),
+        ("llama3.3", "llama3.3-70b", ""),
+        ("zephyr:7b", "mistral-7b", "q4-k-m"),
+        ("cogito:70b", "llama3.1-70b", "q4-k-m"),
+        ("mlx-community/Qwen3-4B-Instruct-2507-4bit-g32", "qwen3-4b", "mlx"),
+        ("GSAI-ML/LLaDA-1.5", "llada-8b", ""),
+        ("Dream-org/Dream-Coder-v0-Instruct-7B", "dream-7b", ""),
+    ],
+)
+def test_names_say_their_base_and_format(name: str, base: str, method: str) -> None:
+    spec = catalog.model(name)
+    assert (spec.name, spec.quantization.method if spec.quantization else "") == (base, method)
+
+
+def test_numbers_before_a_tuners_words_are_another_family() -> None:
+    for name in ("someone/Mistral-3-Foo-7B", "someone/Gemma-4-Mini-7B", "someone/Llama-3-Foo-Bar-Baz-Qux-8B"):
+        with pytest.raises(UnknownName):
+            catalog.model(name)
+    with pytest.raises(SpecError, match="the name says weights of several widths"):
+        catalog.model("Intel/Qwen3.8-27B-bpw2.8-AutoRound")
+    with pytest.raises(SpecError, match="the name says weights of 2 bits, and not how they are packed"):
+        catalog.model("OPEA/Qwen2-VL-72B-Instruct-int2-sym-inc")
+    with pytest.raises(UnknownName, match="did you mean 'qwen3-0\\.6b' or"):  # names that begin with it come first
+        catalog.model("qwen3")
+
+
 def test_encoders_by_name_keep_no_cache() -> None:
     names = (
         "BAAI/bge-m3", "nomic-embed-text", "google-bert/bert-base-uncased", "intfloat/multilingual-e5-large",

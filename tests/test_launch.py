@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,6 +102,14 @@ def test_room_for_a_chat_template_ends_at_the_model_s_context(answer) -> None:
     usual = int(sum(x.quantile(0.99) for x in lengths))
     short = replace(answer.demand.model, max_context=usual - 1)  # asked for all the same: the positions are scaled
     assert longest(replace(answer.demand, model=short), answer.plan, answer.site) == (usual, True)
+
+
+def test_the_margin_gives_way_where_a_cache_holds_just_the_usual_request(answer, monkeypatch) -> None:
+    usual = int(sum(x.quantile(0.99) for x in (answer.demand.workload.input, answer.demand.workload.output)))
+    for room, tokens in ((usual + MARGIN, usual + MARGIN), (usual + MARGIN - 1, usual)):
+        held = SimpleNamespace(sequences=lambda length, _, room=room: int(length <= room))
+        monkeypatch.setattr("kvplan.planning.launch.memory_budget", lambda *_, held=held: held)
+        assert longest(answer.demand, answer.plan, answer.site) == (tokens, True)
 
 
 def test_attention_ranks_and_experts_are_each_engine_s_own(answer) -> None:

@@ -1,14 +1,19 @@
 """A server under load: Little's law, percentiles in order, loads that grow, limits that are kept, refusals."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
+from math import ceil
+from tempfile import NamedTemporaryFile
 
 import pytest
 
 import kvplan
 from kvplan import catalog
-from kvplan.errors import Incompatible, SpecError
+from kvplan.errors import Incompatible, KvplanError, SpecError
 from kvplan.kv.replica import Parallel
+from kvplan.measuring.serving.load import mixes
+from kvplan.measuring.serving.reading import read_server
 from kvplan.perf.serving import receiving
 from kvplan.planning.load import at, at_concurrency, at_rate, broken, ladder, largest_concurrency, largest_rate, survey
 from kvplan.planning.replica import estimate
@@ -17,6 +22,7 @@ from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.report.estimate import source_lines
 from kvplan.report.load import legend
+from kvplan.units import short_below, show_time, written_above
 
 ON = "2026-11-24"
 COMMAND = ("load", "--model", "llama3.1-8b", "--gpu", "h100", "--tp", "1", "--isl", "2000", "--osl", "200", "--on", ON)
@@ -353,7 +359,11 @@ def test_a_replica_that_nobody_fixed_is_explained() -> None:
     """Llama-3.1-405B in MXFP4 on one MI355X, 1,024 in and out, 64 in flight: 75.58 ms (vllm-project/vllm#25135)."""
     asked = {"weights": "mxfp4", "concurrency": 64}
     chosen = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, **asked)
-    assert any("one on 1 GPU holds a request, too: tp=1 gives its times" in line for line in chosen.warnings)
+    said = next(line for line in chosen.warnings if "one on 1 GPU holds a request, too: tp=1 gives its times" in line)
+    alone = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, tp=1, **asked)
+    assert said.endswith(f", a TPOT of {show_time(alone.points[0].tpot.mean)} at this load")
+    opened = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, weights="mxfp4", rate=0.1)
+    assert any(line.endswith("tp=1 gives its times") for line in opened.warnings)
     one = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, technique="fp8", tp=1, **asked)
     assert not any("it also fits" in line for line in one.warnings)
     time, factors = one.points[0].tpot.mean, one.server.site.calibration.tpot
@@ -388,3 +398,94 @@ def test_ranks_share_a_step_where_the_engine_divides_it(engine: str, tokens: flo
     """SGLang's --chunked-prefill-size is of all attention-data-parallel ranks together, vLLM's tokens are of each."""
     found = kvplan.load("deepseek-v3", "h200", isl=4000, osl=200, concurrency=64, dp=8, engine=engine, on=ON)
     assert found.server.site.calibration.chunk == tokens
+
+
+@pytest.mark.parametrize(("isl", "tokens"), [(6000, 6200), (1000, 2048), (60_000, 2048)])
+def test_an_engine_that_does_not_cut_prompts_reads_a_whole_one_wherever_it_is_asked(isl: int, tokens: int) -> None:
+    """Of vLLM 0.6 a step takes a prompt of up to 32,768 tokens whole and decodes nothing; 0.8 cuts and shares."""
+    model, gpu, old = "llama3.1-8b", "h100", {"engine": "vllm@0.6", "on": ON}
+    loaded = kvplan.load(model, gpu, isl, 200, concurrency=4, **old)
+    estimated = kvplan.estimate(model, isl + 200, output=200, gpus=gpu, techniques="fp8", **old)
+    rows = "timestamp_ms,input_length,output_length\n" + f"0,{isl},200\n5000,{isl},200\n"
+    with NamedTemporaryFile("w", suffix=".csv") as trace:
+        trace.write(rows)
+        trace.flush()
+        replayed = kvplan.simulate(model, gpu, trace=trace.name, **old)
+    planned = kvplan.recommend(
+        None,
+        model,
+        isl=isl,
+        osl=200,
+        gpus=gpu,
+        techniques="baseline",
+        queries_per_day=100,
+        ttft="none",
+        tpot="none",
+        **old,
+    )
+    sites = [loaded.server.site, estimated.sites[0], replayed.outcome.asked.server.site, planned.site]
+    assert {(s.calibration.chunk, s.calibration.mixes) for s in sites} == {(float(tokens), 0.0)}
+    said = {"model": model, "gpu": gpu, "engine": "vllm", "engine_version": "0.6.6"}
+    lengths = {"isl": str(isl), "osl": "200", "concurrency": "4", "tp": "1", "lengths": "exact"}
+    row = read_server({**said, **lengths}, 2, catalog.model, catalog.gpu, False, catalog.stated_engine)
+    assert (row.chunk, mixes(row)) == (float(tokens), False)
+    assert replayed.outcome.rules.chunk == tokens and not replayed.outcome.rules.mixed
+    assert estimated.rows[0].chunks == ceil(isl / tokens)
+    new = kvplan.load(model, gpu, isl, 200, concurrency=4, engine="vllm@0.8", on=ON).server.site.calibration
+    assert (new.chunk, new.mixes) == (8192.0, 1.0)
+
+
+def test_lengths_that_are_all_alike_are_asked_for_and_are_those_of_a_replay(tmp_path) -> None:
+    """A replay of 320 equal requests, 8 in flight: P50 TTFT 0.259 s; spread lengths dissolve the common start."""
+    trace = tmp_path / "alike.csv"
+    trace.write_text("timestamp_ms,input_length,output_length\n" + "".join(f"{i},4000,400\n" for i in range(320)))
+    ask = {"tp": 1, "on": ON, "concurrency": 8}
+    replayed = kvplan.simulate("llama3.1-8b", "h100", trace=str(trace), **ask).outcome
+    spread, exact = (kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths=k, **ask) for k in ("spread", "exact"))
+    assert exact.points[0].ttft.p50 == pytest.approx(replayed.ttft.p50, rel=0.1)
+    assert exact.points[0].tpot.p50 == pytest.approx(replayed.tpot.p50, rel=0.03)
+    assert spread.points[0].ttft.p50 < 0.7 * exact.points[0].ttft.p50
+    assert (spread.server.spread, exact.server.spread, exact.server.uneven) == (0.2, 0.0, 0.0)
+    assert spread.server.uneven == pytest.approx(0.2**2 / 12)
+    assert (spread.to_dict()["server"]["length_spread"], exact.to_dict()["server"]["length_spread"]) == (0.2, 0.0)
+    assert "360 to 440 tokens" in " ".join(legend(spread)) and "lengths=exact" in " ".join(legend(spread))
+    assert "All answers have 400 tokens" in " ".join(legend(exact))
+    assert kvplan.load("llama3.1-8b", "h100", 4000, 400, **ask).points == spread.points
+    with pytest.raises(KvplanError, match="expected spread or exact"):
+        kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths="fixed", **ask)
+    rates = [kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths=k, rate=1, tp=1, on=ON) for k in ("spread", "exact")]
+    assert rates[0].points[0].ttft.mean == pytest.approx(rates[1].points[0].ttft.mean, rel=0.01)
+
+
+def test_what_nothing_keeps_is_refused_with_the_floor_and_what_to_write() -> None:
+    ask = {"model": "llama3.1-8b", "gpu": "h100", "isl": 4000, "osl": 500, "tp": 1, "on": ON}
+    lone = kvplan.load(**ask, concurrency=1).points[0]
+    none = kvplan.load(**ask, ttft="10ms")
+    assert none.concurrency.point is None
+    assert none.refusal.endswith(
+        f"one request alone breaks that of TTFT at P95; TTFT is {show_time(lone.ttft.p95)}: write "
+        f"ttft={written_above(lone.ttft.p95)} or more, or GPUs or weights that take less time"
+    )
+    assert not kvplan.load(**ask, ttft=written_above(lone.ttft.p95)).refusal, "what it says to write is enough"
+    busy = kvplan.load(**ask, concurrency=64, tpot="10ms")
+    at, alone = busy.points[0].tpot.p95, lone.tpot.p95
+    assert f"TPOT is {show_time(at)}, of one request alone {show_time(alone)}" in busy.refusal
+    assert f"write tpot={written_above(at)} or more, or a smaller load" in busy.refusal
+    assert not kvplan.load(**ask, concurrency=64, tpot=written_above(at)).refusal
+    both = kvplan.load(**ask, concurrency=64, tpot="1ms", ttft="1ms").refusal
+    assert "TTFT is" in both and " and TPOT is" in both and "GPUs or weights that take less time" in both
+    with pytest.raises(SpecError, match=r"at most (\S+)/s; write rate=\1/s or less, or share it among (\d+) ") as no:
+        kvplan.load(**ask, rate=500)
+    most = float(re.search(r"write rate=(\S+)/s", str(no.value))[1])
+    assert kvplan.load(**ask, rate=most).points[0].rate == pytest.approx(most, rel=1e-3)
+    servers = int(re.search(r"among ([\d,]+) servers", str(no.value))[1])
+    assert kvplan.load(**ask, rate=500 / servers).points
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0.534, "0.54s"), (0.0336, "34ms"), (12.1, "13s"), (0.54, "0.54s"), (380.0, "380s"), (0.00012, "0.12ms")],
+)
+def test_a_limit_to_write_is_never_below_the_time(seconds: float, written: str) -> None:
+    assert written_above(seconds) == written
+    assert short_below(6.759) == 6.75 and short_below(1280.0) == 1280.0 and short_below(0.0071399) == 0.00713

@@ -447,6 +447,19 @@ def test_a_roofline_is_faster_than_any_prediction() -> None:
         assert isinstance(found, PredictedRow) and 0 < tpot < found.tpot and 0 < ttft < found.ttft
 
 
+def test_messages_of_a_roofline_cross_pcie_beyond_a_bridged_pair() -> None:
+    """Llama 3.1 70B, 160 all-reduces of 16 KiB a token: four H100 NVL send 2 x 3/4 of each at 64 GB/s."""
+    engine = catalog.engine("vllm@0.11")
+    kept = {"model": "llama3.1-70b", "gpu": "h100-nvl", "isl": "1000", "osl": "1000", "concurrency": "1"}
+    rows = [good(**kept, tp=tp) for tp in ("2", "4")]
+    moved = 160 * 8192 * 2
+    found = [tpot for _, tpot in roofline(rows, engine)]
+    on_bridge = [replace(r, gpu=replace(r.gpu, gpus_per_node=8)) for r in rows]
+    bridged = [tpot for _, tpot in roofline(on_bridge, engine)]
+    assert found[0] == pytest.approx(bridged[0]), "a pair has its bridge"
+    assert found[1] - bridged[1] == pytest.approx(moved * 1.5 * (1 / 64e9 - 1 / rows[1].gpu.link), rel=0.01)
+
+
 def test_a_roofline_reads_every_weight_once_a_step_and_nothing_else() -> None:
     """One sequence of 70.6e9 - 1.05e9 (embeddings) parameters in bf16 on 8 x 3.35 TB/s; the cache adds 1 %."""
     row = servers([{**ROW, "model": "llama3.1-70b", "tp": "8", "concurrency": "1"}], measured=False)
@@ -825,6 +838,7 @@ def test_nvlink_ends_with_the_node() -> None:
 def test_releases_are_told_from_names_of_images_and_days() -> None:
     assert release_of("lmsysorg/sglang:v0.5.12-rocm700") == "0.5.12" and release_of("nightly-dev") == "nightly-dev"
     assert era_of("vllm", "0.7.3") == era_of("vllm", "2024-06") == "vllm V0"
+    assert era_of("vllm", "0.8") == era_of("trtllm", "1.0") == "" and era_of("vllm", "0.7") == "vllm V0"
     assert era_of("vllm", "0.11.0") == era_of("vllm", "") == era_of("vllm", "2025-09 (V1)") == ""
     new, old = launch_of("vllm", "0.2.1", "hopper"), launch_of("vllm", "2023-11", "ampere")
     assert 0 < new == pytest.approx(old / 1.5)

@@ -23,7 +23,7 @@ from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.arrivals import POISSON, drawn, steady
 from kvplan.perf.simulate.run import Piece
-from kvplan.perf.simulate.streams import extent
+from kvplan.perf.simulate.streams import extent, up_to
 from kvplan.planning.confirm import odds_with, usd_with
 from kvplan.planning.load import at_rate
 from kvplan.planning.planned import PlannedReplica
@@ -34,7 +34,7 @@ from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of,
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_line, confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate_headline import answer, stream
-from kvplan.units import HOUR, MONTH, short_odds, show_time, show_usd
+from kvplan.units import HOUR, MONTH, short_odds, show_time, show_usd, written_above
 
 ON = "2026-11-24"
 TRACE = str(FILES / "trace.csv")
@@ -481,6 +481,54 @@ def test_a_good_plan_is_not_overturned_by_a_handful_of_requests() -> None:
     assert best.served.ttft.at_percentile == pytest.approx(best.plan.ttft, rel=0.1)
     assert best.served.hit_rate == pytest.approx(best.plan.cached_share, rel=0.03) and best.plan.cached_share > 0.3
     assert "Simulated" in confirmed_words(found.confirmed, found.demand).text
+
+
+def test_requests_that_a_plan_s_servers_refuse_are_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan on one H100 takes 8,946 tokens, and a draw of 10,513 found it 98.6 MiB short."""
+    monkeypatch.setattr("kvplan.api.confirm.BEYOND", 20)  # 400 requests
+    monkeypatch.setattr("kvplan.api.confirm.rivals", lambda best, _: [best])
+    ask = {"gpus": "h100", "techniques": "int4:token", "weights": "fp8", "queries_per_day": 300, "on": ON}
+    found = kvplan.recommend("rag", "llama3.1-70b", simulate=True, **ask)
+    best = found.confirmed[0]
+    cut, x, s = best.served.asked.cut, best.served.asked.extent, best.served.asked.server
+    drawn_all = at_peak(found.demand.workload, confirm.duration(found), 0)
+    assert s.parallel == found.plan.parallel and s.parallel.gpus == 1
+    assert (cut.longest, found.needs.refuses) == (found.needs.tokens, True)
+    assert x.longest <= cut.longest < drawn_all.extent.longest
+    assert x.requests + cut.refused == drawn_all.extent.requests and cut.refused > 0 == best.served.refused
+    (row,), words = confirmed_records(found.confirmed), confirmed_words(found.confirmed, found.demand).text
+    assert row["refused"] == {"requests": cut.refused, "longest": cut.longest}
+    assert f"refuse them: {cut.refused} request" in words and f"of more than {cut.longest:,} tokens" in words
+    whole = confirm.taken(drawn_all, drawn_all.extent.longest, True), confirm.taken(drawn_all, 100, False)
+    assert whole == ((drawn_all, None), (drawn_all, None))
+
+
+def test_a_stream_is_cut_by_length_with_its_prefixes_and_priorities() -> None:
+    pieces = [
+        Piece(at=[0.0, 1.0, 2.0], prompt=[5, 90, 7], output=[2, 20, 3], rank=[1, 2, 0], start=[0, 2, 3, 4],
+              keys=[11, 12, 21, 31], tokens=[3, 5, 90, 7], failed=2),
+        Piece(at=[3.0], prompt=[80], output=[31]), Piece(at=[4.0], prompt=[80], output=[30]),
+    ]  # fmt: skip
+    first, second, third = up_to(pieces, 110)
+    assert [list(c) for c in (first.at, first.prompt, first.output, first.rank)] == [
+        [0, 1, 2],
+        [5, 90, 7],
+        [2, 20, 3],
+        [1, 2, 0],
+    ]
+    assert (len(second), len(third), first.failed) == (0, 1, 2)
+    (one, *_) = up_to(pieces, 109)
+    assert [list(c) for c in (one.at, one.prompt, one.output, one.rank)] == [[0, 2], [5, 7], [2, 3], [1, 0]]
+    assert [list(c) for c in (one.start, one.keys, one.tokens)] == [[0, 2, 3], [11, 12, 31], [3, 5, 7]]
+
+
+def test_a_limit_that_nothing_keeps_is_refused_with_what_to_write() -> None:
+    broken = kvplan.simulate("llama3.1-8b", "h100", **SMALL, ttft="1ms")
+    at = broken.outcome.ttft.at_percentile
+    assert f"on 1 replica TTFT is {show_time(at)}: write ttft={written_above(at)} or more" in broken.refusal
+    assert not kvplan.simulate("llama3.1-8b", "h100", **SMALL, ttft=written_above(at)).refusal
+    sought = kvplan.simulate("llama3.1-8b", "h100", **SMALL, find_replicas=True, tpot="0.1ms")
+    assert "whatever their number; on " in sought.refusal and "write tpot=" in sought.refusal
 
 
 #: how far the plan's times at P95 are from the simulated ones where both mean one router

@@ -70,7 +70,7 @@ def capacity(
     word = values.engine(engine, "engine", ENGINES)
     place = site(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
-        engine=word, profile=values.word(profile, "profile"),
+        engine=word, profile=values.word(profile, "profile"), length=asked.context(1.0),
     )  # fmt: skip
     book = Book(demand, losses_of((name, USUAL), spec, asked, context), formats.losses)
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)

@@ -1,6 +1,7 @@
 """The best plan and the runner-up of a recommendation, simulated on the workload's own arrivals."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 from math import ceil
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 from kvplan import catalog
 from kvplan.api.simulate import tier_names
 from kvplan.api.sites import site
-from kvplan.api.streams import LONGEST, at_peak, peak_or_mean_rate
+from kvplan.api.streams import LONGEST, RequestStream, at_peak, peak_or_mean_rate
+from kvplan.perf.simulate.run import Piece
+from kvplan.perf.simulate.streams import extent, up_to
 from kvplan.planning.confirm import Confirmation, confirm
+from kvplan.planning.launch import longest
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.server import server
-from kvplan.planning.simulated import Asked
+from kvplan.planning.simulated import Asked, Cut
 from kvplan.planning.simulated_server import holding
 from kvplan.units import DAY, HOUR, MINUTE
 
@@ -75,22 +79,40 @@ def simulated_plan(answer: Recommendation, plan: Plan, day: str, profile: str, *
 
 
 def simulation_of(
-    answer: Recommendation, plan: Plan, day: str, profile: str, seed: int = 0, **paid: Any
+    answer: Recommendation, plan: Plan, day: str, profile: str, seed: int = 0, stream: RequestStream | None = None,
+    **paid: Any,
 ) -> Asked:  # fmt: skip
-    """Return the simulation of a plan at its busiest hour's rate, under a router that knows the replicas."""
+    """Return the simulation of a plan at its busiest hour's rate, under a router that knows the replicas.
+
+    Of another `stream` where one is given; requests longer than the plan's replicas are started for are left out.
+    """
     demand = answer.demand
-    stream = at_peak(demand.workload, min(duration(answer), LONGEST), seed=seed)
+    stream = stream or at_peak(demand.workload, min(duration(answer), LONGEST), seed=seed)
     place = site(
         catalog.gpu(plan.gpu), demand.model, day, engine=plan.engine, profile=profile, parallel=plan.parallel,
-        weights=plan.form, **paid,
+        weights=plan.form, length=demand.workload.context(1.0), **paid,
     )  # fmt: skip
     one = server(
         demand.model, place, technique=plan.technique, prompt=demand.prompt, output=demand.output,
         percentile=demand.limits.percentile,
     )  # fmt: skip
+    stream, cut = taken(stream, *longest(demand, plan, place))
     x = stream.extent
     return Asked(
         server=holding(one, x), extent=x, source=stream.source, limits=demand.limits, title=stream.title,
-        warm=stream.warm, until=stream.until, prefix_cache=demand.prefix_cache, tiers=tier_names(None, one),
+        warm=stream.warm, until=stream.until, cut=cut, prefix_cache=demand.prefix_cache, tiers=tier_names(None, one),
         router="prefix-aware" if x.chain and demand.prefix_cache else "least-loaded",
     )  # fmt: skip
+
+
+def taken(stream: RequestStream, most: int, refuses: bool) -> tuple[RequestStream, Cut | None]:
+    """Return a stream as servers take it that refuse requests of more than `most` tokens, and what they refuse."""
+    known = stream.extent
+    if not refuses or known.longest <= most:
+        return stream, None
+
+    def served() -> Iterable[Piece]:
+        return up_to(stream.source(), most)
+
+    rest = extent(served())
+    return replace(stream, source=served, extent=rest), Cut(longest=most, refused=known.requests - rest.requests)

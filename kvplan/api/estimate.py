@@ -96,7 +96,7 @@ def estimate(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),
             parallel=spread(tp, pp, dp, pp_layers), weights=values.given(values.weight_format, weights),
             utilization=values.utilization(utilization, "utilization"), running=options,
-            engine=serving,
+            engine=serving, length=length,
         )
         for gpu in chosen.values()
     ]  # fmt: skip

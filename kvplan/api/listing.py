@@ -48,7 +48,7 @@ KINDS: dict[str, Callable[[], Sequence[Any]]] = {
     "prices": lambda: catalog.prices(),
     "techniques": lambda: list(techniques.TECHNIQUES.values()),
     "architectures": architectures,
-    "engines": lambda: catalog.names("engines"),
+    "engines": lambda: [(catalog.engine(name), catalog.releases(name)) for name in catalog.names("engines")],
     "profiles": profiles,
     "studies": studies,
 }

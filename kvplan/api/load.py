@@ -1,20 +1,28 @@
 """One server under load: closed and open loops, percentiles, and the largest load within limits."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.idle import idle, reason
 from kvplan.api.running import running, served, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
 from kvplan.kv import spelling
+from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.planning.load import Survey, survey
 from kvplan.planning.server import Server, server
 from kvplan.planning.site import Limits
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.planning.suitability import check_context
 
+#: how far answers' lengths differ, by its name: width of a uniform distribution over their mean
+LENGTHS = {"spread": LENGTH_SPREAD, "exact": 0.0}
+#: options that may change nothing of a model or an engine
+OPTIONS = ("dcp", "kv_cache_memory_bytes", "cpu_offload", "without", "with_features")
 #: more tokens than are drafted a step
 MOST_DRAFTED = 64
 
@@ -36,6 +44,7 @@ def load(
     weights: str | None = None,
     utilization: float | str | None = None,
     prefix_hit: float | str = 0.0,
+    lengths: str = "spread",
     speculative: float | str | None = None,
     draft_share: float | str | None = None,
     draft_tokens: int | None = None,
@@ -57,10 +66,11 @@ def load(
 ) -> Survey:
     """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
 
-    Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
-    (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour,
-    `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload`, `without` and
-    `with_features` are those of `memory`.
+    Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out on average: answers `spread` from 0.9 to
+    1.1 of that, as published benchmarks send them, or with `lengths="exact"` all alike, as `simulate` replays them.
+    `concurrency` closes the loop, `rate` (per second, with the arrivals' CV as `burstiness`) opens it; times are in
+    seconds, `price` is USD per GPU-hour, `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`,
+    `cpu_offload`, `without` and `with_features` are those of `memory`.
     Raises KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
     `allow_long_context`; Incompatible where nothing fits.
 
@@ -69,9 +79,21 @@ def load(
     """
     call = dict(locals())
     check_one_loop(concurrency, rate, burstiness)
-    return under_load(
-        endpoint(call), concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
-    )
+    server = endpoint(call)
+    found = under_load(
+        server, concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
+    )  # fmt: skip
+    usual = {name: one.default for name, one in signature(load).parameters.items() if name in OPTIONS}
+    whole = catalog.model(model) if without else server.model
+    where = server.site.deployment(server.parallel)
+    unused = idle(call, usual, _figures, lambda option: reason(option, server.model, where, True, whole))
+    return replace(found, warnings=(*found.warnings, *unused)) if unused else found
+
+
+def _figures(call: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return everything of a server that an option of its engine may change."""
+    s = endpoint(call)
+    return s.room, s.slots, s.parallel, s.decode_steps
 
 
 def endpoint(call: Mapping[str, Any]) -> Server:
@@ -93,12 +115,14 @@ def endpoint(call: Mapping[str, Any]) -> Server:
         parallel=spread(call["tp"], call["pp"], call["dp"], call["pp_layers"]),
         weights=values.given(values.weight_format, call["weights"]),
         utilization=values.utilization(call["utilization"], "utilization"), running=options,
+        length=prompt + output,
     )  # fmt: skip
     drafts = speculation_of(call["speculative"], call["draft_share"], call["draft_tokens"])
     return server(
         spec, place, technique=values.word(call["technique"], "technique"), prompt=prompt, output=output,
         hit=values.share(call["prefix_hit"], "prefix_hit"), speculation=drafts,
         split=values.given(values.halves, call["disaggregated"], "disaggregated"), percentile=at,
+        spread=LENGTHS[values.one_of(call["lengths"], "lengths", LENGTHS)],
     )  # fmt: skip
 
 

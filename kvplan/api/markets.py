@@ -55,7 +55,8 @@ class Market:
         barred = {name: why for name, gpu in self.gpus.items() if (why := rules.bars(gpu))}
         places = {
             gpu.name: site(
-                gpu, question.demand.model, self.day, power=True, engine=engine, profile=self.profile, **self.paid
+                gpu, question.demand.model, self.day, power=True, engine=engine, profile=self.profile,
+                length=question.demand.workload.context(1.0), **self.paid,
             )
             for gpu in self.gpus.values() if gpu.name not in barred
         }  # fmt: skip
@@ -67,8 +68,17 @@ class Market:
         """Return the GPUs to name where none of those asked about will do."""
         if not self.named or self.price:
             return ()
+        demand = question.demand
         return unasked_sites(
-            question.demand.model, self.gpus, self.day, self.term, self.profile, engine, self.listed, self.owned
+            demand.model,
+            self.gpus,
+            self.day,
+            self.term,
+            self.profile,
+            engine,
+            self.listed,
+            self.owned,
+            length=demand.workload.context(1.0),
         )
 
     def answered(

@@ -1,10 +1,13 @@
 """Bytes only: weights, cache by layer, and what a GPU's memory is divided into."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
+from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.idle import idle, reason
 from kvplan.api.running import running, served, spread
 from kvplan.catalog.fields import named
 from kvplan.catalog.lookup import as_path
@@ -12,12 +15,18 @@ from kvplan.errors import KvplanError, SpecError, UnknownName, meant
 from kvplan.kv import drafts, spelling
 from kvplan.kv.budget import Deployment, Draft
 from kvplan.kv.replica import Parallel
-from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, with_kv_dtype
+from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, rooms, with_kv_dtype
 from kvplan.planning.memory import memory as planned
 from kvplan.specs.model import ModelSpec
 
 #: what drafts beside a smaller model
 DRAFTS = ("mtp", "eagle3")
+#: options that may change nothing of a model or an engine
+OPTIONS = (
+    "encoder_tokens", "tp", "pp", "dp", "utilization", "block_size", "max_num_seqs",
+    "max_num_batched_tokens", "engine", "speculative", "pp_layers", "dcp", "kv_cache_memory_bytes", "cpu_offload",
+    "without", "with_features",
+)  # fmt: skip
 #: more tokens than a page has
 MOST_BLOCK = 65_536
 #: more tokens than are drafted for a step
@@ -70,34 +79,55 @@ def memory(
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
         65536.0
     """
-    dtype = values.given(values.one_of, kv_dtype, "kv_dtype", KV_DTYPES)
-    technique_named, bits = with_kv_dtype(values.word(technique, "technique"), dtype)
-    left_out = values.several(without, "without")
-    spec = served(
-        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), left_out
-    )
+    call = dict(locals())
+    whole = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
+    answer = _answer(whole, call, listed=True)
+    usual = {name: one.default for name, one in signature(memory).parameters.items() if name in OPTIONS}
+    paged = answer.ask.reading == "engine"
+
+    def why(option: str) -> str:
+        return reason(option, answer.model, answer.deployment, paged, whole)
+
+    return replace(answer, idle=idle(call, usual, lambda asked: _answer(whole, asked).figures, why))
+
+
+def _answer(whole: ModelSpec, call: Mapping[str, Any], listed: bool = False) -> Memory:
+    """Return the answer to a call of `memory`, of all its parameters by name, about a model.
+
+    `listed` says what other releases of the engine leave for the cache as well.
+    """
+    dtype = values.given(values.one_of, call["kv_dtype"], "kv_dtype", KV_DTYPES)
+    technique_named, bits = with_kv_dtype(values.word(call["technique"], "technique"), dtype)
+    left_out = values.several(call["without"], "without")
+    spec, form = served(whole, left_out), values.given(values.weight_format, call["weights"])
     ask = Ask(
-        context=values.tokens(context, "context"),
-        batch=values.count(batch, "batch", 1, values.MOST_REQUESTS),
+        context=values.tokens(call["context"], "context"),
+        batch=values.count(call["batch"], "batch", 1, values.MOST_REQUESTS),
         technique=technique_named,
         kv_bits=bits,
-        reading=values.one_of(layout, "layout", LAYOUTS),
-        encoder_tokens=values.optional_tokens(encoder_tokens, "encoder_tokens"),
-        max_model_len=values.optional_tokens(max_model_len, "max_model_len"),
+        reading=values.one_of(call["layout"], "layout", LAYOUTS),
+        encoder_tokens=values.optional_tokens(call["encoder_tokens"], "encoder_tokens"),
+        max_model_len=values.optional_tokens(call["max_model_len"], "max_model_len"),
     )
     location = Deployment(
-        engine=named(catalog.engine, values.word(engine, "engine"), "engine"),
-        gpu=None if gpu is None else catalog.gpu(values.word(gpu, "gpu")),
-        parallel=spread(tp, pp, dp, pp_layers) or Parallel(),
-        weights=values.given(values.weight_format, weights),
-        utilization=values.utilization(utilization, "utilization"),
-        block_size=values.given(values.count, block_size, "block_size", 1, MOST_BLOCK),
-        max_num_seqs=values.given(values.count, max_num_seqs, "max_num_seqs", 1, values.MOST_REQUESTS),
-        max_num_batched_tokens=values.optional_tokens(max_num_batched_tokens, "max_num_batched_tokens"),
-        **vars(running(dcp, kv_cache_memory_bytes, cpu_offload, left_out, with_features)),
-        draft=values.given(drafting, speculative, spec, values.given(values.weight_format, weights)),
+        engine=named(catalog.engine, values.word(call["engine"], "engine"), "engine"),
+        gpu=None if call["gpu"] is None else catalog.gpu(values.word(call["gpu"], "gpu")),
+        parallel=spread(call["tp"], call["pp"], call["dp"], call["pp_layers"]) or Parallel(),
+        weights=form,
+        utilization=values.utilization(call["utilization"], "utilization"),
+        block_size=values.given(values.count, call["block_size"], "block_size", 1, MOST_BLOCK),
+        max_num_seqs=values.given(values.count, call["max_num_seqs"], "max_num_seqs", 1, values.MOST_REQUESTS),
+        max_num_batched_tokens=values.optional_tokens(call["max_num_batched_tokens"], "max_num_batched_tokens"),
+        **vars(
+            running(call["dcp"], call["kv_cache_memory_bytes"], call["cpu_offload"], left_out, call["with_features"])
+        ),
+        draft=values.given(drafting, call["speculative"], spec, form),
     )
-    return planned(spec, ask, location)
+    answer = planned(spec, ask, location)
+    if answer.budget is None or not listed:
+        return answer
+    releases = catalog.described_releases(call["engine"])
+    return replace(answer, rooms=rooms(spec, ask, location, map(catalog.engine, releases)))
 
 
 def drafting(word: str, model: ModelSpec, form: str | None) -> Draft:

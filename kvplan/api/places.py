@@ -12,7 +12,7 @@ from kvplan.specs.model import ModelSpec
 
 def unasked_sites(
     model: ModelSpec, named: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str,
-    listed: tuple[Price, ...] = (), owned: str | None = None,
+    listed: tuple[Price, ...] = (), owned: str | None = None, length: float = 0.0,
 ) -> tuple[Site, ...]:  # fmt: skip
     """Return the GPUs with a price that were not asked about and may be recommended unasked.
 
@@ -20,7 +20,18 @@ def unasked_sites(
     """
     rest = (gpu for name, gpu in supported_gpus(gpus_of(()), engine).items() if name not in named)
     places = (
-        site(gpu, model, day, listed=listed, term=term, owned=owned, power=True, engine=engine, profile=profile)
+        site(
+            gpu,
+            model,
+            day,
+            listed=listed,
+            term=term,
+            owned=owned,
+            power=True,
+            engine=engine,
+            profile=profile,
+            length=length,
+        )
         for gpu in rest
     )
     return tuple(place for place in places if place.cost is not None and place.rated)

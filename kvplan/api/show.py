@@ -8,7 +8,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.catalog.lookup import as_path
 from kvplan.catalog.samples import measured_profile, read_samples
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import KvplanError, SpecError, UnknownName, WrongUse
 from kvplan.kv import spelling
 from kvplan.perf import kernel_profile
 from kvplan.specs.hardware import Price
@@ -97,7 +97,7 @@ def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, r
     kind = values.word(kind, "kind").removesuffix("s")
     several = values.several(names, "names")
     if not several:
-        raise SpecError(f"names: name the {kind} to show")
+        raise WrongUse(f"names: {unnamed(kind)}")
     kernels, rows = (
         values.given(values.one_of, kernels, "kernels", tuple(kernel_profile.KINDS)),
         values.given(values.word, rows, "rows"),
@@ -109,6 +109,20 @@ def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, r
     if len(several) > 1 or kernels or rows:
         raise SpecError(f"show {kind} takes one name, and neither kernels= nor rows=")
     return Item(kind=kind, name=several[0], thing=KINDS[kind](several[0]))
+
+
+def unnamed(word: str) -> str:
+    """Return what to write where one word alone was given: the name of a thing without its kind, or a kind alone."""
+    if word in KINDS or word == "profile":
+        return f"name the {word} to show, as kvplan list {word}s has them"
+    for kind, find in KINDS.items():
+        try:
+            find(word)
+        except KvplanError:
+            continue
+        a = "an" if kind == "engine" else "a"
+        return f"{word!r} is {a} {kind}; write its kind first, as in kvplan show {kind} {word}"
+    return f"write the kind of thing and its name; the kinds are {', '.join(KINDS)} and profile"
 
 
 def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Servers | MeasuredProfile | Kernels:

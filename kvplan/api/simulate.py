@@ -29,7 +29,7 @@ from kvplan.planning.simulated_server import BLIND, ROUTERS, holding
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
 from kvplan.specs.result import Result
-from kvplan.units import show_count, show_time
+from kvplan.units import show_count, show_time, written_above
 
 #: from the decision to start a replica to its first request, where nobody says [s]
 STARTUP = 180.0
@@ -58,8 +58,21 @@ class Simulated(Result, of="simulate"):
                 return ""
             if o.refused:
                 return f"{o.refused:,} requests fit no replica's memory; give it more GPUs with tp="
-            return f"no number of replicas keeps the limits: that of {o.binding} is broken {at} whatever their number"
-        return "" if o.kept or not o.measured else f"the limit of {o.binding} is broken {at}"
+            return (
+                f"no number of replicas keeps the limits: that of {o.binding} is broken {at} whatever their number"
+                f"{nearest(o)}"
+            )
+        return "" if o.kept or not o.measured else f"the limit of {o.binding} is broken {at}{nearest(o)}"
+
+
+def nearest(o: Replayed) -> str:
+    """Return the times of an outcome that breaks limits, and limits that it keeps; '' where memory alone is short."""
+    names = {"TTFT": "ttft", "TPOT": "tpot", "end to end": "e2e"}
+    over = [(name, time) for name, time, limit in o.measured if time > limit]
+    times = " and ".join(f"{name} is {show_time(time)}" for name, time in over)
+    write = " and ".join(f"{names[name]}={written_above(time)}" for name, time in over)
+    on = show_count(o.replicas, "replica")
+    return "" if not over else f"; on {on} {times}: write {write} or more, or GPUs or weights that take less time"
 
 
 def simulate(
@@ -143,6 +156,7 @@ def simulate(
         engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
+        length=x.longest,
         running=Running(prefix_caching=None if prefix_cache and not x.chain else bool(prefix_cache)),
     )  # fmt: skip
     fleet = fleet_size(replicas, find_replicas, disaggregated, autoscale, fail)

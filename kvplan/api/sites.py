@@ -16,7 +16,7 @@ from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import ServingProfile
+from kvplan.specs.serving_profile import ServingProfile, mixes
 from kvplan.specs.source import Source
 
 if TYPE_CHECKING:
@@ -70,19 +70,26 @@ def site(
     weights: str | None = None,
     utilization: float | None = None,
     running: Running | None = None,
+    length: float = 0.0,
 ) -> Site:
     """Return a GPU to serve a model on: at one's own price [USD/s], owned under a file's terms, or at the day's offers.
 
-    `listed` prices of one's own stand for the shelf's. With `power` its draw is looked up too. `engine`
-    may say a release, as in vllm@0.19. Raises Incompatible for one that does not run on the GPU.
+    Its requests have up to `length` tokens, which engines that do not cut prompts read in one step. `listed` prices of
+    one's own stand for the shelf's. With `power` its draw is looked up too. `engine` may say a release, as in
+    vllm@0.19. Raises Incompatible for one that does not run on the GPU.
     """
     rules = catalog.engine(engine)
     if not supported_gpus({gpu.name: gpu}, engine):
         raise no_supported_gpu({gpu.name: gpu}, engine)
     reached = widened_where_assumed(calibration_of(gpu, about, profile, engine.partition("@")[0], weights), about)
+    ranks, context = parallel.data if parallel else 1, (about.max_context or 0) if about else 0
     place = Site(
         gpu=gpu,
-        calibration=replace(reached, chunk=float(rules.prompt_tokens(gpu, ranks=parallel.data if parallel else 1))),
+        calibration=replace(
+            reached,
+            chunk=float(rules.prompt_tokens(gpu, length, ranks, context=context)),
+            mixes=float(mixes(rules.name, rules.release)),
+        ),
         engine=rules,
         offers=(own_offer(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,

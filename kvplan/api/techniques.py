@@ -57,6 +57,7 @@ def techniques(
         parallel=values.parallel(tp, None, None),
         weights=values.given(values.weight_format, weights),
         engine=values.engine(engine, "engine", ENGINES),
+        length=asked.context(1.0),
     )
     files = values.several(quality, "quality")
     tables = [checked(catalog.quality_file(word)) for word in files]

@@ -11,6 +11,7 @@ from time import time
 from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS
+from kvplan.catalog.lookup import named
 from kvplan.catalog.rents import rent
 from kvplan.errors import SpecError, WrongUse, meant, shown
 from kvplan.kv import spelling
@@ -74,7 +75,15 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
 def engine(value: object, name: str, choices: Collection[str]) -> str:
     """Return an engine of several, with the release where one is named, as in vllm@0.19."""
     word = value if isinstance(value, str) else ""
-    one_of(word.partition("@")[0] or value, name, choices)
+    asked = word.partition("@")[0]
+    if asked not in choices and named("engines", asked):
+        *others, last = choices
+        known = f"{', '.join(others)} or {last}"
+        raise SpecError(
+            f"{name}: no servers of {shown(word)} were measured, so it has no times; give {name}={known}, or ask for "
+            "its memory alone with kvplan memory"
+        )
+    one_of(asked or value, name, choices)
     return word
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kvplan.architectures.config import PLAIN, SPELLINGS, SYNONYMS, Defaults
+from kvplan.architectures.config import NESTS, PLAIN, SPELLINGS, SYNONYMS, Defaults
 from kvplan.architectures.plain_fields import harmless
 from kvplan.errors import SpecError, UnknownName, shown
 
@@ -24,6 +24,12 @@ DECIDING = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_si
 UNKNOWN = "assumed: kvplan does not know"
 #: values that switch a field off, or say that attention is the plain kind
 _OFF = (None, False, 0, "", "full", "full_attention", "gqa", "mha", "mqa", "none", -1)
+
+
+def decides(raw: Mapping[str, Any]) -> bool:
+    """Whether a file, or the language model nested in it, states all that a decoder cannot do without."""
+    parts = [raw, *(raw[nest] for nest in NESTS if isinstance(raw.get(nest), Mapping))]
+    return any(all(any(part.get(s) for s in SPELLINGS[name]) for name in DECIDING[:4]) for part in parts)
 
 
 def hints(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -99,16 +105,33 @@ def refuse_halves(raw: Mapping[str, Any], stated: str, place: str) -> None:
 
 
 def nearest(raw: Mapping[str, Any], known: Mapping[str, object], classes: Defaults, count: int = 3) -> list[str]:
-    """Return the families whose fields are most like a file's, best first; a field counts more the fewer have it."""
-    fields = {SPELT.get(str(name), str(name)) for name in raw}
-    own = {family: {SPELT.get(name, name) for name in classes[family]} for family in classes if family in known}
+    """Return the families whose fields are most like a file's, best first; a field counts more the fewer have it.
+
+    Fields that change no cache are left out, and of families alike those that most models are of come first.
+    """
+    fields = deciding(raw)
+    own = {family: deciding(classes[family]) for family in classes if family in known}
     held = Counter(name for names in own.values() for name in names)
 
     def weight(names: set[str]) -> float:
         return sum(1 / held[name] for name in names if name in held)
 
     alike = {family: weight(names & fields) / weight(names | fields) for family, names in own.items()}
-    return [family for family in sorted(own, key=lambda f: (-alike[f], f))[:count] if alike[family] > LEAST]
+    best = sorted(own, key=lambda f: (-alike[f], USUAL.index(f) if f in USUAL else len(USUAL), f))
+    return [family for family in best[:count] if alike[family] > LEAST]
+
+
+def deciding(raw: Mapping[str, Any]) -> set[str]:
+    """Return the fields of a file that may tell its kind of cache, under one spelling each.
+
+    Key/value heads and their width do not: they follow from others where a file does not state them. Nor do dtypes.
+    """
+    found = {SPELT.get(str(name), str(name)) for name in raw if str(name) in SPELT or not harmless(str(name))}
+    return found - {"num_key_value_heads", "head_dim", "dtype", "tie_word_embeddings"}
+
+
+#: families that most models of their shape are of
+USUAL = ("llama", "qwen3", "qwen2", "mistral", "deepseek_v3", "qwen3_moe", "mixtral", "gemma3_text", "qwen3_next")
 
 
 #: share of weighted fields below which two files are not alike

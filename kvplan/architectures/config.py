@@ -10,7 +10,7 @@ NESTS = ("text_config", "llm_config", "language_config", "thinker_config", "deco
 
 #: the same field under its other names, canonical name first
 SPELLINGS: dict[str, tuple[str, ...]] = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim", "hidden_dim", "model_dim"),
+    "hidden_size": ("hidden_size", "n_embd", "n_embed", "d_model", "dim", "hidden_dim", "model_dim"),
     "num_hidden_layers": (
         "num_hidden_layers",
         "n_layer",
@@ -18,6 +18,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "num_layers",
         "decoder_layers",
         "num_decoder_layers",
+        "num_transformer_layers",
     ),
     "num_attention_heads": (
         "num_attention_heads",
@@ -45,6 +46,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "decoder_ffn_dim",
         "d_ff",
         "mlp_dim",
+        "inner_hidden_size",
     ),
     "vocab_size": ("vocab_size", "padded_vocab_size", "n_vocab"),
     "head_dim": ("head_dim", "attention_head_dim", "kv_channels", "d_kv"),
@@ -52,9 +54,12 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "max_position_embeddings",
         "n_positions",
         "max_seq_len",
+        "max_sequence_length",
         "seq_length",
         "model_max_length",
         "max_target_positions",
+        "max_sequence_length",
+        "max_context_length",
     ),
     "num_experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
     "num_experts_per_tok": (
@@ -65,7 +70,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "moe_top_k",
         "top_k_experts",
     ),
-    "tie_word_embeddings": ("tie_word_embeddings", "weight_tying"),  # LLaDA and Molmo's name
+    # LLaDA and Molmo's name, OpenELM's
+    "tie_word_embeddings": ("tie_word_embeddings", "weight_tying", "share_input_output_layers"),
     "dtype": ("dtype", "torch_dtype"),
 }
 
@@ -84,6 +90,7 @@ SYNONYMS = {
     "RefinedWebModel": "falcon",
     "kimi_k25": "kimi_k25",
     "phi-msft": "phi",
+    "stablelm_epoch": "stablelm",
     "deepseek_v32": "deepseek_v32",
     "exaone4_5_text": "exaone4",
     "nemotron-nas": "nemotron_nas",

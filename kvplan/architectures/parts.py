@@ -37,6 +37,8 @@ def linear(
 MAX_LAYERS = 2000
 #: fields of a config that count multi-token-prediction (next-token) layers
 MTP_KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers", "mtp_num_layers")
+#: such layers of checkpoints whose files do not count them: Qwen3-Next's index lists mtp.layers.0
+UNSTATED_MTP = {"qwen3_next": 1}
 
 #: classes that divide hidden_size by the heads whatever head_dim says
 DIVIDED = {
@@ -62,7 +64,7 @@ def layer_count(c: Config) -> int:
 def drafting(c: Config) -> tuple[str, ...]:
     """Return the remark that a file's multi-token-prediction layers are not counted, none where it has none."""
     counts = (h.optional(key) for h in (c, c.parent) if h for key in MTP_KEYS if key == MTP_KEYS[0] or h.stated(key))
-    count = next(filter(None, counts), 0)
+    count = next(filter(None, counts), UNSTATED_MTP.get(c.model_type, 0))
     return (f"{count} multi-token-prediction layer{'s' * (count > 1)} not counted",) if count else ()
 
 
@@ -152,6 +154,7 @@ def embeddings(
 
 #: classes that keep a head of their own whatever tie_word_embeddings says
 UNTIED = {
+    "bailing_hybrid",
     "inkling_text",
     "inkling2_text",
     "inkling2_loop_text",
@@ -163,6 +166,12 @@ UNTIED = {
 #: classes outside transformers that keep a head of their own unless tie_word_embeddings says otherwise
 APART = {
     "aquila",
+    "arctic",
+    "deci",
+    "orion",
+    "ouro",
+    "telechat",
+    "xverse",
     "baichuan",
     "Dream",
     "llada",

@@ -33,19 +33,19 @@ SHAPES = """
     attention_softmax_in_fp32 attention_value_scale attn_logit_softcap attn_logit_softcapping attn_qkv_bias bias
     bias_dropout_fusion chunk_size_feed_forward clip_qkv dense_attention_bias dim_model_base embedding_scale
     embedding_size final_logit_softcap final_logit_softcapping final_logits_softcapping hidden_act hidden_activation
-    hidden_bias image_size interleaved_rope layer_norm_elementwise_affine layer_rope_theta layernorm_embedding
-    lm_head_bias lm_head_multiplier logit_scale logits_scale logits_scaling mlp_bias mlp_layer_types mlp_only_layers
-    mup_base_width mup_denominator n_ctx no_rope_layer_interval no_rope_layers nope_layer_interval norm_after
-    norm_before_gate norm_topk_prob norm_type num_channels original_max_position_embeddings output_embedding_size
-    output_multiplier_scale padded_vocab_size parallel_residual partial_rotary_factor patch_size
-    position_embedding_type position_encoding_type post_layer_norm post_norm prefix_lm projector_bias
-    projector_hidden_act qk_layernorm qk_norm qk_norm_type qkv_bias query_pre_attn_scalar reorder_and_upcast_attn
-    rescale_every residual_post_norm residual_scale rmsnorm rotary rotary_base rotary_dim rotary_emb_base
-    rotary_emb_fraction rotary_pct rotary_percent rotary_value sandwich_norm scale_attn_by_inverse_layer_idx
-    scale_attn_weights scale_depth scale_emb scale_embedding slow_but_exact softmax_scale swiglu_alpha swiglu_limit
-    type_vocab_size use_bias use_dynamic_ntk use_learned_position_embeddings use_logn_attn use_mup
-    use_parallel_residual use_post_norm use_qk_norm use_qkv_bias use_rmsnorm use_rope v_norm vocabulary_map
-    word_embed_proj_dim
+    hidden_bias image_size input_mult interleaved_rope layer_norm_elementwise_affine layer_rope_theta
+    layernorm_embedding lm_head_bias lm_head_multiplier logit_scale logits_scale logits_scaling mlp_bias
+    mlp_layer_types mlp_only_layers mup_base_width mup_denominator mup_scale_factor n_ctx no_rope_layer_interval
+    no_rope_layers nope_layer_interval norm_after norm_before_gate norm_topk_prob norm_type normalization_type
+    num_channels original_max_position_embeddings output_embedding_size output_mult output_multiplier_scale
+    padded_vocab_size parallel_residual partial_rotary_factor patch_size position_embedding_type
+    position_encoding_type post_layer_norm post_norm prefix_lm projector_bias projector_hidden_act qk_layernorm
+    qk_norm qk_norm_type qkv_bias query_pre_attn_scalar reorder_and_upcast_attn rescale_every residual_post_norm
+    residual_scale rmsnorm rotary rotary_base rotary_dim rotary_emb_base rotary_emb_fraction rotary_pct rotary_percent
+    rotary_value sandwich_norm scale_attn_by_inverse_layer_idx scale_attn_weights scale_depth scale_emb
+    scale_embedding slow_but_exact softmax_scale swiglu_alpha swiglu_limit type_vocab_size use_bias use_dynamic_ntk
+    use_learned_position_embeddings use_logn_attn use_mup use_parallel_residual use_post_norm use_qk_norm use_qkv_bias
+    use_rmsnorm use_rope use_rotary_position_embedding v_norm vocabulary_map word_embed_proj_dim
 """
 #: experts, beside what begins with `moe` or `router`
 EXPERTS = """

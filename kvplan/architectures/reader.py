@@ -66,6 +66,7 @@ def read_model(
         hidden=config.size("hidden_size"),
         vocab=config.size("vocab_size"),
         max_context=max_context(config),
+        stated_context=stated_context(config),
         dtype=dtype(config),
         layers=body.layers,
         outer=body.outer + towers(config),
@@ -142,10 +143,10 @@ def text_config(raw: Mapping[str, Any], place: str, classes: Defaults, as_family
         outer = stated or "unnamed"
         holder = Config({**raw, "model_type": outer}, place, {outer: None}, classes=classes)
         return Config(inner, nested, FAMILIES, holder)
-    if not stated:
-        return Config(raw, place, FAMILIES, classes=classes)
-    from kvplan.architectures.assumed import refuse_encoder
+    from kvplan.architectures.assumed import decides, refuse_encoder
 
+    if not stated and not decides(raw):
+        return Config(raw, place, FAMILIES, classes=classes)  # which says what is missing
     refuse_encoder(raw, stated, place)
     return read_under(raw, place, classes, None)
 
@@ -238,7 +239,8 @@ def assumptions(c: Config, stated: str, as_family: str | None) -> tuple[str, ...
 
     seen = "full and windowed attention as layer_types lists it" if says_windows(c.raw) else ""
     seen = seen or "attention over all tokens everywhere"
-    assumed: tuple[str, ...] = (f"{UNKNOWN} {named} and reads it as a plain decoder: {seen}",)
+    what = f"{named} and reads it" if stated else "the architecture, which the file does not name, and reads it"
+    assumed: tuple[str, ...] = (f"{UNKNOWN} {what} as a plain decoder: {seen}",)
     if not c.stated("num_key_value_heads"):
         assumed += ("assumed: as many key/value heads as query heads, since the file states none",)
     if not c.stated("head_dim"):
@@ -265,6 +267,16 @@ def max_context(c: Config) -> int | None:
     if kind in ("linear", "dynamic") and original is None and not c.model_type.startswith("gemma3"):
         return int(stated * factor)  # as vLLM derives max_model_len; Gemma 3 states the scaled length
     return int(original * factor) if original == stated else stated
+
+
+def stated_context(c: Config) -> int | None:
+    """Return the length a file states beside YaRN's original one where `max_context` is longer, None elsewhere."""
+    scaling = c.get("rope_scaling", None) or c.get("rope_parameters", None)
+    if not isinstance(scaling, Mapping) or scaling.get("rope_type", scaling.get("type")) != "yarn":
+        return None
+    stated, longest = c.optional("max_position_embeddings"), max_context(c)
+    named = scaling.get("original_max_position_embeddings") is not None
+    return stated if named and stated and longest and stated < longest else None
 
 
 def _above_one(value: object) -> float | None:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from kvplan.catalog.claim_files import claim_list as claim_list
     from kvplan.catalog.drafts import acceptances as acceptances
     from kvplan.catalog.engines import described as described
+    from kvplan.catalog.engines import described_releases as described_releases
     from kvplan.catalog.engines import engine as engine
     from kvplan.catalog.engines import fitted_engine as fitted_engine
+    from kvplan.catalog.engines import releases as releases
     from kvplan.catalog.engines import stated_engine as stated_engine
     from kvplan.catalog.fleets import fleet as fleet
     from kvplan.catalog.gpus import gpu as gpu
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 _OFFERS = {
     "claim_files": ("claim_list",),
     "drafts": ("acceptances",),
-    "engines": ("described", "engine", "fitted_engine", "stated_engine"),
+    "engines": ("described", "described_releases", "engine", "fitted_engine", "releases", "stated_engine"),
     "fleets": ("fleet",),
     "cards": ("gpu_name",),
     "gpus": ("gpu",),

@@ -2,6 +2,7 @@
 
 import re
 
+from kvplan.catalog.instances import instance
 from kvplan.catalog.lookup import every_name, plain, resolve
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
@@ -9,12 +10,6 @@ from kvplan.errors import SpecError, UnknownName, shown
 #: words of a card's name that say who made it, and its memory behind it, as in 'NVIDIA RTX 6000 Ada Generation 48GB'
 _MADE = re.compile(r"^(?:nvidia[- ]+|amd[- ]+|intel[- ]+)?(?:geforce[- ]+|instinct[- ]+)?")
 _SOLD = re.compile(r"[- ]*\(?(\d+) ?g(?:i?b)?\)?(?:[- ]*(?:vram|gddr\d\w?|hbm\d\w?))?$")
-#: instances of clouds, and the alias that stands for all sizes of one family
-_INSTANCES = (
-    (re.compile(r"([gp]\d\w*(?:-\w+)?)\.(?:\d*xlarge|metal(?:-\d+xl)?)"), "aws {}"),
-    (re.compile(r"([ag]\d\w*-(?:high|mega|ultra|max|edge)gpu|g\d-standard)-\d+g?"), "gcp {}"),
-    (re.compile(r"(?:standard )?(n[cdv])\d*[a-z]*( \w+)? (v\d)"), "azure {}{} {}"),
-)
 #: several GPUs written as one
 _SEVERAL = re.compile(r"(\d{1,3}) ?x ?(.+)|(.+?) ?x ?(\d{1,3})")
 #: accelerators and computers whose memory engines divide by rules that kvplan does not know
@@ -35,7 +30,7 @@ def gpu_name(word: str, location: str = "") -> str:
         return resolve("gpus", word, "GPU", location)
     except UnknownName:
         named = re.sub(r"[_\s]+", " ", word.strip().lower())
-        if found := _instance(named) or _card(named):
+        if found := instance(word) or _card(named):
             return found
         place = f"{location}: " if location else ""
         if several := _SEVERAL.fullmatch(named):
@@ -50,14 +45,6 @@ def gpu_name(word: str, location: str = "") -> str:
                 "give a file with its memory, bandwidth and one rate, as in 'fp16: 197 TFLOP/s'"
             ) from None
         raise
-
-
-def _instance(named: str) -> str:
-    """Return the GPU of an instance of a cloud, as in 'p5.48xlarge'; '' for none."""
-    for pattern, alias in _INSTANCES:
-        if match := pattern.fullmatch(named):
-            return every_name("gpus").get(alias.format(*(part or "" for part in match.groups())), "")
-    return ""
 
 
 def _card(named: str) -> str:

@@ -23,7 +23,7 @@ from kvplan.catalog.launching import launch_options
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.eras import numbers
-from kvplan.specs.hardware import SERVES, Engine, Reserve, Runner, StepSize
+from kvplan.specs.hardware import SERVES, Engine, Reserve, Runner, StepSize, TowerShare
 from kvplan.specs.source import Source
 
 UNITS = {
@@ -40,7 +40,6 @@ UNITS = {
     "steps_ahead": "#",
     "window_share": "1",
     "state_share": "1",
-    "vision_share": "1",
     "whole_prompts": "#",
     "live_hidden": "1",
     "activation_base": "B",
@@ -55,6 +54,7 @@ UNITS = {
     "host_growth": "B",
     "index_gather": "#",
     "long_index_gather": "#",
+    "long_index_from": "#",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",
     "rank_graph_bytes": "B",
@@ -64,6 +64,7 @@ UNITS = {
     "needs_slots": "#",
     "draft_models": "#",
     "divided_step": "#",
+    "stated_length": "#",
     "expert_padding": "#",
     "marlin_padding": "#",
     "marlin_width": "#",
@@ -84,12 +85,14 @@ FLAGS = (
     "draft_models",
     "hybrid_prefixes",
     "divided_step",
+    "stated_length",
 )
 POOLS = ("profiled", "static", "free")
 CAPACITIES = ("requests", "even", "bytes")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
 STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
 RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "latent", "least", "large"), "B")
+VISION = ("share", "layers", "hidden", "slope", "least", "most")
 SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
@@ -101,14 +104,27 @@ LISTS = (
     *MODELS,
     "latent_formats",
     "vendors",
+    "unserved_models",
     "host_counts",
     "checkpoint_states",
     "flash_checkpoint_states",
+    "flash_architectures",
     "graph_vendors",
     "whole_kinds",
 )
 #: fields that are no single figures
-OTHER = ("first_step", *LISTS, "steps", "runtime", "plain_runtime", "reserve", "second_runner", "releases", "launch")
+OTHER = (
+    "first_step",
+    *LISTS,
+    "steps",
+    "runtime",
+    "plain_runtime",
+    "reserve",
+    "vision",
+    "second_runner",
+    "releases",
+    "launch",
+)
 RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"
 #: what a second runner's profiling run may lack, and the figures that are none then
 LACKS = {"graphs": ("graph_bytes", "expert_graph_bytes"), "images": ("encoder_patches",)}
@@ -160,6 +176,26 @@ def engine(word: str = "vllm") -> Engine:
     version = f"{wanted}, by the newest rules known: those of {version}" if newer else version
     values |= {flag: bool(values[flag]) for flag in FLAGS if flag in values}
     return Engine(name=name, release=chosen, version=version, sources=sources, **values)
+
+
+def releases(name: str) -> tuple[str, ...]:
+    """Return the releases of an engine on the shelf at which its rules change, the oldest first."""
+    raw, _, location = shelf_document("engines", name, "engine")
+    return tuple(_sorted(raw["releases"], location))
+
+
+def described_releases(word: str) -> tuple[str, ...]:
+    """Return an engine's releases whose rules and options are known, as engine@release, oldest first.
+
+    None of a word that names a release, or is a file.
+    """
+    if word not in names("engines"):
+        return ()
+    raw, _, location = shelf_document("engines", word, "engine")
+    parts = {str(r): part or {} for r, part in raw.get("releases", {}).items()}
+    known = _sorted(parts, location)
+    first = next((i for i, r in enumerate(known) if "launch" in raw or "launch" in parts[r]), len(known))
+    return tuple(f"{word}@{r}" for r in known[first:])
 
 
 @cache
@@ -260,6 +296,11 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
         raw = required(part["reserve"], RESERVE, RESERVE, f"{location}: reserve")
         values["reserve"] = Reserve(
             **{k: number(v, f"{location}: reserve: {k}", ValueRange(0.0, POSITIVE.most), "B") for k, v in raw.items()}
+        )
+    if "vision" in part:
+        raw = required(part["vision"], (*VISION, "source"), VISION, f"{location}: vision")
+        values["vision"] = TowerShare(
+            **{k: number(raw[k], f"{location}: vision: {k}", ValueRange(0.0, POSITIVE.most)) for k in VISION}
         )
     for name in (name for name in ("runtime", "plain_runtime") if name in part):
         values[name] = {

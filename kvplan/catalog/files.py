@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import os
-import platform
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -294,6 +293,8 @@ def _draft(target: Path, before: os.stat_result | None) -> Iterator[TextIO]:
 
 def _machine() -> str:
     """Return this machine's name as drafts carry it: a process elsewhere may write to the same folder."""
+    import platform  # which compiles patterns that few answers need
+
     return "".join(letter for letter in platform.node() if letter.isalnum())[:32] or "here"
 
 

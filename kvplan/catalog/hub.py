@@ -41,7 +41,7 @@ def _spelt(width: str) -> str:
 _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
     (re.compile(rf"[-.](?:{ending})$"), {**FORMATS, **UPLOADED}[form])
     for ending, form in (
-        (r"(?:unsloth-)?bnb-4bit|4bit-bnb|nf4", "bnb-4bit"),
+        (r"(?:unsloth-)?bnb-4bit|4bit-bnb|(?:bnb-)?nf4(?:-bf16)?", "bnb-4bit"),
         (r"bnb-8bit", "bnb-8bit"),
         (r"mxfp8", "mxfp8"),
         (r"bf16|bfloat16|(?:qat-)?(?:(?:q4-0|int4)-)?unquantized", "bf16"),
@@ -87,7 +87,7 @@ def upload(word: str) -> Upload | None:
     word = re.sub(r"[-_]MTP[-_]BF16$", "", word.rstrip("/"), flags=re.IGNORECASE)  # says how the layers beside are kept
     if _TAG.fullmatch(tag := _LIBRARY.sub("", word)):
         return _pulled(tag)
-    word = word.replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0
+    typed, word = word, word.replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0
     outer, bracketed = _brackets(word)
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
@@ -97,7 +97,7 @@ def upload(word: str) -> Upload | None:
     left = left[:-1] if left[-1:] == ("mtp",) else left  # the MTP layer beside a model that is whole
     if _MIXED.search(plain(word)):
         raise SpecError(
-            f"{shown(word)}: the name says weights of several widths, so their size cannot be read from it; give its "
+            f"{shown(typed)}: the name says weights of several widths, so their size cannot be read from it; give its "
             "config.json, or the model's own name with weights=FORMAT"
         )
     remark = ""
@@ -105,17 +105,17 @@ def upload(word: str) -> Upload | None:
     if (form is None or larger) and (width := _WIDTH.search(plain(word))):
         known = ", ".join(name.upper().replace("-", "_") for name in (*GGUF, *WIDE_ENDS, *DYNAMIC))
         raise SpecError(
-            f"{shown(word)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
+            f"{shown(typed)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
             f"known: {known}; or give the file"
         )
     if stated := next((w for w in _widths(word, form, left) if w), ""):
         raise SpecError(
-            f"{shown(word)}: the name says weights of {stated} bits, and not how they are packed; give its "
+            f"{shown(typed)}: the name says weights of {stated} bits, and not how they are packed; give its "
             "config.json, or the model's own name with weights=FORMAT"
         )
     if re.search(r"-exl[23](?:-|$)", plain(word)) and form is None:
         raise SpecError(
-            f"{shown(word)}: EXL2 and EXL3 uploads keep each width on a branch, which the name does not say; "
+            f"{shown(typed)}: EXL2 and EXL3 uploads keep each width on a branch, which the name does not say; "
             "add it as in :4.0bpw, give the folder of one, or the model's own name with weights=FORMAT"
         )
     if name.endswith("-gguf"):
@@ -151,8 +151,12 @@ PULLED = "q4-k-m"
 def _pulled(tag: str) -> Upload | None:
     """Return the model of Ollama's library that a tag names, in the width it says or the library's own."""
     head, _, size = re.sub(r"(?<=\d)vl(?=:)", "-vl", tag).partition(":")
-    spellings = (f"{head}-{size}", f"{re.sub(r'-(?=[0-9.]+$)', '', head)}-{size}")
-    found = next((one for spelt in spellings if (one := upload(spelt))), None) or _one_size(head, size)
+    family, _, kind = head.partition("-")  # lfm2.5-thinking:1.2b is LFM2.5-1.2B-Thinking
+    spellings = (f"{head}-{size}", f"{re.sub(r'-(?=[0-9.]+$)', '', head)}-{size}", f"{family}-{size}-{kind}")
+    try:
+        found = next((one for spelt in spellings if (one := upload(spelt))), None) or _one_size(head, size)
+    except SpecError as refusal:  # of the tag as it was typed
+        raise SpecError(f"{shown(tag)}: {str(refusal).partition(': ')[2]}") from None
     if found is None or found.form is not None or re.search(r"b?f(?:p)?16$", size.lower()):
         return found
     own = document("models", found.base)["config"].get("quantization_config") or {}
@@ -175,13 +179,13 @@ def _one_size(head: str, size: str) -> Upload | None:
 def _widths(word: str, form: WeightFormat | None, left: tuple[str, ...]) -> list[str]:
     """Return the widths that a name states and its format is not, as '6' in 'Qwen3.6-27B-AWQ-6Bit'. [bit]"""
     if form is None:
-        return [match[1] for match in _STATED.finditer(plain(word))]
-    stated = [match[1] for w in left if (match := _STATED.fullmatch(f"-{w}"))]
+        return [match[1] or match[2] for match in _STATED.finditer(plain(word))]
+    stated = [match[1] or match[2] for w in left if (match := _STATED.fullmatch(f"-{w}"))]
     return [width for width in stated if float(width) != int(form.bits)]
 
 
 #: a width in bits that a name states
-_STATED = re.compile(r"-([1-8](?:\.\d{1,2})?)-?bits?(?:gs?\d+)?(?=-|$)")
+_STATED = re.compile(r"-(?:([1-8](?:\.\d{1,2})?)-?bits?(?:gs?\d+)?|int([2-7]))(?=-|$)")
 
 
 def _whole(name: str, form: WeightFormat | None) -> str:
@@ -257,7 +261,7 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
         return plain(name[: match.start()]), _grouped(form, word), None, ()
     apple = word.lower().startswith("mlx-community/") or "-mlx" in name
     name = name.replace("-mlx", "")
-    if apple and (match := re.search(r"-([2-8])bits?(?:-dwq(?:-\d{4})?)?(?:-gs(32|64|128))?$", name)):
+    if apple and (match := re.search(r"-([2-8])bits?(?:-dwq(?:-\d{4})?)?(?:-gs?(32|64|128))?$", name)):
         bits = int(match[1]) + 32 / int(match[2] or 64)  # a 16-bit scale and bias a group
         return plain(name[: match.start()]), WeightFormat(name="mlx", bits=bits, everywhere=True), None, ()
     if (match := _EXL.search(name)) and (match["how"] or match["which"]):
@@ -272,7 +276,7 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
             match, form = suffix
             form = _grouped(form, word)
             made = form.name in maker(word).cached
-            if not front.endswith("unsloth-bnb-4bit"):  # its dynamic ones leave some matrices in 16 bits
+            if not front.endswith(maker(word).other):
                 form = replace(form, bits=maker(word).bits.get(form.name, form.bits))
             cached = 8.0 if front.endswith("fp8-kv") or made else None
             return plain(front[: match.start()]), form, cached, tuple(words[len(words) - left :])
@@ -310,7 +314,7 @@ _WIDTH = re.compile(r"[-.]((?:ud-)?i?q\d(?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
 MOST_LEFT = 3
 #: names of mixtures of widths
 _MIXED = re.compile(
-    r"-(?:int4-int8|int8-int4|w4w8|mixed(?:int|fp|nvfp)?\d*|(?:int|fp|bf)\d+-?mix|(?:bf16|fp8)-(?:int4|nvfp4|mxfp4|w4a16)|"
+    r"-(?:bpw\d\.\d+|int4-int8|int8-int4|w4w8|mixed(?:int|fp|nvfp)?\d*|(?:int|fp|bf)\d+-?mix|(?:bf16|fp8)-(?:int4|nvfp4|mxfp4|w4a16)|"
     r"(?:int4|nvfp4|mxfp4|w4a16)-(?:bf16|fp8))(?:-(?!kv)|$)"
 )
 
@@ -326,7 +330,7 @@ def _known(name: str) -> str:
 
 
 #: how tuners write Llama 3 and its releases
-_SHORT = re.compile(r"(?:^|(?<=-))l(3(?:[-.][123])?)(?=-(?:[a-z][a-z0-9]*-){0,2}\d+b)")
+_SHORT = re.compile(r"(?:^|(?<=-))l(3(?:[-.][123])?)(?=-(?:[a-z][a-z0-9]*(?:\.\d+)?-){0,4}\d+b)")
 
 
 def _words(name: str) -> tuple[str, ...]:
@@ -368,13 +372,14 @@ def _held(name: str) -> tuple[str, str]:
     return ("", "") if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]
 
 
-#: words that a tuner may put between a model's name and its size, as in Llama-3.1-SauerkrautLM-70b
-MOST_BETWEEN = 2
+#: words that a tuner may put between a model's name and its size, as in Llama-3.1-SauerkrautLM-70b, and with them the
+#: numbers of the tuner's own release, as in Llama-3.1-Tulu-3.1-8B
+MOST_BETWEEN, MOST_NUMBERED = 3, 5
 #: a family that one word names with its release, as in Llama3-Med42-8B
 _VERSIONED = re.compile(r"^[a-z]+\d$")
 #: words that make another family of a model there, as in Falcon-Mamba-7B and Mistral-Small-7B
 _APART = re.compile(
-    r"^(?:\d+|mamba\d*|rwkv\d*|hybrid|linear|next|delta|h\d|bitnet|tiny|mini|small|medium|large|nemo|lite|flash|max)$"
+    r"^(?:mamba\d*|rwkv\d*|hybrid|linear|next|delta|h\d|bitnet|tiny|mini|small|medium|large|nemo|lite|flash|max)$"
 )
 
 
@@ -382,12 +387,18 @@ def _parted(words: tuple[str, ...]) -> tuple[str, str]:
     """Return the one known model whose name another holds with words before its size, and that name; '' for none."""
     parts: dict[str, str] = {}
     for place, size in enumerate(words):
-        for end in range(max(place - MOST_BETWEEN, 0), place):
+        for end in range(max(place - MOST_NUMBERED, 0), place):
             for start in range(max(end - 3, 0), end):
                 if end - start == 1 and not _VERSIONED.match(words[start]):
                     continue
                 rest = (*words[:start], *words[end:place], *words[place + 1 :])
                 known = _shapes().get((*words[start:end], size)) if re.fullmatch(r"\d+b", size) else None
-                if known and not any(map(_APART.match, words[end:place])) and not any(map(_OTHER.match, rest)):
+                if known and _tuners(words[end:place]) and not any(map(_OTHER.match, rest)):
                     parts.setdefault(*known)
     return next(iter(parts.items())) if len(parts) == 1 else ("", "")
+
+
+def _tuners(between: tuple[str, ...]) -> bool:
+    """Return whether words between a family and a size are a tuner's: a number before them is of another family."""
+    named = [word for word in between if not re.fullmatch(r"v?\d+", word)]
+    return between[:1] == tuple(named[:1]) and len(named) <= MOST_BETWEEN and not any(map(_APART.match, named))

@@ -22,7 +22,7 @@ from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError
 from kvplan.specs.source import Source
 
-FIELDS = ("maker", "group", "bits", "cached", "keeps", "source")
+FIELDS = ("maker", "group", "bits", "other", "cached", "keeps", "source")
 #: elements that may share a scale
 GROUP = ValueRange(8, 1024)
 #: bits an element may take
@@ -35,6 +35,7 @@ class Maker:
 
     group: int | None = None  #: elements that share a scale in its 4-bit integers, None: as the name says
     bits: Mapping[str, float] = field(default_factory=dict)  #: format -> what an element takes in it [bit]
+    other: tuple[str, ...] = ()  #: ends of names, without the dash, whose uploads are not what `bits` says
     cached: tuple[str, ...] = ()  #: formats in which its uploads fix a cache of 8 bits
     keeps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: format -> modules left in 16 bits
     source: Source | None = None  #: None: nothing is known of it
@@ -70,6 +71,7 @@ def maker_file(word: str) -> dict[str, Maker]:
                 one_of(form, f"{place}: bits", formats): number(bits, f"{place}: bits: {form}", BITS)
                 for form, bits in mapping(row.get("bits") or {}, f"{place}: bits", "{bnb-4bit: 4.127}").items()
             },
+            other=tuple(map(str, listed(row.get("other") or [], f"{place}: other"))),
             cached=tuple(one_of(one, f"{place}: cached", formats) for one in row.get("cached") or ()),
             keeps={
                 one_of(form, f"{place}: keeps", formats): tuple(map(str, listed(kept, f"{place}: keeps: {form}")))

@@ -303,6 +303,7 @@ def engine() -> Shape:
         **dict.fromkeys(engines.LISTS, names),
         "steps": listed(fields({"memory": quantity("B"), **step}, engines.SIZES), "largest steps by memory", 1),
         "reserve": fields({n: quantity(u) for n, u in engines.RESERVE.items()}, engines.RESERVE, "what is left free"),
+        "vision": with_source(fields(dict.fromkeys(engines.VISION, number()), engines.VISION, "beside a vision tower")),
         "runtime": by_name(quantity("B"), "GPUs of a replica: bytes that the runtime takes"),
         "plain_runtime": by_name(quantity("B"), "the same of GPUs without NVLink SHARP"),
         "second_runner": fields(runner, ("source",), "another model runner: its models and figures"),

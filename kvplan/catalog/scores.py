@@ -162,30 +162,23 @@ def _scores(
     if not technique:
         raise SpecError(f"{location}: rows: a row names no technique, as in technique: h2o:20%")
     task = text(row, "task", place, "")
+    context = {"context": parse_tokens(row["context"], f"{place}: context")} if "context" in row else {}
+    said: dict[str, Any] = {
+        "technique": technique.replace(" ", "").lower(),
+        "task": task if task in (AVERAGE, SHORT) else task_named(task, f"{place}: task"),
+        "share": number(row["share"], f"{place}: share", SHARE) if "share" in row else None,
+        "spread": number(row["spread"], f"{place}: spread", SPREAD) if "spread" in row else 0.0,
+        "condition": text(row, "condition", place, ""),
+        "benchmark": text(row, "benchmark", place, benchmark),
+        "query": one_of(row["query"], f"{place}: query", QUERIES) if row.get("query") else "",
+        "grade": one_of(row.get("grade", grade), f"{place}: grade", GRADES),
+        "source": source_of(row, source, place),
+    }
     for model, retained, baseline, compressed in _retained(row, place):
         if model is not None and model not in models:
             raise UnknownName("model", model, models, "describe it under models:", place)
-        yield Score(
-            technique=technique.replace(" ", "").lower(),
-            task=task if task in (AVERAGE, SHORT) else task_named(task, f"{place}: task"),
-            retained=retained,
-            share=number(row["share"], f"{place}: share", SHARE) if "share" in row else None,
-            spread=number(row["spread"], f"{place}: spread", SPREAD) if "spread" in row else 0.0,
-            condition=text(row, "condition", place, ""),
-            benchmark=text(row, "benchmark", place, benchmark),
-            query=one_of(row["query"], f"{place}: query", QUERIES) if row.get("query") else "",
-            baseline=baseline,
-            compressed=compressed,
-            model=model,
-            grade=one_of(row.get("grade", grade), f"{place}: grade", GRADES),
-            source=source_of(row, source, place),
-            **{
-                "parameters": None,
-                "attention": None,
-                **(models[model] if model is not None else {}),
-                **({"context": parse_tokens(row["context"], f"{place}: context")} if "context" in row else {}),
-            },
-        )
+        about = {"parameters": None, "attention": None, **(models[model] if model is not None else {}), **context}
+        yield Score(model=model, retained=retained, baseline=baseline, compressed=compressed, **said, **about)
 
 
 def _retained(row: Document, location: str) -> Iterator[tuple[str | None, float, float | None, float | None]]:

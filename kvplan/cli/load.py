@@ -41,6 +41,7 @@ from kvplan.report.formats import Report
 @click.option("--gpu", "-g", required=True, help="A GPU name, alias or YAML file.")
 @click.option("--isl", metavar="TOKENS", help="Tokens of a prompt.")
 @click.option("--osl", metavar="TOKENS", help="Tokens of an answer.")
+@click.option("--lengths", default="spread", metavar="KIND", help="spread, or exact: answers alike.", hidden=True)
 @click.option("--workload", "-w", help="Instead: a workload, served by --gpus GPUs,")
 @click.option("--gpus", type=click.IntRange(1, MOST_REQUESTS), metavar="N", help="for the queries a day they serve.")
 @closed_option("Closed loop: requests in flight.")

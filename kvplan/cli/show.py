@@ -15,7 +15,7 @@ from kvplan.report.formats import Report
 
 @click.command("show")
 @click.argument("kind")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1)
 @click.option(
     "--kernels",
     type=OneOf(KINDS),

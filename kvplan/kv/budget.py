@@ -93,16 +93,17 @@ class Deployment:
             m in model.model_type for m in self.engine.window_models
         )
         caching = caches(self.engine, model, self.prefix_caching)
-        rules = rules_for(self.engine, model, caching, flashes(self.gpu))
+        rules = rules_for(self.engine, model, caching, flashes(self.engine, self.gpu))
         if self.flashinfer and rules.flashinfer_bytes_per_logit:
             rules = replace(rules, sampler_bytes_per_logit=rules.flashinfer_bytes_per_logit)
         served = replace(self, engine=rules, hybrid=self.hybrid and not whole, prefix_caching=caching)
         if self.utilization is None and self.gpu is not None and self.engine.reserve is not None:
             share = own_share(self.engine, model, self.gpu, self.parallel.tensor, self.parallel.pipeline)
             served = replace(served, utilization=share)
-        if self.max_num_batched_tokens is not None or not length <= self.engine.whole_prompts:
+        step = self.limits[1]
+        if self.max_num_batched_tokens is not None or (uncut := self.engine.uncut(step, length)) == step:
             return served
-        return replace(served, max_num_batched_tokens=max(length, self.limits[1]))
+        return replace(served, max_num_batched_tokens=uncut)
 
     def pages(self, layout: KVLayout) -> Paging:
         """Return how the engine pages a layout on one GPU."""

@@ -6,7 +6,7 @@ Source: DeepSeek-V3, arXiv 2412.19437, section 2.2; EAGLE-3, arXiv 2503.01840.
 from dataclasses import replace
 
 from kvplan.architectures.formats import format_named
-from kvplan.architectures.parts import MTP_KEYS
+from kvplan.architectures.parts import MTP_KEYS, UNSTATED_MTP
 from kvplan.errors import Incompatible
 from kvplan.kv.budget import Draft
 from kvplan.specs.model import Attention, Latent, Layer, ModelSpec, Recurrent, Weight
@@ -23,7 +23,8 @@ def mtp(model: ModelSpec, form: str | None) -> Draft:
     """
     text = model.config.get("text_config")
     config = {**model.config, **(text if isinstance(text, dict) else {})}
-    counts = [n for n in (config.get(key) for key in MTP_KEYS) if isinstance(n, int) and n > 0]
+    stated = [n for n in (config.get(key) for key in MTP_KEYS) if isinstance(n, int) and n > 0]
+    counts = stated or [n for n in (UNSTATED_MTP.get(model.model_type),) if n]
     if not counts:
         raise Incompatible(f"{model.title} has no next-token layers; write speculative=eagle3 or name a draft model")
     width = model.hidden

@@ -121,10 +121,6 @@ def activation_bytes(
     return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
 
 
-#: of longer requests vLLM gathers the keys of `long_index_gather`, of others those of `index_gather` [token]
-LONG = 262_144
-
-
 def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:
     """Return the buffer for an indexer's keys (sparse attention), of requests of `length` tokens; 0 without one. [B]
 
@@ -132,7 +128,8 @@ def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:
     """
     indexed = (m for m in model.mixers if isinstance(m, Latent | Compressed) and m.index_dim)
     keys = {(m.index_dim + INDEX_SCALE) / (m.ratio if isinstance(m, Compressed) else 1) for m in indexed}
-    many = engine.long_index_gather if length > LONG and engine.long_index_gather else engine.index_gather
+    long = engine.long_index_gather if length > engine.long_index_from else 0
+    many = long or engine.index_gather
     return many * length * max(keys, default=0.0)
 
 

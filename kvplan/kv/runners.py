@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from kvplan.specs.hardware import FROM_HOPPER, Engine, Gpu, Runner
+from kvplan.specs.hardware import Engine, Gpu, Runner
 from kvplan.specs.model import Compressed, Latent, ModelSpec, Recurrent
 
 
@@ -41,22 +41,20 @@ def caches(engine: Engine, model: ModelSpec, asked: bool | None) -> bool:
 def own_share(engine: Engine, model: ModelSpec, gpu: Gpu, tensor: int, pipeline: int) -> float:
     """Return the share of a GPU that an engine takes for a model where nobody says which, of 1.
 
-    Beside a vision tower it is less, by a tenth more for each time that the tower has ViT-L's 24 layers of 1,024
-    elements (sglang/srt/server_args.py: adjust_mem_fraction_for_vlm, which takes those where a config says neither).
+    Beside a vision tower it is less, the larger the tower the less, as the engine's own figures say.
     """
     latent = any(isinstance(m, Latent | Compressed) for m in model.mixers)
     share = engine.share(gpu, tensor, pipeline, latent)
     tower = model.config.get("vision_config")
-    if not isinstance(tower, Mapping) or not model.sees or engine.reserve is None:
+    cut = engine.vision
+    if not isinstance(tower, Mapping) or not model.sees or cut is None:
         return share
-    layers, width = (tower.get(name, usual) for name, usual in (("num_hidden_layers", 24), ("hidden_size", 1024)))
-    size = float(layers * width**2) / (24 * 1024**2)
-    return share * engine.vision_share * max(0.8, min(1.05, 1 - 0.1 * (size - 1)))
+    return share * cut.factor(tower.get("num_hidden_layers", cut.layers), tower.get("hidden_size", cut.hidden))
 
 
-def flashes(gpu: Gpu | None) -> bool:
-    """Return whether prefill kernels export states of a gated delta net on a GPU."""
-    return gpu is not None and gpu.architecture in FROM_HOPPER
+def flashes(engine: Engine, gpu: Gpu | None) -> bool:
+    """Return whether an engine's prefill kernels export states of a gated delta net on a GPU."""
+    return gpu is not None and gpu.architecture in engine.flash_architectures
 
 
 def _served(second: Runner, model: ModelSpec) -> bool:

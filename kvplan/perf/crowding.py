@@ -251,6 +251,19 @@ def steps_beside(decode: Callable[[Amount], Amount], batch: Amount, mates: Amoun
     return larger(whole - decode(larger(batch - mates, 1.0)), 0.0) * whole / decode(1.0 + 0.0 * batch)
 
 
+def crowd_longer(
+    decode: Callable[[Amount], Amount], load: Load, served: Served, each: Surge, *, most: Amount, mates: Amount,
+    classes: Sequence[PromptClass], z: float,
+) -> Amount:  # fmt: skip
+    """Return by how much a step of an open loop is longer when as many run as at z standard deviations. [s]
+
+    `served` are its means as if slots bounded nobody; `most` requests run on a rank, and `mates` of one prefix.
+    """
+    away = swing(load, served, each, decode(1.0 + 0.0 * load.batch), mates)
+    there = smaller(larger(gamma_at(load.batch, away, z), 1.0), larger(most, 1.0))
+    return steps_longer(decode, load, there, mates, classes, z)
+
+
 def steps_longer(
     decode: Callable[[Amount], Amount], load: Load, there: Amount, mates: Amount, classes: Sequence[PromptClass],
     z: float,

@@ -6,7 +6,7 @@ works on floats and on arrays of one shape; classes stand side by side in tuples
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import ceil
 from typing import Any
 
@@ -42,6 +42,7 @@ class PromptClass:
     #: mean time from one prompt to the next that finds its prefix, for those that find one; None for the others [s]
     between: float | None = None
     longest: float = 0.0  #: of its prompts, 0 where that is not known [token]
+    varied: float = 0.0  #: squared coefficient of variation of their lengths
 
     def chunks(self, chunk: float) -> int:
         """Return the engine steps over which it is computed, `chunk` tokens at most in each."""
@@ -231,6 +232,34 @@ def between(sizes: Sequence[float], times: Sequence[Amount], size: float) -> Amo
 
 
 @dataclass(frozen=True, kw_only=True)
+class LastSteps:
+    """The steps in which prompts end, where others may be read, too; of every class, and means over prompts."""
+
+    steps: Any  #: steps that a prompt takes, by class
+    rooms: Any  #: tokens that its last one leaves free, over those of a step, by class
+    each: Any  #: what one of them takes from all others, by class [s]
+    room: Amount  #: tokens that a last step leaves free on average, over those of a step
+    mean: Amount  #: what a step of a prompt takes from all others, on average [s]
+    free: Amount  #: what a prompt takes from all others, times the room it leaves, on average [s]
+
+
+@cache
+def last_steps(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
+    """Return the steps of prompts with so many tokens to compute, and the room their last ones leave, of 1."""
+    steps = [ceil(tokens / chunk) for tokens in fresh]
+    return steps, [n - tokens / chunk for n, tokens in zip(steps, fresh, strict=True)]
+
+
+@cache
+def last_columns(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
+    """Return the same below each other."""
+    from kvplan.perf.arrays import below
+
+    steps, rooms = last_steps(fresh, chunk)
+    return below(steps), below(rooms)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mixture:
     """What the prompts of each class take at one load, by class: numbers, or the rows of an array. [s]"""
 
@@ -246,28 +275,61 @@ class Mixture:
             return mean(self.classes, amounts)
         return (self.weights * amounts).sum(axis=0)
 
-    def room(self, chunk: float) -> Amount:
-        """Return the mean room that a prompt leaves in its steps of `chunk` tokens, in steps."""
-        left = [k.chunks(chunk) - k.fresh / chunk for k in self.classes]
+    def column(self, amounts: Sequence[float]) -> Any:
+        """Return a number of each class so that it goes with times: as they are, or below each other."""
         if self.weights is None:
-            return mean(self.classes, left)
+            return amounts
         from kvplan.perf.arrays import below
 
-        return self.mean(below(left))
+        return below(amounts)
+
+    def each(self, of: Callable[..., Amount], *columns: Any) -> Any:
+        """Return what comes of the columns' values, class by class."""
+        return [of(*x) for x in zip(*columns, strict=True)] if self.weights is None else of(*columns)
+
+    def last(self, chunk: float) -> "LastSteps":
+        """Return the steps in which prompts end that are read `chunk` tokens a step, worked out once."""
+        if (known := self.__dict__.get("_last")) is None:
+            known = self.__dict__["_last"] = self._last_steps(chunk)
+        found: LastSteps = known
+        return found
+
+    def _last_steps(self, chunk: float) -> "LastSteps":
+        """Return the same, worked out."""
+        fresh = tuple(k.fresh for k in self.classes)
+        steps, rooms = last_steps(fresh, chunk) if self.weights is None else last_columns(fresh, chunk)
+        each = self.each(lambda taken, n: taken / n, self.extra, steps)
+        free = self.mean(self.each(lambda taken, room: taken * room, self.extra, rooms))
+        return LastSteps(
+            steps=steps, rooms=rooms, each=each, room=self.mean(rooms), mean=self.mean(each), free=free
+        )  # fmt: skip
+
+    def at_most(self, most: Amount) -> Amount:
+        """Return the mean of what a prompt takes from all others, no more than so much of any. [s]"""
+        return self.mean(self.each(lambda taken: smaller(taken, most), self.extra))
 
     @cached_property
     def times(self) -> PromptTimes:
         """Means over the classes, as `serve` needs them."""
         extra = self.mean(self.extra)
         service = self.mean(self.service)
-        squared = self.mean(powers(self.service, 2)) / larger(service * service, TINY**2)
+        squared = self.moment(2) / larger(service * service, TINY**2)
         own = self.mean(self.own)
         whole = mean(self.classes, [k.total for k in self.classes])
         return PromptTimes(own=own, extra=extra, service=service, squared=squared, whole=whole)
 
     def moment(self, power: int) -> Amount:
-        """Return a moment of the time for which a prompt keeps others waiting. [s^power]"""
-        return self.mean(powers(self.service, power))
+        """Return a moment of the time for which a prompt keeps others waiting, the first to third. [s^power]"""
+        return self.mean(self.varied(powers(self.service, power), power))
+
+    def varied(self, amounts: Any, power: int) -> Any:
+        """Return powers of times, by class, as they are on average over the lengths in a class: 1 + n (n - 1) / 2 v.
+
+        Exact for squares; of higher powers the first term of a series in the variation v.
+        """
+        more = power * (power - 1) / 2
+        spread = self.column([1 + more * k.varied for k in self.classes])
+        return self.each(lambda amount, by: amount * by, amounts, spread)
 
 
 def powers(amounts: Any, power: int) -> Any:

@@ -68,7 +68,7 @@ def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amou
     busy = smaller(rate * extra, BUSIEST)
     even = load.output * s.decode / (1 - busy)
     polled, arriving = c.poll * s.decode * others, others * s.decode / 2
-    queue = queue + polled * busy / (1 - busy)
+    queue = seen_later(s, c, m, rate, queue, polled)
     ttft = receiving(c, times.whole) + polled + arriving + own + queue
     return Served(
         ttft=ttft,
@@ -129,18 +129,51 @@ def open_loop(
 
 
 def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
-    """Return the mean wait for a prompt's turn: M/G/1, and those behind it that are read in the rest of its last step.
+    """Return the mean wait for a prompt's turn: M/G/1, and those behind it that are read in its last step. [s]
 
-    Those behind come before that step begins. Where decoding pauses for prompts, those that come in one step or pass
-    are read together in the next: of a wait, what is ahead in the same pass comes after its begin. The calibration's
-    `wait` is of closed loops, whose requests come in step with each other; Poisson arrivals do not.
-    Source: Pollaczek and Khinchine. [s]
+    Steps are gates: what comes in one is read in the next. So the decode step in which a prompt ends passes even where
+    it ends alone (`free` of it), as in a gated queue with vacations. The calibration's `wait` is of closed loops, whose
+    requests come in step with each other; Poisson arrivals do not.
+    Source: Takagi, Queueing Analysis 1, 1991 (Pollaczek and Khinchine's formula, and its gated form).
     """
+    last = m.last(c.chunk)
     busy = smaller(rate * times.service, BUSIEST)
-    ahead = busy * times.service * times.squared / (2 * (1 - busy))
-    behind = rate * times.extra * (ahead + s.decode / 2) / (1.0 + (1.0 - c.mixes) * busy)
-    left = m.room(c.chunk) * larger(s.mixed[-1] - s.decode, 0.0)
-    return ahead + behind * left / larger(behind + left, TINY)
+    alone = c.mixes * 2 * s.decode * last.free / larger(times.service, TINY)
+    ahead = busy * (times.service * times.squared + alone) / (2 * (1 - busy))
+    return ahead + behind(s, c, m, rate, ahead + s.decode / 2)
+
+
+def behind(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, before: Amount) -> Amount:
+    """Return the mean time of those that come behind a prompt and are read in its last step, `before` its first. [s]
+
+    Of a prompt of one step they come before that begins, and what is ahead in the same step comes after its begin; of
+    one of several steps they come also in those before the last, but the `poll` ones from which nobody is seen in time.
+    No more of any of them is read than has room.
+    """
+    last, whole = m.last(c.chunk), larger(s.mixed[-1] - s.decode, 0.0)
+    gate = smaller(rate * last.mean, BUSIEST)
+    met = rate * m.at_most(last.room * whole)
+
+    def read(steps: Amount, room: Amount, each: Amount) -> Amount:
+        first = 1.0 / (1 + (steps < 2) * gate * last.room)
+        window = before * first + larger(steps - 1 - c.poll, 0.0) * (each + c.mixes * s.decode)
+        return met * window * room * whole / larger(met * window + room * whole, TINY)
+
+    return m.mean(m.each(read, last.steps, last.rooms, last.each))
+
+
+def seen_later(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, wait: Amount, polled: Amount) -> Amount:
+    """Return a wait for a prompt's turn where requests are seen `polled` [s] after the step they come in. [s]
+
+    Steps until then take longer by what they read of others, unless that is a prompt of several steps, ahead anyway.
+    Where a part of those that come in a step is seen with it and the others a step later, fewer are read at once: the
+    mean square of a step, and the wait with it, is less, as of a branching process with two parents.
+    """
+    last, part = m.last(c.chunk), c.poll % 1.0
+    gate = smaller(rate * last.mean, BUSIEST)
+    even, again = part * part + (1 - part) * (1 - part), (gate * last.room) ** 2
+    fewer = (1 - again) / (1 - even * again)
+    return (wait + s.decode / 2) * fewer - s.decode / 2 + polled * gate / (1 - gate)
 
 
 def decoding(load: Load, s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:

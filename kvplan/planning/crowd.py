@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.perf.crowding import gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
+from kvplan.perf.crowding import crowd_longer, held, open_memory, steps_beside, surge
 from kvplan.perf.prompts import PromptSteps, alone_times, mean, percentile_class, slots_shared
 from kvplan.perf.queueing import open_loop
 from kvplan.perf.serving import BUSIEST, Served, receiving
@@ -188,17 +188,12 @@ class Crowd:
         state = open_loop(
             between.at, classes, c, rate=rate / ranks, output=self.demand.output, most=slots / ranks, short=output.short
         )  # fmt: skip
-        away = swing(
-            state.load,
-            state.served,
-            surge(rate / ranks, state.mixture, burst, beside=state.mates),
-            between.decode(np.ones(len(rows))),
-            state.mates,
-        )
         most = np.maximum(home.most * home.grid.ranks[rows, 0], slots)
         shared = slots_shared(classes, self.demand.output, state.mates, slots=slots, most=most)
-        there = np.clip(gamma_at(state.load.batch, away, z), 1.0, np.maximum(shared / ranks, 1.0))
-        longer = steps_longer(between.decode, state.load, there, state.mates, classes, z)
+        longer = crowd_longer(
+            between.decode, state.load, state.served, surge(rate / ranks, state.mixture, burst, beside=state.mates),
+            most=shared / ranks, mates=state.mates, classes=classes, z=z,
+        )  # fmt: skip
         memory = open_memory(
             state.mixture, rate=rate, slots=shared, decode=between.decode, output=self.demand.output,
             squared=output.squared, burstiness=burst, ranks=ranks, beside=state.mates,

@@ -172,6 +172,7 @@ def warnings(model: ModelSpec, context: int, sites: Sequence[Site], today: str) 
             f"each step also moves the {show_bytes(moved)} of weights left with the host to every GPU; times leave "
             "that out and are too short by it"
         )
+    messages += filter(None, dict.fromkeys(site.engine.refuses(model.model_type) for site in sites))
     for site in sites:
         messages += no_bf16(site.gpu, model)
         if site.price is None and site.owned is None:

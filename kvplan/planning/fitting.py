@@ -103,7 +103,7 @@ def pages_of(
     gpu: Gpu | None = None,
 ) -> RequestPages:
     """Return what a request of `length` tokens pins on a GPU; `limits` are sequences and tokens of an engine step."""
-    most, chunk = limits
+    most, chunk = limits[0], demand.engine.uncut(limits[1], length)
     deployment = Deployment(
         engine=demand.engine, gpu=gpu, parallel=Parallel(tensor=tensor), compacts=True, max_num_seqs=most,
         max_num_batched_tokens=chunk, draft=draft, prefix_caching=demand.prefix_cache or None,

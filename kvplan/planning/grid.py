@@ -31,13 +31,12 @@ from kvplan.planning.configurations import Configuration, Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.drafting import GridRow, SpeculativeSteps, speculative_steps
 from kvplan.planning.prompts import prompt_classes
+from kvplan.planning.replica import LOADS
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine
 
 Array = Any
-#: requests in flight on one replica that are tried: 1, 2, 3, 4, 6, 8 ... up to the engine's limit
-LOADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,19 +186,23 @@ def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, bool]:
     """Return the longest request a replica is started for [token], and whether longer ones are refused.
 
     It is the workload's longest prompt and answer and MARGIN, within the model's context. An engine does not start when
-    its cache cannot hold one request of that length: then it is the usual one.
+    its cache cannot hold one request of that length: then it is the usual one, MARGIN left out where that is too much.
     """
     lengths = demand.workload.input, demand.workload.output
     most = demand.model.max_context or inf
-    longest, usual = (int(sum(x.quantile(q) for x in lengths)) for q in (1.0, LONGEST))
-    whole, usual = (max(n, int(min(n + MARGIN, most))) for n in (longest, usual))
+    whole, bare = (int(sum(x.quantile(q) for x in lengths)) for q in (1.0, LONGEST))
+    whole, usual = (max(n, int(min(n + MARGIN, most))) for n in (whole, bare))
     where = Deployment(
         engine=demand.engine, gpu=site.gpu, parallel=plan.parallel, weights=plan.form, compacts=True
     )  # fmt: skip
     layout = spelling.apply(plan.technique, demand.base).with_prompt(int(lengths[0].quantile(1.0)))
     able = int(min(whole, most))
-    if able < usual or not memory_budget(demand.model, layout, where, able).sequences(able, 0.0):
-        return usual, True
+
+    def held(length: int) -> bool:
+        return memory_budget(demand.model, layout, where, length).sequences(length, 0.0) > 0
+
+    if able < usual or not held(able):
+        return (usual if held(usual) else bare), True
     return able, able < whole
 
 

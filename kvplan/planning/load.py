@@ -4,24 +4,25 @@ Little's law ties everything: requests in flight = requests per second x seconds
 first, an open loop the second; `running` requests, those that hold memory, decide how fast both go.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from functools import partial
+from math import ceil, sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
 from kvplan.kv.profiling import graph_warnings
-from kvplan.perf.crowding import HeldSlots, gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
+from kvplan.perf.crowding import HeldSlots, crowd_longer, held, open_memory, steps_beside, surge
 from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import Wait, closed_memory, variation
 from kvplan.perf.serving import BUSIEST, receiving
 from kvplan.perf.token_times import FirstToken, first_token, token_time
 from kvplan.planning.estimate import warnings
 from kvplan.planning.percentiles import jump, near_full, sides
-from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
+from kvplan.planning.server import RankTimes, Server, bisect, decode_step, on_fewest, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
 from kvplan.specs.result import Result
-from kvplan.units import MILLION, show_count, show_number
+from kvplan.units import MILLION, short_below, show_count, show_time, written_above
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4
@@ -89,16 +90,17 @@ def at(s: Server, running: float, burstiness: float | None, backlog: float = 0.0
     t = timed(s, running, burstiness is not None)
     rate = rate_of(s, t, running)
     if burstiness is None:
-        memory = closed_memory(backlog, rate)
+        memory, longer = closed_memory(backlog, rate), none_longer
     else:
         full = full_slots(s, t, rate, burstiness)
         memory = full.wait
         beside = steps_beside(lambda each: decode_step(s, float(each)), t.each, t.mates)
+        longer = partial(longer_step, s, t, rate, burstiness=burstiness)  # of the means that slots do not bound
         t = t if s.split else replace(t, served=held(t.served, t.load, full, rate, beside))
     first = disaggregated(s, t, rate, burstiness, memory) if s.split else first_token(
         t.mixture, t.served, s.site.calibration, t.load, memory, burstiness
     )  # fmt: skip
-    return point(s, t, running, rate, first, burstiness)
+    return point(s, t, running, rate, first, burstiness, longer)
 
 
 def full_slots(s: Server, t: RankTimes, rate: float, burstiness: float) -> HeldSlots:
@@ -130,20 +132,28 @@ def tpot_of(s: Server, t: RankTimes) -> float:
     return float(t.steps.decode if s.split else t.served.tpot)
 
 
-def longer_step(s: Server, t: RankTimes, rate: float, z: float, burstiness: float | None) -> float:
+def none_longer(z: float) -> float:
+    """Return by how much a step of a closed loop is longer at z standard deviations: its requests do not swing. [s]"""
+    return 0.0
+
+
+def longer_step(s: Server, t: RankTimes, rate: float, z: float, burstiness: float) -> float:
     """Return by how much a step is longer when as many requests run as at z standard deviations of an open loop. [s]"""
-    if burstiness is None or not z:
+    if not z:
         return 0.0
     each = surge(rate / (s.ranks * s.decoders), t.mixture, burstiness, beside=t.mates)
-    there = gamma_at(t.each, float(swing(t.load, t.served, each, decode_step(s, 1.0), t.mates)), z)
-    there = min(max(there, 1.0), max(s.shared_slots(t.mates) / s.ranks, 1.0))
-    return float(steps_longer(lambda each: decode_step(s, float(each)), t.load, there, t.mates, s.classes, z))
+    longer = crowd_longer(
+        lambda each: decode_step(s, float(each)), t.load, t.served, each, most=s.shared_slots(t.mates) / s.ranks,
+        mates=t.mates, classes=s.classes, z=z,
+    )  # fmt: skip
+    return float(longer)
 
 
 def point(
-    s: Server, t: RankTimes, running: float, rate: float, first: FirstToken, burstiness: float | None
+    s: Server, t: RankTimes, running: float, rate: float, first: FirstToken, burstiness: float | None,
+    longer: Callable[[float], float],
 ) -> Point:  # fmt: skip
-    """Return a point from its rate and the distribution of TTFT."""
+    """Return a point from its rate, the distribution of TTFT, and what makes steps `longer` at z deviations [s]."""
     price = s.site.price
     usd = price.price * s.gpus / rate if price else None
     average, queue = tpot_of(s, t), None if burstiness is None else first.queue
@@ -151,11 +161,10 @@ def point(
 
     def tpot(share: float) -> float:
         z = NormalDist().inv_cdf(share)
-        longer = longer_step(s, t, rate, z, burstiness)
         if s.split:
-            return average + longer
+            return average + longer(z)
         answers = s.answers.points if s.answers else ()
-        return float(token_time(t.served, t.mixture, t.load, z, longer, queue, answers))
+        return float(token_time(t.served, t.mixture, t.load, z, longer(z), queue, answers))
 
     writing = s.output * average if burstiness is None or s.split else float(t.served.cycle - t.served.own)
     cycle = ttft - before + writing
@@ -194,8 +203,11 @@ def at_concurrency(s: Server, concurrency: float) -> Point:
 def at_rate(s: Server, rate: float, burstiness: float = 1.0) -> Point:
     """Return an open loop: the requests that run are those at which as many leave as come; refused if none are."""
     if rate > FULL * s.most_rate:
-        most = f"at most {show_number(s.most_rate)}/s"
-        raise SpecError(f"rate: {rate:g}/s is too much for {s.gpus} GPUs ({s.parallel}), {most}")
+        most, alike = short_below(FULL * s.most_rate), ceil(rate / (FULL * s.most_rate))
+        raise SpecError(
+            f"rate: {rate:g}/s is too much for {show_count(s.gpus, 'GPU')} ({s.parallel}), at most {most:g}/s; write "
+            f"rate={most:g}/s or less, or share it among {alike:,} servers like this one"
+        )
 
     def keeps_up(running: float) -> bool:
         return rate_of(s, timed(s, running, opened=True), running) <= rate
@@ -282,18 +294,38 @@ class Survey(Result, of="load"):
         share = f"at P{self.server.percentile * 100:g}"
         if self.concurrency is not None:
             wrong = self.concurrency.binding if self.concurrency.point is None else ""
-            return f"no load keeps the limits: one request alone breaks that of {wrong} {share}" if wrong else ""
+            alone = f"no load keeps the limits: one request alone breaks that of {wrong} {share}"
+            return f"{alone}; {self.floors(self.points[0], self.points[0])}" if wrong else ""
         wrong = broken(self.points[0], self.limits)
-        return f"this load breaks the limit of {wrong} {share}" if wrong else ""
+        if not wrong:
+            return ""
+        lone = at_concurrency(self.server, 1)
+        return f"this load breaks the limit of {wrong} {share}; {self.floors(self.points[0], lone)}"
+
+    def floors(self, p: Point, lone: Point) -> str:
+        """Return the times of a load that breaks limits, and limits that it keeps; `lone` is one request alone."""
+        said, write, less = [], [], True
+        for name, limit in (("ttft", self.limits.ttft), ("tpot", self.limits.tpot)):
+            time, least = (getattr(x, name).at_percentile for x in (p, lone))
+            if limit is not None and time > limit:
+                alone = "" if p is lone else f", of one request alone {show_time(least)}"
+                said.append(f"{name.upper()} is {show_time(time)}{alone}")
+                write.append(f"{name}={written_above(time)}")
+                less = less and least <= limit
+        other = "a smaller load" if less else "GPUs or weights that take less time"
+        return f"{' and '.join(said)}: write {' and '.join(write)} or more, or {other}"
 
 
-def notes(s: Server, points: Sequence[Point], opened: Sequence[Point]) -> Iterator[str]:
+def notes(s: Server, points: Sequence[Point], opened: Sequence[Point], concurrency: int | None = None) -> Iterator[str]:
     """Yield what to know of the replica chosen, of percentiles of TTFT, and of open loops near saturation."""
     if 0 < s.fewest < s.parallel.gpus:
+        small = on_fewest(s) if concurrency else None
+        there = at_concurrency(small, concurrency) if small and concurrency else None
+        beside = f", a TPOT of {show_time(there.tpot.mean)} at this load" if there else ""
         yield (
             f"a replica of {s.parallel.gpus} GPUs ({s.parallel}) is taken, which serves a query in the fewest "
             f"GPU-seconds when full; one on {show_count(s.fewest, 'GPU')} holds a request, too: tp={s.fewest} gives "
-            "its times"
+            f"its times{beside}"
         )
     jumps = (jump(share, *p.beside(share)) for p in points for share in dict.fromkeys((*SHOWN, s.percentile)))
     yield from dict.fromkeys(filter(None, jumps))
@@ -325,6 +357,6 @@ def survey(
         warnings=(
             *graph_warnings(s.model, s.site.deployment(s.parallel)),
             *warnings(s.model, s.prompt + round(s.output), [s.site], today),
-            *notes(s, points if len(points) == 1 else (), opened),
+            *notes(s, points if len(points) == 1 else (), opened, concurrency),
         ),
     )

@@ -1,11 +1,13 @@
 """`kvplan memory`: weights, cache by layer, and what a GPU's memory is divided into."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.budget import Budget, Deployment, memory_budget
+from kvplan.kv.drafts import mtp
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout
 from kvplan.kv.paging import Paging
@@ -13,7 +15,7 @@ from kvplan.kv.profiling import graph_warnings, shared_warnings
 from kvplan.kv.replica import check_parallel, check_ranks, weights
 from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
-from kvplan.specs.hardware import Gpu
+from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
 from kvplan.units import show_bytes, show_tokens
@@ -60,6 +62,19 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Room:
+    """The room that one release of the engine leaves for the cache on a GPU."""
+
+    release: str  #: the first release of those that leave it
+    kv_cache: float  #: room for the cache [B]
+    kv_tokens: int  #: its capacity as the engine logs it [token]
+
+
+#: rooms of releases that differ by less are not told apart, of 1
+ALIKE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
 class Memory(Result, of="memory"):
     """A model's memory at one context and batch, in one reading. Cache bytes are of the whole replica and batch."""
 
@@ -73,6 +88,25 @@ class Memory(Result, of="memory"):
     deployment: Deployment  #: the GPU, the engine and the ranks
     budget: Budget | None = None  #: how a GPU's memory is divided, None without a GPU
     reason: str = ""  #: why it does not fit, '' where it does
+    rooms: tuple[Room, ...] = ()  #: of the engine's releases, oldest first, where none was named and they differ
+    idle: tuple[str, ...] = ()  #: options that were given and change nothing, and why
+
+    @property
+    def figures(self) -> tuple[object, ...]:
+        """Everything that an option may change."""
+        b = self.budget
+        at = self.ask.context
+        divided = (tuple(b.amounts.items()), b.kv_cache, b.sequences(at), b.paging.reserved(at)) if b else ()
+        return (
+            self.model.max_context,
+            self.weight_bytes,
+            self.per_layer,
+            self.padding,
+            self.bytes_per_token,
+            divided,
+            self.reason,
+            self.warnings,
+        )
 
     def sum(self, *kinds: str) -> float:
         """Return the cache of layers of some kinds. [B]"""
@@ -93,13 +127,17 @@ class Memory(Result, of="memory"):
         """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
         of_budget = (*graph_warnings(self.model, self.deployment), *shared_warnings(self.deployment))
-        return (*context_warnings(self.model, longest), *(of_budget if self.budget else ()), *step_warning(self))
+        refused = self.deployment.engine.refuses(self.model.model_type)
+        served = () if self.ask.reading != "engine" and not self.budget else (refused,) * bool(refused)
+        of_model = context_warnings(self.model, longest)
+        return (*served, *of_model, *(of_budget if self.budget else ()), *step_warning(self))
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Warnings and the model's notes, but for that next-token layers are not counted where they draft."""
+        """Warnings and the model's notes; of next-token layers what they would add, nothing where they draft."""
         drafting = self.deployment.draft is not None and self.deployment.draft.kind == "mtp"
-        return *self.warnings, *(n for n in self.model.notes if not (drafting and "multi-token" in n))
+        notes = (n for n in self.model.notes if not (drafting and UNCOUNTED in n))
+        return *self.warnings, *self.idle, *(n + with_drafts(self) if UNCOUNTED in n else n for n in notes)
 
     @property
     def stages(self) -> tuple[tuple[int, float], ...]:
@@ -115,6 +153,28 @@ class Memory(Result, of="memory"):
 
 #: a cache that grows by more than this with twice the tokens of a prefill step is worth a word
 STEP_SHARE = 1.5
+
+
+#: part of the note that next-token layers are not counted
+UNCOUNTED = "multi-token-prediction"
+
+
+def with_drafts(memory: Memory) -> str:
+    """Return what a sequence's next token adds where a model's own next-token layers draft, '' where none can."""
+    model, deployment = memory.model, memory.deployment
+    if deployment.draft is not None:
+        return ""
+    try:
+        draft = mtp(model, deployment.weights)
+    except Incompatible:
+        return ""
+    at = replace(deployment, draft=draft)
+    if memory.ask.reading == "engine":
+        layout = drafted(model, memory.ask, at)
+        growth = at.pages(layout.settled(memory.ask.context)).growth(memory.ask.context) * at.parallel.tensor
+    else:
+        growth = drafted(model, memory.ask, at).growth(memory.ask.context)
+    return f"; with speculative=mtp one more token adds {growth:,.0f} B"
 
 
 def step_warning(memory: Memory) -> tuple[str, ...]:
@@ -176,8 +236,21 @@ def draft_bytes(deployment: Deployment) -> float:
     return 0.0 if deployment.draft is None else weights(deployment.draft.model, deployment.draft.form).total
 
 
+def lengthened(model: ModelSpec, engine: Engine) -> ModelSpec:
+    """Return a model with the context that an engine derives from its file, and a note where YaRN's is longer."""
+    stated, longest = model.stated_context, model.max_context
+    if not engine.stated_length or stated is None or longest is None:
+        return model
+    note = (
+        f"{engine.title} takes the {stated:,} tokens of max_position_embeddings; YaRN's factor makes {longest:,}, "
+        "which the server has to be told"
+    )
+    return replace(model, max_context=stated, stated_context=None, notes=(*model.notes, note))
+
+
 def memory(model: ModelSpec, ask: Ask, deployment: Deployment) -> Memory:
     """Return what a model holds at one context and batch; with a GPU, also how its memory is divided."""
+    model = lengthened(model, deployment.engine)
     parallel = deployment.parallel
     if refusal := check_parallel(model, parallel) or check_ranks(model, parallel, deployment.context_ranks):
         raise Incompatible(refusal)
@@ -210,6 +283,25 @@ def memory(model: ModelSpec, ask: Ask, deployment: Deployment) -> Memory:
     return replace(answer, budget=budget, reason=why_not(budget, ask, length, deployment.gpu))
 
 
+def rooms(model: ModelSpec, ask: Ask, deployment: Deployment, engines: Iterable[Engine]) -> tuple[Room, ...]:
+    """Return what each of an engine's releases leaves for the cache, those alike in one; none where all are."""
+    found: list[Room] = []
+    for engine in engines:
+        budget = memory(model, ask, replace(deployment, engine=engine)).budget
+        if budget is None:
+            return ()
+        room = Room(release=engine.release, kv_cache=budget.kv_cache, kv_tokens=budget.kv_tokens)
+        if not found or not alike(found[-1], room):
+            found.append(room)
+    return tuple(found) if len(found) > 1 else ()
+
+
+def alike(one: Room, other: Room) -> bool:
+    """Whether two releases leave as much room, and count as many tokens in it."""
+    pairs = ((one.kv_cache, other.kv_cache), (float(one.kv_tokens), float(other.kv_tokens)))
+    return all(abs(a - b) <= ALIKE * max(abs(a), abs(b)) for a, b in pairs)
+
+
 def reserved(pages: Paging, ask: Ask, tensor: int) -> tuple[tuple[LayerCache, ...], float, float]:
     """Return each layer's pages on all tensor-parallel GPUs, their total with padding layers, and growth per token."""
     context, copies = ask.context, ask.batch * tensor
@@ -222,6 +314,8 @@ def reserved(pages: Paging, ask: Ask, tensor: int) -> tuple[tuple[LayerCache, ..
     return tuple(sorted(rows, key=lambda r: r.layer)), pages.reserved(context) * copies, pages.growth(context) * tensor
 
 
+#: what sums of a budget's lines may be off by [B]
+ROUNDING = 1.0
 #: bytes of a parameter above which fp8 weights are lighter, scales and tensors in 16 bits included
 MORE_THAN_FP8 = 1.1
 
@@ -237,6 +331,12 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
             f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name} beside the {show_bytes(graphs)} "
             "that the engine sets aside by its own estimate for CUDA graphs; use without=graphs "
             "(VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0)"
+        )
+    asked = budget.deployment.kv_bytes
+    if asked is not None and 0 <= budget.kv_cache < asked - ROUNDING:
+        return (
+            f"a cache of kv_cache_memory_bytes={show_bytes(asked)} does not fit {gpus}x {gpu.name}: "
+            f"{show_bytes(budget.kv_cache)} per GPU are left beside weights and a step's activations; ask for no more"
         )
     if budget.kv_cache < 0:
         lighter = " or use weights=fp8" if budget.held.total > MORE_THAN_FP8 * budget.held.model.parameters else ""

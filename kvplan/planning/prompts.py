@@ -1,6 +1,7 @@
 """The prompts of a workload as classes: hits and misses of the prefix cache, short and long."""
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 from kvplan.perf.operators import Amount, exponential, larger
@@ -8,6 +9,8 @@ from kvplan.perf.prompts import TINY, PromptClass
 from kvplan.perf.queueing import root
 from kvplan.specs.workload import Lengths, Workload
 
+#: lengths by which the variation within a class is worked out
+PARTS = 40
 #: part of what the longest compute below which the lengths of others do not matter
 RARELY = 0.1
 #: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute
@@ -43,10 +46,18 @@ def cut(
         fresh = max(1, total - int(total * share))
         classes.append(
             PromptClass(
-                weight=weight * (high - low), total=total, fresh=fresh, between=between, longest=lengths.quantile(high)
+                weight=weight * (high - low), total=total, fresh=fresh, between=between, longest=lengths.quantile(high),
+                varied=variation(lengths, low, high),
             )
-        )
+        )  # fmt: skip
     return classes
+
+
+@cache
+def variation(lengths: Lengths, low: float, high: float) -> float:
+    """Return the squared coefficient of variation of the lengths from one quantile to another."""
+    each = [lengths.quantile(low + (high - low) * (k + 0.5) / PARTS) for k in range(PARTS)]
+    return sum(x * x for x in each) * PARTS / sum(each) ** 2 - 1
 
 
 def kept_prefixes(workload: Workload, *, room: Amount, rate: Amount) -> Amount:

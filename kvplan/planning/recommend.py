@@ -40,9 +40,9 @@ REMEDIES = 3
 class Recommendation(Result, of="recommend"):
     """The answer and all that stands behind it.
 
-    `usd` are P10, P50, P90 of a query; `front` is not beaten in all of cost, quality and latency. `warnings` are what
-    the reader must know first, `remedies` the changes that make a plan possible where there is none, `smooth` is what
-    a query would cost with Poisson arrivals [USD].
+    `front` is not beaten in all of cost, quality and latency. `warnings` are what the reader must know first,
+    `remedies` the changes that make a plan possible where there is none, `smooth` is what a query would cost with
+    Poisson arrivals [USD].
     """
 
     demand: Demand  #: what is to be served, and its limits
@@ -50,7 +50,8 @@ class Recommendation(Result, of="recommend"):
     plan: Plan | None  #: the best, None where no plan keeps the limits
     site: Site | None  #: the plan's GPU with its rates and prices
     bill: Bill | None  #: what is paid for, None without a price
-    usd: tuple[float, float, float] | None  #: P10, P50 and P90 of the cost of a query [USD]
+    #: cost of a query: P10, with every input at its middle as the bill has it, and P90 [USD]
+    usd: tuple[float, float, float] | None
     alternatives: tuple[Plan, ...]  #: other plans, the best first
     rejected: tuple[Rejected, ...]  #: what cannot be used, and why
     why: tuple[str, ...]  #: the reasons for the plan, as sentences
@@ -70,6 +71,7 @@ class Recommendation(Result, of="recommend"):
     sought: float | None = None
     #: the plan that is a step surer where this one is less sure than was sought, None where none is
     surer: Plan | None = None
+    median: float | None = None  #: median of draws of the cost of a query, None without a price [USD]
     smooth: float | None = None  #: cost of a query with Poisson arrivals, None where unknown [USD]
     launch: Launch | None = None  #: how the plan's replicas are started, None where that is not known
     needs: Needs | None = None  #: what any engine must be told to serve the plan
@@ -205,6 +207,7 @@ def answered(
     required = needs(demand, plan, home.site)
     return Recommendation(
         demand=demand, objective=s.objective, plan=plan, site=home.site, bill=bill, usd=meant.range(),
+        median=meant.median(),
         alternatives=tuple(p for p in runners_up(s.able, s.plans) if p is not plan), rejected=tuple(rejected),
         why=tuple(why(decision, bill, volumes, smooth)), front=front(s.allowed), swings=meant.swings(),
         energy=energy_of(demand, plan, home.site), day=day, break_even=tuple(volumes), tried=s.count, smooth=smooth,

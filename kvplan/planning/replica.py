@@ -50,7 +50,7 @@ class Case:
     @property
     def chunk(self) -> int:
         """Tokens of prompts that the engine takes into one step. [token]"""
-        return self.site.engine.limits(self.site.gpu)[1]
+        return int(self.site.calibration.chunk)
 
     @cached_property
     def _token_lines(self) -> dict[Parallel, TokenLines]:
@@ -116,6 +116,8 @@ def evaluate(case: Case, technique: str) -> Evaluation:
     return filled(case, replace(row, fewest_gpus=fitting[0][0].gpus, full=tuple(timings)), cheapest)
 
 
+#: requests in flight on one replica at which steps are worked out; those of others lie on straight lines between
+LOADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 #: GPUs a replica may have before it spans nodes
 NODE = 8
 

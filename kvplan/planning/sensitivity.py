@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.planning.certainty import NORMAL, NORMAL_AT, Z80
 from kvplan.planning.converting import besides
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
@@ -20,6 +21,8 @@ Array = Any
 LOAD_RANGE, LENGTH_RANGE = (0.8, 1.25), (0.85, 1.15)
 #: what the range of the load rests on: a plan made anew for another load has whole replicas
 FRACTIONS = "assumption; replicas in fractions, not planned anew"
+#: draws of a cost, for its median
+DRAWS = 2048
 #: lengths for which the time of a request is computed; others lie on straight lines between
 LENGTHS = (0.7, 0.85, 1.0, 1.15, 1.4)
 
@@ -45,7 +48,7 @@ class Move:
 
 
 def combined(point: float, ends: Iterable[tuple[float, float]]) -> tuple[float, float, float]:
-    """Return P10, P50 and P90 of a cost around a point, from what each quantity makes of it alone.
+    """Return P10, the point and P90 of a cost around it, from what each quantity makes of it alone.
 
     Combined as independent errors of either side are: the root of the sum of squares, of logarithms.
     """
@@ -91,13 +94,32 @@ class CostRange:
         return (paid + cycle / plan.in_flight * each * (working - waiting)) * price + others / (demand.mean * load)
 
     def range(self) -> tuple[float, float, float] | None:
-        """Return P10, P50 and P90 of the cost of a query; P50 is the point. [USD]
+        """Return P10, the point and P90 of the cost of a query, the point that of every input at its middle. [USD]
 
         Offers lie further above their median than below it, and so does the range.
         """
         if self.site.cost is None:
             return None
         return combined(float(self.cost()), ((s.low, s.high) for s in self.swings()))
+
+    def median(self) -> float | None:
+        """Return the median of draws of everything at once. [USD]
+
+        Offers that lie far above their median, and a fleet that cannot shrink below a server, pull it above the point.
+        Latin hypercube draws (McKay, Beckman and Conover, Technometrics 21(2), 1979): each quantity at DRAWS even
+        quantiles, errors, load and lengths lognormal to either side of 1, the price any between the offers.
+        """
+        if self.site.cost is None:
+            return None
+        even, rng = (np.arange(DRAWS) + 0.5) / DRAWS, np.random.default_rng(0)
+        z = np.interp(even, NORMAL, NORMAL_AT) / Z80
+
+        def drawn(low: float, high: float) -> Array:
+            return rng.permutation(np.exp(np.where(z < 0, -log(low), log(high)) * z))
+
+        offers = rng.permutation(np.quantile(self.site.price_factors, even))
+        draws = self.cost(drawn(self.pace.low, self.pace.high), offers, drawn(*LOAD_RANGE), drawn(*LENGTH_RANGE))
+        return float(np.median(draws))
 
     def moves(self) -> dict[str, Move]:
         """Return what moves the cost, by the parameter of `cost` that it is."""

@@ -1,7 +1,7 @@
 """One server: a replica or several, its requests, and what its steps take when it runs so many of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -26,7 +26,7 @@ from kvplan.perf.prompts import (
 from kvplan.perf.queueing import serve_open
 from kvplan.perf.serving import BUSIEST, LENGTH_SPREAD, Load, Served, serve
 from kvplan.perf.step_time import step_time
-from kvplan.planning.replica import Case, default_kv_bits, evaluate
+from kvplan.planning.replica import LOADS, Case, default_kv_bits, evaluate
 from kvplan.planning.site import Query, Site
 from kvplan.planning.speculation import Speculation
 from kvplan.specs.calibration import Calibration
@@ -66,17 +66,20 @@ class Server:
     percentile: float = 0.95  #: share of requests for which limits must hold
     mixed: tuple[PromptClass, ...] = ()  #: classes of prompts, where not all are alike
     answers: Lengths | None = None  #: lengths of the answers, None where all are about as long as `output`
+    spread: float = LENGTH_SPREAD  #: then the width of their uniform distribution over `output`, 0: all are alike
 
     @property
     def uneven(self) -> float:
         """Squared coefficient of variation of the answers' lengths."""
-        return self.answers.squared if self.answers else LENGTH_SPREAD**2 / 12
+        return self.answers.squared if self.answers else self.spread**2 / 12
 
     @cached_property
     def decode_steps(self) -> tuple[tuple[float, float], ...]:
-        """(requests of one rank, time of a decode step [s]) up to as many as ever run."""
+        """(requests of one rank, time of a decode step [s]) up to as many as ever run, at the loads of a search."""
         most = max(self.shared_slots(MANY) / self.ranks, 1.0)
-        loads = sorted({*(n for n in (2.0**i for i in range(32)) if n < most), most})
+        known = sorted({max(n / self.ranks, 1.0) for n in LOADS})
+        loads = [n for n in known if n < most]
+        loads.append(next((n for n in known if n >= most), most))
         return tuple((n, float(timed(self, n * self.ranks * self.decoders).steps.decode)) for n in loads)
 
     @property
@@ -143,7 +146,7 @@ def server(
     model: ModelSpec, site: Site, *, technique: str, prompt: int, output: float, hit: float = 0.0,
    
     speculation: Speculation | None = None, split: tuple[int, int] | None = None, percentile: float = 0.95,
-    mixed: tuple[PromptClass, ...] = (), answers: Lengths | None = None,
+    mixed: tuple[PromptClass, ...] = (), answers: Lengths | None = None, spread: float = LENGTH_SPREAD,
 ) -> Server:  # fmt: skip
     """Return a server, on the replica that serves a query cheapest where none is fixed; Incompatible if none fits.
 
@@ -166,8 +169,22 @@ def server(
         model=model, base=case.base, layout=row.layout, technique=row.technique, site=site, parallel=row.parallel,
         prompt=prompt, output=output, cached=cached, room=row.sequences, slots=row.batch, speculation=speculation,
         fewest=0 if site.parallel else row.fewest_gpus or 0, split=split, percentile=percentile,
-        mixed=mixed, answers=answers,
+        mixed=mixed, answers=answers, spread=spread,
     )  # fmt: skip
+
+
+def on_fewest(s: Server) -> Server | None:
+    """Return the same server on the fewest GPUs that hold a request, None where that is it or somebody fixed it."""
+    if s.split or not 0 < s.fewest < s.parallel.gpus:
+        return None
+    site, hit = replace(s.site, parallel=Parallel(tensor=s.fewest)), s.cached / s.prompt
+    try:
+        return server(
+            s.model, site, technique=s.technique, prompt=s.prompt, output=s.output, hit=hit, speculation=s.speculation,
+            percentile=s.percentile, mixed=s.mixed, answers=s.answers,
+        )  # fmt: skip
+    except Incompatible:  # it holds one by other means than tensor parallelism
+        return None
 
 
 # -- one rank -------------------------------------------------------------------------------------
@@ -212,7 +229,7 @@ def timed_beside(s: Server, running: float, opened: bool, beside: float) -> Rank
     c = c.moved(accepted=gain(s, each, c)) if s.speculation else c
     steps = prompt_steps(operators, c, each)
     load = Load(prompt=s.fresh, output=s.output, batch=each, offered=present if opened else each,
-                open=float(opened), short=s.answers.short if s.answers else 1.0)  # fmt: skip
+                open=float(opened), short=s.answers.short if s.answers else 1.0, spread=s.spread)  # fmt: skip
     m = mixture(s.classes, steps, c, load)
     served = serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
     return RankTimes(each=each, load=load, steps=steps, mixture=m, served=served, mates=beside)

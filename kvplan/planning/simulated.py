@@ -73,6 +73,14 @@ class Bin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cut:
+    """The requests that a server refuses for their length, and that are not simulated."""
+
+    longest: int  #: the longest request that it takes [token]
+    refused: int  #: requests that are longer, of those drawn
+
+
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """What is to be simulated."""
 
@@ -83,6 +91,7 @@ class Asked:
     title: str  #: the requests in words
     warm: float = 0.0  #: requests before this are served, but not counted [s]
     until: float = FOREVER  #: requests from this on likewise [s]
+    cut: Cut | None = None  #: requests left out for their length, None where none are
     router: str = "least-loaded"  #: one of ROUTERS
     prefix_cache: bool = True  #: whether prefixes are cached, where requests tell what they share
     tiers: tuple[str, ...] = ()  #: tiers that keep prefixes besides, the nearest first

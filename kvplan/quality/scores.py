@@ -124,10 +124,9 @@ def _too_small(kind: Technique, model: ModelSpec, smallest: float, table: Qualit
 
 def attention(model: ModelSpec) -> str:
     """Return how a model shares keys and values between query heads: mha, gqa, mqa, latent or none."""
-    mixers = [m for layer in model.layers for m in layer.mixers]
-    if any(isinstance(m, (Latent, Compressed)) for m in mixers):
+    if any(isinstance(m, (Latent, Compressed)) for m in model.mixers):
         return "latent"
-    stored = [m for m in mixers if isinstance(m, Attention) and m.stored]
+    stored = [m for m in model.mixers if isinstance(m, Attention) and m.stored]
     if not stored:
         return "none"
     if all(m.kv_heads == m.heads for m in stored):

@@ -44,6 +44,8 @@ CONFIRMED = (
     Column[Confirmation](key="watchful.tpot", value=lambda c: c.watched.tpot.at_percentile),
     Column[Confirmation](key="requests", value=lambda c: c.served.requests),
     Column[Confirmation](key="sent_away", value=lambda c: c.served.refused),
+    Column[Confirmation](key="refused.requests", value=lambda c: cut.refused if (cut := c.served.asked.cut) else 0),
+    Column[Confirmation](key="refused.longest", value=lambda c: cut.longest if (cut := c.served.asked.cut) else None),
 )  # fmt: skip
 
 
@@ -92,12 +94,25 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
     ) * (surge > 1)
     return Text(
         f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
-        f"the plan has it.{busier} Times at {at}; the chance follows from them and the calibration's errors, "
-        "and is at most that of keeping up; "
+        f"the plan has it.{left_out(rows)}{busier} Times at {at}; the chance follows from them and the "
+        "calibration's errors, and is at most that of keeping up; "
         f"replicas: the fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included, in brackets "
         f"with {best.watched.asked.router} routing.{missing}",
         "quiet",
     )
+
+
+def left_out(rows: Sequence[Confirmation]) -> str:
+    """Return which requests are not simulated because servers refuse them, '' where none are."""
+    cuts = [c.served.asked.cut for c in rows]
+    told = [
+        f"{show_count(cut.refused, 'request')} of more than {cut.longest:,} tokens"
+        f"{f' (plan {n + 1} of the table)' if len(rows) > 1 else ''}"
+        for n, cut in enumerate(cuts) if cut
+    ]  # fmt: skip
+    if not told:
+        return ""
+    return f" Left out, because servers of the plan refuse them: {' and '.join(told)}, warm-up included."
 
 
 def confirmed_records(rows: Sequence[Confirmation]) -> list[Json]:

@@ -7,10 +7,12 @@ from kvplan.planning.hosting import Tenure, per_million
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.sensitivity import Swing
 from kvplan.report.blocks import Bar, Column, Span, Table, Text, table
-from kvplan.units import priced_by, said_per_query, show_percent, show_usd
+from kvplan.units import priced_by, said_per_query, show_percent, show_usd, show_usd_each
 
 #: lines of a bill below this share of it are left out of its table
 TRIFLE = 0.0005
+#: a median of draws this near to the bill is the same
+NEAR = 0.005
 SWING = (
     Column[Swing](key="name", heading="quantity", value=lambda s: s.name, align="left", wraps=True),
     Column[Swing](key="usd_per_query", value=lambda s: [s.low, s.high]),
@@ -77,7 +79,14 @@ def billed(r: Recommendation) -> Text | None:
     rented = "the median offer, " if r.site is not None and r.site.price is not None else ""
     middle = f"{rented}times at the middle of their error, the expected load and lengths"
     combined = "P10 and P90 combine what each quantity under Sensitivity does alone, as independent errors"
-    return Text(f"The bill is at P50: {middle}. {combined}.", "quiet")
+    drawn = ""
+    if r.median is not None and r.plan is not None and r.plan.usd:
+        apart = r.median / r.plan.usd - 1
+        drawn = f" The median of draws of all of them at once is {show_usd_each(r.median, r.plan.usd)}"
+        drawn += (
+            f", {show_percent(abs(apart))} {'above' if apart > 0 else 'below'} the bill." if abs(apart) > NEAR else "."
+        )
+    return Text(f"The bill is the cost with every input at its middle: {middle}. {combined}.{drawn}", "quiet")
 
 
 def terms_table(r: Recommendation, narrow: bool = False) -> Table | None:

@@ -64,7 +64,7 @@ MEANINGS = {
     "confidence_sought": "least probability that was asked for",
     "context": "tokens of prompt and answer [token]",
     "context_tokens": "tokens of prompt and answer [token]",
-    "cost": "cost of a query: P10, P50 and P90 [USD]",
+    "cost": "cost of a query, its middle and its 80 % interval [USD]",
     "coverage": "share of measured rows inside their 80 % interval",
     "cross_attention_bytes": "cache of attention to another input [B]",
     "cuda_graphs": "the part of runtime that captured CUDA graphs take [B]",
@@ -159,6 +159,7 @@ MEANINGS = {
     "layout": "which bytes are counted: architecture, engine or transformers",
     "left_out": "rows that were not used, with the reason",
     "length": "length of a span [s]",
+    "length_spread": "width of the uniform distribution of answers' lengths, over their mean",
     "levels": "parameter that varies: its values",
     "limit": "rise that is allowed [share]",
     "limits": "limits of times and of quality",
@@ -262,8 +263,10 @@ MEANINGS = {
     "recommended": "the plan; null where there is none",
     "reduction": "share of the uncompressed cache that is saved",
     "ref": "address, paper, file or command",
+    "refused": "requests that a server refuses for their length, and its limit",
     "rejected": "plans that were left out, with the reason",
     "relative": "second over first, less 1",
+    "releases": "at which its rules change, the oldest first",
     "relative_error": "predicted over measured, less 1",
     "remedies": "changes that make a plan possible, the cheapest first",
     "replicas": "copies of the model that serve",
@@ -279,6 +282,7 @@ MEANINGS = {
     "roofline": "errors of a plain roofline on the same rows",
     "room": "cache that a tier holds [B]",
     "router": "how requests find their replica",
+    "rooms": "room for the cache under each release of the engine, where they differ and none was named",
     "rows": "main rows of the answer, or rows of a file",
     "running": "requests that run",
     "runtime": "memory outside the engine's allocator, CUDA graphs included [B]",
@@ -357,7 +361,9 @@ MEANINGS = {
     "usd_per_million_output_tokens": "of a million output tokens [USD]",
     "usd_per_million_tokens": "of a million tokens, input and output [USD]",
     "usd_per_month": "cost of a month [USD]",
+    "usd_per_month_range.p50": "cost with every input at its middle, as the bill has it [USD]",
     "usd_per_query": "cost of a query [USD]; null without a price",
+    "usd_per_query.p50": "cost with every input at its middle, as the bill has it, not the median of draws [USD]",
     "usd_per_query_high": "upper end of the cost's 80 % interval [USD]",
     "usd_per_query_low": "lower end of the cost's 80 % interval [USD]",
     "usd_per_second": "rent of the GPUs [USD/s]",
@@ -384,6 +390,6 @@ MEANINGS = {
 }  # fmt: skip
 
 
-def meaning(name: str) -> str:
-    """Return what a name means, '' where it explains itself."""
-    return MEANINGS.get(name, "")
+def meaning(name: str, within: str = "") -> str:
+    """Return what a name means, in the object `within` which it stands; '' where the name says it."""
+    return MEANINGS.get(f"{within}.{name}", MEANINGS.get(name, ""))

@@ -35,6 +35,11 @@ def parts(value: Any) -> str:
     return ", ".join(f"{name}: {show_bytes(amount)}" for name, amount in asdict(value).items())
 
 
+def factors(value: Any) -> str:
+    """Return figures without a unit by what they are for."""
+    return ", ".join(f"{name}: {amount:g}" for name, amount in asdict(value).items())
+
+
 def by_ranks(value: Any) -> str:
     """Return bytes by tensor-parallel ranks."""
     return ", ".join(f"tp{n}: {show_bytes(amount)}" for n, amount in value.items())
@@ -52,6 +57,7 @@ UNITS: dict[str, Callable[[Any], str]] = {
     "hours": lambda value: " ".join(f"{hour:g}" for hour in value),
     "steps": steps,
     "B by part": parts,
+    "1 by part": factors,
     "B by tp": by_ranks,
 }
 

@@ -9,9 +9,9 @@ from kvplan.units import HOUR, MONTH, show_percent, show_usd
 #: lines of a bill below this share of it are left out of its table
 TRIFLE = 0.0005
 MONEY = (
-    "P10, P50 and P90: the 10th, 50th and 90th percentile of a cost. kvplan's error in time moves all pools together, "
-    "rents those on one GPU type, load and lengths those of one workload. Spare replicas and GPUs of servers that "
-    "nothing uses are part of every figure."
+    "Costs are those with every input at its middle, P10 and P90 the 10th and 90th percentile. kvplan's error in time "
+    "moves all pools together, rents those on one GPU type, load and lengths those of one workload. Spare replicas and "
+    "GPUs of servers that nothing uses are part of every figure."
 )
 
 #: what a workload costs

@@ -20,7 +20,7 @@ def answer(p: FleetPlan) -> str:
     low, middle, high = (x * MONTH for x in p.bill.usd)
     whole = f"the {len(p.tasks)} workloads" if len(p.tasks) > 1 else p.tasks[0].name
     verb = "serves" if sum(p.gpus.values()) == 1 else "serve"
-    spread = f"{show_usd(middle)} a month (P50; P10 {show_usd(low)}, P90 {show_usd(high)})"
+    spread = f"{show_usd(middle)} a month (80 % interval {show_usd(low)} to {show_usd(high)})"
     text = f"{taken(p.gpus)} {verb} {whole} at {show_usd(p.usd * HOUR)} an hour, {spread}"
     best, saving = p.best_single, p.saving
     if best is None or saving is None:

@@ -32,7 +32,7 @@ def answer(r: Recommendation) -> str:
     money = ""
     if p.usd is not None:
         many = priced_by(p.usd)[0]
-        interval = f" (P50; P10 {show_usd(many * r.usd[0])}, P90 {show_usd(many * r.usd[2])})" if r.usd else ""
+        interval = f" (80 % interval {show_usd(many * r.usd[0])} to {show_usd(many * r.usd[2])})" if r.usd else ""
         money = f", at {show_usd_each(p.usd)}{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
         money += priced(r) + item_cost(p.usd, demand.workload)
     at = f"P{100 * demand.limits.percentile:g}"

@@ -15,6 +15,7 @@ from kvplan.units import HOUR
 ENGINE_UNITS = {
     "steps": "steps",
     "reserve": "B by part",
+    "vision": "1 by part",
     "runtime": "B by tp",
     "stage_runtime": "B",
     "plain_runtime": "B by tp",

@@ -6,7 +6,7 @@ from typing import Any
 from kvplan.kv import techniques
 from kvplan.planning.design import count
 from kvplan.report.blocks import Column, Json, Page, Text, records, schema, table
-from kvplan.specs.hardware import Gpu, Price
+from kvplan.specs.hardware import Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.sweep import Study
 from kvplan.specs.workload import Workload
@@ -64,6 +64,14 @@ PROFILE = (
     Column[tuple[str, str]](key="name", heading="name", value=lambda p: p[0], align="left"),
     Column[tuple[str, str]](key="of", heading="of", value=lambda p: p[1], align="left"),
 )
+ENGINE = (
+    Column[tuple[Engine, tuple[str, ...]]](key="name", heading="name", value=lambda e: e[0].name, align="left"),
+    Column[tuple[Engine, tuple[str, ...]]](key="title", heading="title", value=lambda e: e[0].title, align="left"),
+    Column[tuple[Engine, tuple[str, ...]]](
+        key="releases", heading="releases", value=lambda e: list(e[1]), show=", ".join,
+        align="left", wraps=True,
+    ),
+)  # fmt: skip
 STUDY = (
     Column[Study](key="name", heading="name", value=lambda s: s.name, align="left"),
     Column[Study](key="title", heading="title", value=lambda s: s.title, align="left", wraps=True),
@@ -102,7 +110,7 @@ def columns(kind: str, today: str) -> tuple[Column[Any], ...]:
         "prices": prices(today),
         "techniques": TECHNIQUE,
         "architectures": named("model_type"),
-        "engines": named("name"),
+        "engines": ENGINE,
         "profiles": PROFILE,
         "studies": STUDY,
     }

@@ -174,6 +174,7 @@ def legend(survey: Survey) -> Iterator[str]:
     s = survey.server
     yield "running: requests admitted to memory; the others wait in the queue, and TTFT includes the wait."
     yield "$: the price of all GPUs of the server at this load. Mtok: million tokens, input and output."
+    yield lengths(s)
     if not survey.opened:
         yield "Closed loop: as many requests in flight at any time, each followed by the next."
     if survey.opened or survey.rate is not None:
@@ -190,6 +191,14 @@ def legend(survey: Survey) -> Iterator[str]:
         yield f"A prompt's KV cache moves to a decode replica in {show_time(s.transfer)}, over the GPUs' own link."
     most = f"{s.site.calibration.chunk:,.0f} tokens of prompts at most"
     yield f"Memory, and what a step takes ({most}), follow the rules of {s.site.engine.title}, {s.site.engine.version}."
+
+
+def lengths(s: Server) -> str:
+    """Return how long answers are."""
+    if not s.spread:
+        return f"All answers have {s.output:,} tokens, as asked: those that started together stay in step."
+    low, high = (round(s.output * (1 + way * s.spread / 2)) for way in (-1, 1))
+    return f"Answers have {low:,} to {high:,} tokens, as published benchmarks send them; lengths=exact makes all alike."
 
 
 def sources(s: Server) -> list[str]:
@@ -246,6 +255,7 @@ def served(s: Server) -> Json:
         "input_tokens": s.prompt,
         "cached_tokens": s.cached,
         "output_tokens": s.output,
+        "length_spread": s.spread,
         "max_sequences": s.room * s.decoders,
         "max_batch": s.slots * s.decoders,
     }

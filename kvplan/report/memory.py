@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kvplan.kv.budget import Budget, Line
 from kvplan.kv.layout import equation
-from kvplan.planning.memory import LayerCache, Memory, draft_bytes
+from kvplan.planning.memory import LayerCache, Memory, Room, draft_bytes
 from kvplan.report.blocks import Block, Column, Json, Page, Table, Text, notes, records, schema, sentence, table
 from kvplan.report.drawings import of_budget
 from kvplan.report.sources import about, brief, graph_rule, rules, whose
@@ -46,6 +46,13 @@ LAYER = (
 )
 
 
+ROOM = (
+    Column[Room](key="release", value=lambda r: r.release),
+    Column[Room](key="kv_cache", value=lambda r: r.kv_cache),
+    Column[Room](key="kv_tokens", value=lambda r: r.kv_tokens),
+)
+
+
 def page(m: Memory, explained: bool = False) -> Page:
     """Return the report of `kvplan memory`."""
     ask, model = m.ask, m.model
@@ -54,7 +61,13 @@ def page(m: Memory, explained: bool = False) -> Page:
     size = f"{model.parameters / 1e9:,.2f} B parameters ({model.active_parameters / 1e9:,.2f} B active per token)"
     room: list[Block] = []
     if m.budget:
-        room = [budget_table(m.budget), of_budget(m.budget), *stages(m.budget), Text(capacity(m, m.budget))]
+        room = [
+            budget_table(m.budget),
+            of_budget(m.budget),
+            *stages(m.budget),
+            Text(capacity(m, m.budget)),
+            Text(by_release(m)),
+        ]
     lines = equation(m.layout, ask.context) if explained else ()
     return Page.of(
         Text(f"{model.title} needs {show_bytes(m.total)} of KV cache for {what}.", "answer"),
@@ -69,6 +82,19 @@ def page(m: Memory, explained: bool = False) -> Page:
         notes("KV bytes = layers x kept tokens x vectors x width x bits / 8", lines),
         notes("Sources", sources(m)),
     )
+
+
+def by_release(m: Memory) -> str:
+    """Return the room that the engine's releases leave for the cache, '' where one was named or all leave as much."""
+    if not m.rooms:
+        return ""
+    shown = [(r.release, show_bytes(max(r.kv_cache, 0.0))) for r in m.rooms]
+    changed = [at for at, before in zip(shown, [("", ""), *shown], strict=False) if at[1] != before[1]]
+    if len(changed) < 2:
+        return ""
+    each, engine = ", ".join(f"{release} {size}" for release, size in changed), m.deployment.engine
+    example = f"engine={engine.name}@{changed[0][0]}"
+    return f"Room for the cache by release of {engine.title}: {each}; {example} counts by the rules of one."
 
 
 def staged(m: Memory) -> str:
@@ -197,6 +223,7 @@ def document(m: Memory) -> Json:
         }
     if m.budget is not None:
         answer |= {"budget": budget(m.budget), "kv_tokens": m.budget.kv_tokens, "max_sequences": m.sequences}
+        answer |= {"rooms": records(ROOM, m.rooms)} if m.rooms else {}
         answer |= {"feasible": not m.reason, "reason": m.reason, "engine": whose(m.budget.deployment.engine)}
     return answer
 

@@ -70,6 +70,7 @@ def day_of(version: str) -> str:
 def eras_of(engine: str, version: str) -> tuple[Era, ...]:
     """Return the eras a release belongs to: by its number, else by the day it names; none where it names neither."""
     number, day = numbers(version), day_of(version)
+    number = (*number, 0, 0)[:3] if number else ()  # 0.8 is 0.8.0
     return tuple(
         era
         for era in ERAS

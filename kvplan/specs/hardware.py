@@ -16,8 +16,6 @@ BEFORE_HOPPER = BEFORE_SHARP
 SERVER = 8
 #: between GPUs that no NVLink joins: PCIe 5.0 x16 one way [B/s]
 OUTSIDE = 64e9
-#: generations whose prefill kernels of gated delta nets (FlashInfer) export states on the way
-FROM_HOPPER = ("hopper", "blackwell")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,6 +116,23 @@ class Reserve:
     large: float  #: memory of a GPU that is large [B]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TowerShare:
+    """How an engine cuts the share it takes of a GPU beside a vision tower."""
+
+    share: float  #: of that share, beside a tower of the usual size, of 1
+    layers: float  #: of the usual tower, and where a config says none
+    hidden: float  #: its width, likewise
+    slope: float  #: less of it for every time that a tower has the usual one's size besides, of 1
+    least: float  #: of what the slope may leave, of 1
+    most: float  #: of what it may leave beside a smaller tower, of 1
+
+    def factor(self, layers: float, hidden: float) -> float:
+        """Return what is left of the share beside a tower of so many layers of a width, of 1."""
+        size = float(layers * hidden**2) / (self.layers * self.hidden**2)
+        return self.share * max(self.least, min(self.most, 1 - self.slope * (size - 1)))
+
+
 #: memory of the GPU that stands for one not named [B]
 USUAL = 80e9
 
@@ -155,7 +170,7 @@ class Engine:
     pool: str  #: profiled, static or free
     utilization: float | None = None  #: share of the memory, of 1; None: what `reserve` leaves
     reserve: Reserve | None = None  #: left free where no share is set
-    vision_share: float = 1.0  #: of the share that leaves, what it takes beside a vision tower of ViT-L's size, of 1
+    vision: TowerShare | None = None  #: how the share that leaves is cut beside a vision tower; None: it is not
     block_size: int  #: tokens of a page [token]
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
     contiguous: bool = False  #: whether a slot has rows of its own in every layer, rounded up to blocks, and no pages
@@ -165,6 +180,7 @@ class Engine:
     state_share: float | None = None  #: memory of the pool of recurrent states, of what the tokens take, of 1
     steps_ahead: int = 1  #: steps scheduled before their windows' pages are freed
     whole_prompts: int = 0  #: prompts of up to so many tokens are not cut: a step takes a whole one [token]
+    stated_length: bool = False  #: whether it takes the length a file states where YaRN's factor would lengthen it
     divided_step: bool = False  #: whether the tokens of a step are those of all attention-data-parallel ranks together
     second_runner: Runner | None = None  #: another model runner, the models it serves and its own figures
     host_counts: tuple[str, ...] = ()  #: beginnings of names of GPUs whose free memory is what the host has available
@@ -190,7 +206,8 @@ class Engine:
     encoder_live: float = 0.0  #: elements that live for a patch, over the tower's width
     capacity: str = "requests"  #: what the tokens it logs are of: requests that fit, or blocks shared out (even)
     index_gather: int = 0  #: longest requests whose indexer keys (sparse attention) it gathers at once, in 8 bits
-    long_index_gather: int = 0  #: the same of requests longer than 262,144 tokens, 0: as of others
+    long_index_gather: int = 0  #: the same of requests longer than `long_index_from`, 0: as of others
+    long_index_from: int = 0  #: requests that are long [token]
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
     expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
     rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
@@ -198,13 +215,15 @@ class Engine:
     state_pages: int = 1  #: pages a sequence pins for a recurrent state while prefixes are cached
     hybrid_prefixes: bool = False  #: whether it caches prefixes of models with recurrent states unless told otherwise
     checkpoint_states: tuple[str, ...] = ()  #: recurrences that pin one page more then, to export states of a prefill
-    flash_checkpoint_states: tuple[str, ...] = ()  #: the same on GPUs from Hopper on, whose kernels do it
+    flash_checkpoint_states: tuple[str, ...] = ()  #: the same on GPUs of `flash_architectures`, whose kernels do it
+    flash_architectures: tuple[str, ...] = ()  #: generations of GPUs whose prefill kernels export states on the way
     draft_models: bool = False  #: whether it starts with a smaller model that drafts
     eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known
     mtp_models: tuple[str, ...] = ()  #: the same of a model's own next-token layers
     #: cache formats that it serves where the cache is a latent (MLA), (): all that it serves elsewhere
     latent_formats: tuple[str, ...] = ()
     vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
+    unserved_models: tuple[str, ...] = ()  #: model types that it is known not to serve; others it may or may not
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
     marlin_padding: int = 0  #: the same of Marlin's kernels, on GPUs before Hopper; 0: as on others
@@ -223,6 +242,13 @@ class Engine:
         if not self.vendors or not gpu.vendor or gpu.vendor in self.vendors:
             return ""
         return f"{self.title} runs on GPUs of {' and '.join(v.upper() for v in self.vendors)} alone"
+
+    def refuses(self, model_type: str) -> str:
+        """Return that the engine does not serve a type of models, '' where nothing says so."""
+        if model_type not in self.unserved_models:
+            return ""
+        served = f"models of type {model_type} are not served by {self.title} {self.version}"
+        return f"{served}: the figures are arithmetic, not those of a server"
 
     def shares(self, gpu: Gpu | None) -> bool:
         """Return whether it takes what the host has available for the free memory of a GPU."""
@@ -260,8 +286,12 @@ class Engine:
         `context` of a model none of whose prompts it cuts; `told` is what its option says, 0 where that is left out.
         """
         tokens = told or self.limits(gpu)[1]
-        whole = 0 if told else max((int(n) for n in (length, context) if n <= self.whole_prompts), default=0)
-        return max(tokens // ranks if self.divided_step else tokens, whole, 1)
+        each = max(tokens // ranks if self.divided_step else tokens, 1)
+        return each if told else self.uncut(each, length, context)
+
+    def uncut(self, tokens: int, *lengths: float) -> int:
+        """Return the tokens of a step of so many, or of the longest of these requests whose prompts it does not cut."""
+        return max(tokens, *(int(n) for n in (0.0, *lengths) if n <= self.whole_prompts), 1)
 
     def taking(self, sequences: int) -> "Engine":
         """Return the engine with so many sequences in a step on every GPU."""

@@ -225,6 +225,7 @@ class ModelSpec:
     hidden: int  #: elements of a token between layers
     vocab: int  #: rows of the embedding
     max_context: int | None  #: tokens it was made for, None where the config does not say [token]
+    stated_context: int | None = None  #: what the file states where YaRN lengthens it, None elsewhere [token]
     dtype: str  #: of unquantised tensors, as config.json spells it
     layers: tuple[Layer, ...]  #: in order
     outer: tuple[Weight, ...]  #: tensors outside the layers: embeddings, norms, head, vision towers
@@ -264,8 +265,8 @@ class ModelSpec:
 
     @cached_property
     def mixers(self) -> tuple[Mixer, ...]:
-        """The token mixers of all layers, in order."""
-        return tuple(mixer for layer in self.layers for mixer in layer.mixers)
+        """The token mixers of layers that differ: what any or all of a model's are is asked of few."""
+        return tuple(mixer for layer in self.distinct_layers for mixer in layer.mixers)
 
     @cached_property
     def text_only(self) -> "ModelSpec":

@@ -97,6 +97,13 @@ OWN = (
 
 #: engines whose prompts do not share a step with decoding
 APART = ("sglang",)
+
+
+def mixes(engine: str, version: str) -> bool:
+    """Return whether prompts share steps with decoding: not under SGLang, nor before vLLM's V1 engine."""
+    return engine not in APART and not (engine == "vllm" and bool(era_of(engine, version)))
+
+
 #: tokens of prompts that an engine takes into one step where its file (profiles/engines) says nothing of it
 CHUNK = 8192.0
 #: how sharply shares bend at what `pace` leaves of the datasheet, see `least`
@@ -348,7 +355,7 @@ class ServingProfile:
             self.values(who, self.speculates(who)),
             gpu=gpu,
             engine=engine,
-            mixes=float(engine not in APART),
+            mixes=float(mixes(engine, version)),
             name=gpu.name,
             tier="datasheet" if basis in (PART, NOWHERE) and not self.knows(gpu.name) else self.tier,
             tpot=tpot,

@@ -12,5 +12,6 @@ from kvplan.architectures.registry import family
 def aria(c: Config) -> Body:
     """Read Aria's language model: experts in every layer, and shared ones that are as wide as several of them."""
     hidden, inner, bias = c.size("hidden_size"), c.size("intermediate_size"), c.flag("attention_bias")
-    experts = moe(c, hidden, inner, shared=inner * c.size("moe_num_shared_experts", 2, low=0))
+    shared = inner * c.size("moe_num_shared_experts", 2, low=0)
+    experts = moe(c, hidden, inner, shared=shared, shared_bias=c.flag("mlp_bias"))
     return sparse(c, *full(c), always, experts, qkv_bias=bias, o_bias=bias)

@@ -63,12 +63,13 @@ def windowed_latent(c: Config, index: int) -> Part:
     hidden, d = c.size("hidden_size"), windowed_sizes(c, index)
     heads, rank, q_rank = d["num_attention_heads"], d["kv_lora_rank"], d["q_lora_rank"]
     nope, rope, value = d["qk_nope_head_dim"], d["qk_rope_head_dim"], d["v_head_dim"]
+    bias = c.flag("attention_bias")
     weights = (
-        *linear("self_attn.q_a_proj", q_rank, hidden),
+        *linear("self_attn.q_a_proj", q_rank, hidden, bias=bias),
         *linear("self_attn.q_b_proj", heads * (nope + rope), q_rank, split="heads"),
-        *linear("self_attn.kv_a_proj_with_mqa", rank + rope, hidden),
+        *linear("self_attn.kv_a_proj_with_mqa", rank + rope, hidden, bias=bias),
         *linear("self_attn.kv_b_proj", heads * (nope + value), rank, split="heads"),
-        *linear("self_attn.o_proj", hidden, heads * value, split="heads"),
+        *linear("self_attn.o_proj", hidden, heads * value, split="heads", bias=bias),
         vector("self_attn.latent_norms", q_rank + rank),
         *beside(hidden, heads, rope),
     )

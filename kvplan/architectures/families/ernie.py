@@ -80,7 +80,7 @@ def both(c: Config, name: str, usual: int | None = None) -> tuple[int, int]:
     return c.whole(name, pair[0]), c.whole(name, pair[1])
 
 
-@tower("ernie4_5_vl_moe_text", "ernie4_5_vl_moe", tied="either")
+@tower("ernie4_5_vl_moe_text", "ernie4_5_vl_moe")
 def ernie_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return ERNIE 4.5 VL's vision tower, and the resampler that merges patches in space, then frames in time."""
     c = part(outer, "vision_config", "ernie4_5_vl_moe_vision")

@@ -45,7 +45,7 @@ def deepseek_like(c: Config) -> Body:
         dense=c.size("intermediate_size", inner),
         mlp_bias=mlp_bias,
         qkv_bias=bias,
-        o_bias=bias and t not in ("glm4_moe", "glm4v_moe_text", "solar_open"),
+        o_bias=bias and t not in ("glm4_moe", "glm4v_moe_text", "solar_open", "sarvam_moe"),
         qk_norm=qk_norm,
     )
 

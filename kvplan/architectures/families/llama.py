@@ -9,7 +9,7 @@ from kvplan.architectures.parts import Body, head_dim
 from kvplan.architectures.registry import family
 
 
-@family("llama", "internlm3", "yi", "aquila", "exaone", "solar", "iquestcoder", "internlm")
+@family("llama", "internlm3", "yi", "aquila", "exaone", "solar", "iquestcoder", "internlm", "xverse")
 def llama(c: Config) -> Body:
     """Read Llama and its kin: full attention and a gated feed-forward, biases where the config has them."""
     t = c.model_type
@@ -56,6 +56,13 @@ def smollm3_rule(c: Config) -> Callable[[int], str]:
     on = c.flag("use_sliding_window") and bool(c.optional("sliding_window"))
     period = c.size("no_rope_layer_interval", 4)
     return lambda i: "sliding" if on and not (rotated[i] if rotated else (i + 1) % period) else "full"
+
+
+@family("orion")
+def orion(c: Config) -> Body:
+    """Orion has norms with biases."""
+    bias = c.flag("attention_bias")
+    return plain(c, *full(c), qkv_bias=bias, o_bias=bias, norm=2)
 
 
 @family("arcee")

@@ -1,9 +1,11 @@
 """Mamba, Mamba-2, Zamba and Zamba2."""
 
+from math import ceil
+
 from kvplan.architectures.attention import attention_weights, layer_kinds
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import mlp
-from kvplan.architectures.parts import Body, decoder, kv_heads, layer_count, linear, vector
+from kvplan.architectures.parts import Body, Part, decoder, kv_heads, layer_count, linear, vector
 from kvplan.architectures.recurrence import mamba1, mamba2, rank, state_bits
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError
@@ -163,11 +165,9 @@ def zamba2(c: Config) -> Body:
 
 @family("mamba_ssm")
 def mamba_original(c: Config) -> Body:
-    """Read Mamba's own format: d_model, n_layer and ssm_cfg; the vocabulary is rounded up."""
+    """Read Mamba's own format: d_model, n_layer and ssm_cfg, attention in the layers of attn_layer_idx."""
     hidden, count = c.size("hidden_size"), layer_count(c)
     sizes = c.nested("ssm_cfg", model_type="mamba_ssm")
-    if c.get("attn_layer_idx", None):
-        raise SpecError(f"{c.place}: attn_layer_idx: kvplan reads this format without attention only")
     inner, kernel = sizes.size("expand", 2) * hidden, sizes.size("d_conv", 4)
     if sizes.text("layer", "Mamba1") == "Mamba2":
         part = mamba2(
@@ -180,4 +180,39 @@ def mamba_original(c: Config) -> Body:
             c, hidden=hidden, inner=inner, state=sizes.size("d_state", 16), kernel=kernel,
             dt_rank=rank(sizes, "dt_rank", hidden), conv_bias=True, bias=False, prefix="mixer",
         )  # fmt: skip
-    return decoder(c, ["mamba"] * count, lambda _: part, ["none"] * count, lambda _: (), norms=1)
+    among = c.entries("attn_layer_idx") or []
+    kinds = ["attention" if i in among else "mamba" for i in range(count)]
+    attention = original_attention(c, hidden) if among else part
+    wide = c.optional("d_intermediate") or 0
+    block = mlp(hidden, ceil(wide / ROUNDED) * ROUNDED) if wide else ()
+    return decoder(
+        c,
+        kinds,
+        lambda k: attention if k == "attention" else part,
+        ["mlp" if wide else "none"] * count,
+        lambda _: block,
+        norms=2 if wide else 1,
+    )
+
+
+#: the feed-forwards of Mamba's own format are a multiple of it wide
+ROUNDED = 128
+
+
+def original_attention(c: Config, hidden: int) -> Part:
+    """Return the attention of Mamba's own format, before which a short convolution mixes q, k and v (d_conv)."""
+    sizes = c.nested("attn_cfg", model_type="mamba_ssm")
+    heads = sizes.size("num_heads")
+    keys = sizes.optional("num_heads_kv") or heads
+    if heads % keys:
+        raise SpecError(f"{c.place}: attn_cfg: num_heads_kv {keys} must divide num_heads {heads}")
+    dim, kernel = sizes.optional("head_dim") or hidden // heads, sizes.optional("d_conv") or 0
+    a = Attention(heads=heads, kv_heads=keys, key_dim=dim, value_dim=dim, rope=bool(sizes.optional("rotary_emb_dim")))
+    weights = attention_weights(
+        hidden, a, qkv_bias=sizes.flag("qkv_proj_bias", True), o_bias=sizes.flag("out_proj_bias", True)
+    )
+    if not kernel:
+        return (a,), weights
+    channels = dim * (heads + 2 * keys)
+    tail = Recurrent(name="convolution", conv_channels=channels, conv_kernel=kernel, state=0)
+    return (a, tail), (*weights, Weight(name="self_attn.conv1d", shape=(channels, kernel + 1), matmul=False))

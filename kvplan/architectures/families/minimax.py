@@ -85,7 +85,7 @@ def minimax_m3(c: Config) -> Body:
     )
 
 
-@tower("minimax_m3_vl_text", "minimax_m3_vl")
+@tower("minimax_m3_vl_text", "minimax_m3_vl", tied="either")
 def minimax_m3_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return MiniMax-M3's vision tower, its projector and the merger of neighbouring patches."""
     c = part(outer, "vision_config", "minimax_m3_vl_vision")

@@ -53,3 +53,17 @@ def phimoe(c: Config) -> Body:
 def phi3(c: Config) -> Body:
     """Read Phi-3 and Phi-4: every layer has the one window of the config, or none."""
     return plain(c, *uniform(c))
+
+
+@family("phi3small")
+def phi3small(c: Config) -> Body:
+    """Read Phi-3-small: block-sparse attention in most layers, which keeps all tokens; biases everywhere."""
+    return plain(
+        c,
+        *full(c),
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
+        norm=2,
+        inner=c.size("ff_intermediate_size"),
+    )

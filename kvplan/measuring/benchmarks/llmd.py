@@ -102,12 +102,14 @@ def _load_01(load: Any) -> Mapping[str, Any]:
 
 
 def _load(stated: Mapping[str, Any], latency: Any, row: Row, here: str) -> Row:
-    """Return the load as the report states it; nothing where it leaves it to the tool's own options."""
+    """Return the load as the report states it; by Little's law, of what left a second, where it states none."""
     limit, rate = find(stated, "concurrency"), find(stated, "rate_qps")
     slots = math.inf if limit in UNLIMITED else positive(limit, f"{here}: load: concurrency")
     if rate in UNLIMITED:
         everything = rate is not None and limit in UNLIMITED  # all at once
-        return {"concurrency": min(slots, int(row["requests"]))} if slots < math.inf or everything else {}
+        if slots < math.inf or everything:
+            return {"concurrency": min(slots, int(row["requests"]))}
+        return in_flight(row, _request_ms(latency, here), slots) if "duration_s" in row and "ttft_ms" in row else {}
     load: Row = {"request_rate": positive(rate, f"{here}: load: rate_qps")}
     return load | in_flight(row | load, _request_ms(latency, here), slots)
 

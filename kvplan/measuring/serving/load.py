@@ -11,10 +11,10 @@ from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.measuring.serving.rows import OFFLINE, OPEN, STATIC, ServerRow
 from kvplan.perf.serving import Load, Passes, passes
-from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import APART, CHUNK
+from kvplan.specs.serving_profile import CHUNK
+from kvplan.specs.serving_profile import mixes as shares_steps
 
 #: a server that seems to hold fewer sequences than this did not run with our memory rules: taken to hold all
 FEWEST = 4
@@ -139,8 +139,8 @@ def cycles_before(row: ServerRow, slots: float) -> float:
 
 
 def mixes(row: ServerRow) -> bool:
-    """Return whether prompts share steps with decoding: not under SGLang, nor before vLLM's V1 engine."""
-    return row.engine not in APART and not (row.engine == "vllm" and bool(era_of(row.engine, row.version)))
+    """Return whether prompts share steps with decoding."""
+    return shares_steps(row.engine, row.version)
 
 
 def link_of(gpu: Gpu, parallel: Parallel) -> float:

@@ -153,7 +153,9 @@ def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False
     arrays = side_by_side([row for row, _ in pairs], [load for _, load in pairs])
     c = arrays.calibrated(terms)
     if ideal:  # narrow caches are read as fast as wide ones, the host costs nothing, and nobody shares PCIe
-        c = replace(c, narrowed=False, launch=0.0, joined=inf)
+        across = np.array([row.parallel.tensor * row.parallel.data for row, _ in pairs]) > arrays.gpus.joined
+        links = c.moved(link=np.where(across, c.bridge, c.link))
+        c = replace(links, narrowed=False, launch=0.0, joined=inf)
     with np.errstate(all="ignore"):
         return arrays, arrays.served(c)
 

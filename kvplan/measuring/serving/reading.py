@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any
 
+from kvplan.catalog.collected import collection_of
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.noted import folder_named, mixed, pooled, uncounted_hits, with_noted
-from kvplan.measuring.serving.resent import OWN_PROCESS, caches_prefixes, found_again, holds_prompts
+from kvplan.measuring.serving.resent import caches_prefixes, found_again, holds_prompts
 from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.measuring.serving.scheduler import RawRow, of_collectors, scheduler_of
@@ -100,7 +101,7 @@ def _server(
     again = 0.0
     if arrival == OPEN and caches_prefixes(engine, entry.text("engine_version")):
         length = entry.size("isl") + entry.size("osl")
-        holds = holds_prompts(spec, device, parallel, weight_format, length)
+        holds = holds_prompts(entry.values, spec, device, parallel, weight_format, length)
         again = found_again(entry.values, plain(entry.text("rate")) or 0.0, entry.size("isl"), holds)
     load, unusual = load_columns(entry, arrival, spec, again)
     scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel, weight_format)
@@ -135,7 +136,8 @@ def _server(
 def occupied(entry: RawRow, engine: str) -> float:
     """Return for what share of a request's overhead the engine itself stands still."""
     old = engine == "vllm" and bool(era_of(engine, entry.text("engine_version")))
-    return OCCUPIED if old and OWN_PROCESS in entry.text("source") else 0.0
+    made = collection_of(entry.values) if old else None
+    return OCCUPIED if made is not None and made.in_process else 0.0
 
 
 def load_columns(entry: RawRow, arrival: str, model: ModelSpec, again: float) -> tuple[dict[str, Any], list[str]]:

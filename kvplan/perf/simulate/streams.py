@@ -84,6 +84,22 @@ def hastened(pieces: Iterable[Piece], speed: float) -> Iterator[Piece]:
         )  # fmt: skip
 
 
+def up_to(pieces: Iterable[Piece], most: int) -> Iterator[Piece]:
+    """Yield the requests whose prompt and answer have together no more than `most` tokens, chains with them."""
+    for p in pieces:
+        read, written = np.asarray(p.prompt), np.asarray(p.output)
+        which = np.flatnonzero(read + written <= most)
+        items = np.diff(np.asarray(p.start)) if len(p.start) else np.zeros(len(p), dtype=np.int64)
+        own = np.repeat(read + written <= most, items)
+        yield Piece(
+            at=np.asarray(p.at)[which], prompt=read[which], output=written[which],
+            rank=np.asarray(p.rank)[which] if len(p.rank) else (),
+            start=np.concatenate(([0], np.cumsum(items[which]))) if len(p.start) else (),
+            keys=np.asarray(p.keys)[own] if len(p.start) else (),
+            tokens=np.asarray(p.tokens)[own] if len(p.start) else (), failed=p.failed,
+        )  # fmt: skip
+
+
 def multiplied(pieces: Iterable[Piece], factor: float, seed: int) -> Iterator[Piece]:
     """Yield a trace with `factor` times as many requests, minute by minute as uneven as it is.
 

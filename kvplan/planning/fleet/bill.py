@@ -15,7 +15,7 @@ from kvplan.planning.plan import Plan
 from kvplan.planning.sensitivity import CostRange, combined
 from kvplan.planning.site import Site
 
-#: P10, P50, P90
+#: P10, the cost with every input at its middle, P90
 Percentiles = tuple[float, float, float]
 #: the line of GPUs that come with the servers of others
 UNUSED = "unused"
@@ -183,7 +183,7 @@ def summed(pools: Sequence[Pool], left: Iterable[Unused]) -> tuple[Line, ...]:
 
 
 def spread(pools: Sequence[tuple[Pool, float]], each: float = 0.0) -> Percentiles:
-    """Return P10, P50, P90 of what pools cost [USD/s], or of one of `each` queries a second [USD].
+    """Return P10, the point and P90 of what pools cost [USD/s], or of one of `each` queries a second [USD].
 
     kvplan's error moves all pools together, the rent those on one GPU type, load and lengths those of one workload.
     GPUs that nothing uses (each pool's part of them, USD/s) follow the rent alone.

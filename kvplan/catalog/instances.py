@@ -1,0 +1,90 @@
+"""Reading which GPUs instances of clouds hold, of the shelf."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from kvplan.catalog.fields import ValueRange, count, listed, read_source, required, shelf_document, source_of, text
+from kvplan.catalog.shelves import names
+from kvplan.errors import SpecError, shown
+from kvplan.specs.source import Source
+from kvplan.units import show_count
+
+FIELDS = ("gpu", "count", "types", "source")
+#: GPUs of one instance
+COUNT = ValueRange(1, 72)
+#: how clouds write an instance, its family around its size: p5.48xlarge, g2-standard-24, ND96isr_H100_v5, gpu_8x_v100
+_SIZED = (
+    re.compile(r"(?P<family>n[cdv])(?P<size>\d+)[a-z]*(?:_ndr)?(?P<rest>_\w+)"),
+    re.compile(r"(?P<family>gpu_)(?P<size>\d+)x_(?P<rest>\w+)"),
+    re.compile(r"(?P<family>[a-z]\w*-[a-z]+)-(?P<size>\d+)g?(?:-metal)?(?P<rest>)"),
+    re.compile(r"(?P<family>[\w.-]+)\.(?P<size>[\w-]+)(?P<rest>)"),
+)
+#: what may stand before an instance's name: Azure's own, and SageMaker's
+_BEFORE = re.compile(r"^(?:standard[_ ]|ml\.)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """GPUs that one instance of a cloud holds."""
+
+    name: str  #: as its cloud writes it
+    gpu: str  #: on the shelf of GPUs
+    count: int  #: of those GPUs
+    source: Source  #: of the row
+
+
+def instance(word: str) -> str:
+    """Return the GPU that an instance of a cloud holds, or all of a family (ND_H100_v5); '' for what is none.
+
+    Raises SpecError for a size that its family does not have, naming the nearest.
+    """
+    asked = _BEFORE.sub("", word.strip().lower()).replace(" ", "_")
+    known = _instances()
+    if asked in known:
+        return known[asked].gpu
+    family, size = _parted(asked)
+    sizes = [one for name, one in known.items() if _parted(name)[0] == family]
+    if sizes:
+        nearest = min(sizes, key=lambda one: abs(_number(_parted(one.name.lower())[1]) - _number(size)))
+        raise SpecError(
+            f"{shown(word)}: kvplan knows no such size of that instance; nearest: {nearest.name}, with "
+            f"{show_count(nearest.count, 'GPU')}; known: {', '.join(one.name for one in sizes)}"
+        )
+    whole = {one.gpu for name, one in known.items() if _parted(name)[0] == asked}
+    return whole.pop() if len(whole) == 1 else ""
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Return the family of an instance and its size, as in ('p5', '48xlarge'); ('', '') for what is no instance."""
+    match = next((match for pattern in _SIZED if (match := pattern.fullmatch(name))), None)
+    return (match["family"] + match["rest"], match["size"]) if match else ("", "")
+
+
+def _number(size: str) -> int:
+    digits = re.search(r"\d+", size)
+    return int(digits[0]) if digits else 1  # 'xlarge' is the smallest
+
+
+@cache
+def _instances() -> dict[str, Instance]:
+    return {one.name.lower(): one for name in names("instances") for one in instance_file(name)}
+
+
+def instance_file(word: str) -> tuple[Instance, ...]:
+    """Return the instances of one file, by name or path; raise SpecError where it cannot be understood."""
+    raw, _, location = shelf_document("instances", word, "instances")
+    default = read_source(raw.get("source"), location)
+    required(raw, ("name", "title", "source", "rows"), ("rows",), location)
+    found: list[Instance] = []
+    for i, item in enumerate(listed(raw["rows"], f"{location}: rows")):
+        place = f"{location}: rows[{i}]"
+        row = required(item, FIELDS, ("gpu", "count", "types"), place)
+        gpu, gpus, source = (
+            text(row, "gpu", place),
+            count(row["count"], f"{place}: count", COUNT),
+            source_of(row, default, place),
+        )
+        types = listed(row["types"], f"{place}: types")
+        found += [Instance(name=str(one), gpu=gpu, count=gpus, source=source) for one in types]
+    return tuple(found)
