@@ -238,6 +238,8 @@ def test_nothing_is_faster_than_the_datasheet() -> None:
             for term in shared:
                 best = max(figure(gpu, of) for of in (term.of, instead.get(term.of, term.of)))
                 assert c.reached[term.name] <= c.pace * best, (name, engine, term.name)
+            for bits in (4.0, 8.0, 16.0):
+                assert c.weights * c.narrow(bits) <= c.pace * gpu.bandwidth, (name, engine, bits)
 
 
 def test_a_model_carries_over_from_a_gpu_to_its_sibling() -> None:

@@ -222,11 +222,16 @@ def calibration(
     """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits.
 
     Of cards that PCIe alone joins, `link` is the share of it that `bridge` says. Times are `pace` of what shares make
-    them, so that a share is at most `pace`: nothing moves or multiplies faster than the datasheet says.
+    them, so that a share is at most `pace`: nothing moves or multiplies faster than the datasheet says, narrow weights
+    neither.
     """
     pace = values["pace"]
-    reached = {t.name: least(values[t.name], pace) * figure(gpu, t.of) if t.of else values[t.name] for t in ALL}
+    shares = {t.name: least(values[t.name], pace) for t in ALL if t.of}
+    reached = {t.name: shares[t.name] * figure(gpu, t.of) if t.of else values[t.name] for t in ALL}
     lacks8, lacks4 = (0.0 + (figure(gpu, of) == 0.0) for of in ("fp8", "fp4"))
+    for name, lacks in (("weights8", lacks8), ("weights4", lacks4)):
+        unpacked = 1 - lacks + lacks * values["emulated"]
+        reached[name] = least(values[name] * unpacked, pace / shares["weights"]) / unpacked
     reached["rate8"] = reached["rate8"] + lacks8 * reached["rate16"]
     reached["rate4"] = reached["rate4"] + lacks4 * reached["rate16"]
     alone = 1.0 * (gpu.joined < 2)
