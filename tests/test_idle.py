@@ -30,6 +30,7 @@ def idle(**asked: object) -> tuple[str, ...]:
         ({"without": "graphs", "gpu": "h100", "kv_cache_memory_bytes": "9 GiB"}, "has its kv_cache_memory_bytes"),
         ({"max_num_batched_tokens": "4k", "gpu": "h100", "max_num_seqs": 64}, "another part of a step is larger"),
         ({"dp": 2}, "dp=2: what the architecture needs is the same"),
+        ({"tp": 2, "model": "qwen3.5-27b", "layout": "engine"}, "pages of the cache are the same; give gpu=NAME"),
     ],
 )  # fmt: skip
 def test_an_option_that_changes_nothing_says_why(asked: dict[str, object], said: str) -> None:

@@ -106,4 +106,6 @@ def reason(option: str, model: ModelSpec, deployment: Deployment, paged: bool, w
         return f"{engine.title} keeps a cache in one piece, not in pages"
     if name in ("max_num_seqs", "max_num_batched_tokens"):
         return "another part of a step is larger, which the budget names"
+    if gpu is None:
+        return "the pages of the cache are the same; give gpu=NAME for what each GPU holds"
     return f"another part of what {engine.title} {engine.version} takes for {model.title} decides"
