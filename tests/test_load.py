@@ -451,6 +451,14 @@ def test_lengths_that_are_all_alike_are_asked_for_and_are_those_of_a_replay(tmp_
     assert "360 to 440 tokens" in " ".join(legend(spread)) and "lengths=exact" in " ".join(legend(spread))
     assert "All answers have 400 tokens" in " ".join(legend(exact))
     assert kvplan.load("llama3.1-8b", "h100", 4000, 400, **ask).points == spread.points
+    ask = {"tp": 1, "on": ON, "concurrency": 64, "engine": "sglang"}
+    trace.write_text("timestamp_ms,input_length,output_length\n" + "".join(f"{i},1000,500\n" for i in range(640)))
+    replayed = kvplan.simulate("llama3.1-8b", "h100", trace=str(trace), **ask).outcome
+    found = kvplan.load("llama3.1-8b", "h100", 1000, 500, lengths="exact", **ask).points[0]
+    for name in ("p50", "p95", "p99"):
+        assert getattr(found.ttft, name) == pytest.approx(getattr(replayed.ttft, name), rel=0.05), name
+    assert found.ttft.mean == pytest.approx(found.ttft.p50, rel=0.01), "in the order in which they started"
+    ask = {"tp": 1, "on": ON, "concurrency": 8}
     with pytest.raises(KvplanError, match="expected spread or exact"):
         kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths="fixed", **ask)
     rates = [kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths=k, rate=1, tp=1, on=ON) for k in ("spread", "exact")]
