@@ -12,7 +12,7 @@ from kvplan.measuring.benchmarks.fields import SETTABLE
 from kvplan.measuring.benchmarks.files import load_results
 from kvplan.measuring.benchmarks.stated import check_spread, check_stated
 from kvplan.measuring.serving.predict import with_load
-from kvplan.measuring.serving.reading import NEEDED, TIMES, read_server
+from kvplan.measuring.serving.reading import NEEDED, TIMES, median_of, read_server
 from kvplan.measuring.serving.rows import Refused, ServerRow, overrun
 from kvplan.specs.serving_profile import ServingProfile
 
@@ -66,7 +66,8 @@ def tables(
     needed = (*NEEDED, *TIMES.values()) if measured else NEEDED
 
     def check(columns: list[str]) -> None:
-        if missing := [column for column in needed if column not in columns and column not in settings]:
+        given = {*columns, *settings}
+        if missing := [column for column in needed if not {column, median_of(column)} & given]:
             hint = f"; add it, or settings={missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
             raise SpecError(f"{name}: line 1: missing column {shown(missing[0])}, which e2e rows need{hint}")
 

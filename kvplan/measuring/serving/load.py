@@ -96,8 +96,11 @@ def room_of(row: ServerRow, engine: Engine) -> tuple[int, tuple[str, ...]]:
 
 
 def in_flight(row: ServerRow) -> float | None:
-    """Return the requests in flight of a measured open loop: rate x time, as far as its run of requests gets there."""
-    if row.arrival != OPEN or not row.rate:
+    """Return the requests in flight of a measured open loop: rate x time, as far as its run of requests gets there.
+
+    None for a closed loop, and for an open one of which they were counted: then the row's own.
+    """
+    if row.arrival != OPEN or not row.rate or row.concurrency:
         return None
     return max(in_a_run(row.rate * ((row.ttft or 0.0) + row.output * (row.tpot or 0.0)), row.requests), 0.05)
 
