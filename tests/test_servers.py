@@ -898,6 +898,18 @@ def test_an_open_loop_whose_requests_in_flight_were_counted_has_as_many() -> Non
     assert full > 1.1 * idle
 
 
+def test_an_open_loop_runs_what_fits_however_few() -> None:
+    """An RTX 5090 has 14 GB beside the weights: three prompts of 28,650 tokens, not 256 of them."""
+    said = {**ROW, "gpu": "rtx-5090", "isl": "28650", "osl": "256", "lengths": "exact"}
+    opened = {**said, "arrival": "poisson", "rate": "2", "requests": "100", "concurrency": ""}
+    rows = servers([opened, {**said, "concurrency": "3"}], measured=False)
+    found = [p for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, PredictedRow)]
+    assert found[0].tpot < 2 * found[1].tpot and "memory rules" not in " ".join(found[0].notes)
+    (none,) = predict(servers([{**opened, "gpu": "v100-16gb"}], measured=False), catalog.serving_profile(),
+                      catalog.engine())  # fmt: skip
+    assert isinstance(none, PredictedRow) and "no request fits" in " ".join(none.notes)
+
+
 def test_requests_that_come_faster_than_they_can_leave_are_noted() -> None:
     said = {**ROW, "arrival": "poisson", "concurrency": "", "rate": "1000"}
     rows = servers([said, {**said, "requests": "2000"}, {**said, "rate": "1"}], measured=False)

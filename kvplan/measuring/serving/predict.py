@@ -36,8 +36,9 @@ from kvplan.specs.serving_profile import (
     wider,
 )
 
-#: terms of a plain roofline: shares and factors of 1, and no kernel, no queue and no time for anything else
-IDEAL = {t.name: 0.0 if t.unit or t.kind in (COUNT, SCHEDULING) else 1.0 for t in ALL}
+#: terms of a plain roofline: shares and factors of 1, and no kernel, no queue and no time for anything else; a pace that
+#: bends no share, 1 once they are known
+IDEAL = {t.name: 0.0 if t.unit or t.kind in (COUNT, SCHEDULING) else 1.0 for t in ALL} | {"pace": inf}
 #: numbers of requests in flight that are tried for an open loop
 GRID = 14
 #: a load this much outside the measured ones is noted, as a factor
@@ -158,7 +159,7 @@ def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False
     c = arrays.calibrated(terms)
     if ideal:  # narrow caches are read as fast as wide ones, the host costs nothing, and nobody shares PCIe
         across = np.array([row.parallel.tensor * row.parallel.data for row, _ in pairs]) > arrays.gpus.joined
-        links = c.moved(link=np.where(across, c.bridge, c.link))
+        links = c.moved(link=np.where(across, c.bridge, c.link), pace=1.0)
         c = replace(links, narrowed=False, launch=0.0, joined=inf)
     with np.errstate(all="ignore"):
         return arrays, arrays.served(c)
