@@ -52,10 +52,10 @@ def published(entry: RawRow, engine: str) -> bool:
     """Return whether a row was taken by the scripts of published serving benchmarks.
 
     So are those that name no source and count no requests, and those collected from one; not those that whoever
-    collected them took, nor those of a day or release before there were such scripts.
+    collected them took, nor those of a day before there were such scripts. These ran no release of a past era: their
+    first are vLLM 0.10, SGLang 0.4.7 and TensorRT-LLM 1.1.
     """
-    day = day_of_run(entry)
-    if "" < day < BEGUN or any(era.day <= BEGUN for era in eras_of(engine, entry.text("engine_version"))):
+    if "" < day_of_run(entry) < BEGUN or eras_of(engine, entry.text("engine_version")):
         return False
     elsewhere = of_collectors(entry) or any(
         entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths")
