@@ -36,8 +36,8 @@ from kvplan.specs.serving_profile import (
     wider,
 )
 
-#: terms of a plain roofline: shares and factors of 1, and no kernel, no queue and no time for anything else; a pace that
-#: bends no share, 1 once they are known
+#: terms of a plain roofline: shares and factors of 1, and no kernel, no queue and no time for anything else; its pace
+#: bends no share, and is 1 once they are known
 IDEAL = {t.name: 0.0 if t.unit or t.kind in (COUNT, SCHEDULING) else 1.0 for t in ALL} | {"pace": inf}
 #: numbers of requests in flight that are tried for an open loop
 GRID = 14
