@@ -241,20 +241,21 @@ class Wait:
 
 @dataclass(frozen=True, kw_only=True)
 class EvenWait(Wait):
-    """A wait that lies evenly between none and twice its mean, whatever `chance` there is of none."""
+    """A wait of all requests that lies evenly about its mean, from `least` to as much above it."""
 
     @property
     def variance(self) -> Amount:
         """Variance over all requests. [s^2]"""
-        return self.mean**2 / 3
+        return (self.mean - self.least) ** 2 / 3
 
     def longer(self, t: Amount) -> Amount:
         """Return the probability of a wait that takes longer than `t`, of any wait where `t` is below zero."""
-        return smaller(larger(1.0 - t / larger(2 * self.mean, TINY), 0.0), 1.0) * self.chance
+        beyond = (2 * self.mean - self.least - t) / larger(2 * (self.mean - self.least), TINY)
+        return smaller(larger(beyond, 0.0), 1.0)
 
     def at_most(self, share: Amount) -> Amount:
         """Return a time that no more than `share` of all requests wait beyond, 0 at least. [s]"""
-        return 2 * self.mean
+        return 2 * self.mean - self.least
 
 
 def gamma(x: Amount) -> Amount:
@@ -272,7 +273,9 @@ def prompt_wait(m: Mixture, served: Served, c: Calibration, load: Load, burstine
     for lengths all alike whose prompts have steps of their own: they stay in the order in which they started together.
     """
     if burstiness is None and not c.mixes and not looseness(load):
-        return EvenWait(chance=1.0, mean=served.queue)
+        rounds = larger(load.batch * load.prompt / c.chunk, 1.0)  # of a token budget each; the first ends after
+        first = 2 * (served.queue + served.own) / (rounds + 1)
+        return EvenWait(chance=1.0, mean=served.queue, least=smaller(larger(first - served.own, 0.0), served.queue))
     first, second, third = m.moment(1), m.moment(2), m.moment(3)
     busy = smaller(served.busy * first / larger(served.prompt_seconds, TINY), BUSIEST)
     ahead = second / (2 * larger(first, TINY))
