@@ -7,7 +7,7 @@ from typing import Any
 from kvplan.errors import SpecError, shown
 from kvplan.kv.replica import Parallel
 from kvplan.measuring.serving.row_formats import weight_bits
-from kvplan.measuring.serving.rows import LARGEST
+from kvplan.measuring.serving.rows import CLOSED, LARGEST
 from kvplan.specs.eras import day_of, eras_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
@@ -52,10 +52,12 @@ def published(entry: RawRow, engine: str) -> bool:
     """Return whether a row was taken by the scripts of published serving benchmarks.
 
     So are those that name no source and count no requests, and those collected from one; not those that whoever
-    collected them took, nor those of a day before there were such scripts. These ran no release of a past era: their
-    first are vLLM 0.10, SGLang 0.4.7 and TensorRT-LLM 1.1.
+    collected them took, nor those of a day before there were such scripts. These close their loops, and ran no release
+    of a past era: their first are vLLM 0.10, SGLang 0.4.7 and TensorRT-LLM 1.1.
     """
     if "" < day_of_run(entry) < BEGUN or eras_of(engine, entry.text("engine_version")):
+        return False
+    if not (entry.text("arrival") or CLOSED).lower().startswith(CLOSED):
         return False
     elsewhere = of_collectors(entry) or any(
         entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths")
