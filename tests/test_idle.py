@@ -43,6 +43,7 @@ def test_an_option_that_changes_nothing_says_why(asked: dict[str, object], said:
     [
         {},
         {"gpu": "h100", "block_size": 16, "tp": 1, "engine": "vllm"},  # as it is anyhow
+        {"gpu": "h100", "engine": "vLLM"},
         {"gpu": "h100", "max_num_seqs": 64, "max_num_batched_tokens": 4096, "utilization": 0.8, "tp": 2},
         {"gpu": "h100", "without": "graphs", "cpu_offload": "2 GiB"},
         {"layout": "engine", "context": 1000, "block_size": 48},

@@ -457,6 +457,22 @@ def test_lengths_that_are_all_alike_are_asked_for_and_are_those_of_a_replay(tmp_
     assert rates[0].points[0].ttft.mean == pytest.approx(rates[1].points[0].ttft.mean, rel=0.01)
 
 
+@pytest.mark.parametrize(("many", "prompt"), [(8, 1000), (64, 1000), (128, 64)])
+def test_lengths_alike_in_steps_of_their_own_are_read_a_token_budget_at_a_time(
+    tmp_path, many: int, prompt: int
+) -> None:
+    """SGLang, replayed: all of 8 prompts, or of 128 short ones, in one step; 64 in eight, one after the other."""
+    trace = tmp_path / "alike.csv"
+    lines = "".join(f"{i},{prompt},500\n" for i in range(10 * many))
+    trace.write_text("timestamp_ms,input_length,output_length\n" + lines)
+    ask = {"tp": 1, "on": ON, "concurrency": many, "engine": "sglang"}
+    replayed = kvplan.simulate("llama3.1-8b", "h100", trace=str(trace), **ask).outcome.ttft
+    found = kvplan.load("llama3.1-8b", "h100", prompt, 500, lengths="exact", **ask).points[0].ttft
+    for name in ("p50", "p95", "p99"):
+        assert getattr(found, name) == pytest.approx(getattr(replayed, name), rel=0.12), name
+    assert found.mean == pytest.approx(found.p50, rel=0.01), "in the order in which they started"
+
+
 def test_what_nothing_keeps_is_refused_with_the_floor_and_what_to_write() -> None:
     ask = {"model": "llama3.1-8b", "gpu": "h100", "isl": 4000, "osl": 500, "tp": 1, "on": ON}
     lone = kvplan.load(**ask, concurrency=1).points[0]

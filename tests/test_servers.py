@@ -147,6 +147,31 @@ def test_published_runs_before_a_day_found_servers_that_nobody_had_warmed_up() -
         assert good(**change).cold == 0, change
 
 
+def test_days_are_read_however_they_are_written() -> None:
+    """20260110 sorts behind 2026-01-21, and 12/31/2026 before every day, as texts."""
+    for day in ("20260110", "2026/01/10", "2026-01-10T12:30:00", "2026-01"):
+        assert good(date=day).cold == 1, day
+    for day in ("2026-01-25T12:30:00", "20260220", "12/31/2026", "20 Feb 2026", "yesterday", "0000-00-00"):
+        assert good(date=day).cold == 0, day
+    known = {"model": "deepseek-r1", "gpu": "b200", "engine": "sglang", "tp": "8"}
+    assert good(**known, date="yesterday").chunk == good(**known).chunk == 32768, "a day that is none is not stated"
+
+
+def test_no_run_is_a_published_one_from_before_there_were_any() -> None:
+    """The scripts began on 2025-08-12: no engine of 2024 held prompts as they set it, none of 2023 was left cold."""
+    known = {"model": "llama3.1-8b", "gpu": "h100", "engine": "trtllm", "isl": "1024", "osl": "1024"}
+    assert good(**known, engine_version="1.1.0").hold == 20
+    changes = ({"date": "2025-08-11"}, {"engine_version": "2024-05"}, {"engine_version": "0.9.0"})
+    for change in (*changes, {"arrival": "poisson", "rate": "1"}, {"arrival": "static"}):
+        assert good(**known, **change).hold == 0, change
+    assert good(engine_version="2023-11").cold == good(engine_version="0.2.1", date="2025-12-01").cold == 0
+
+
+def test_no_step_of_holding_may_be_stated() -> None:
+    known = {"model": "llama3.1-8b", "gpu": "h100", "engine": "trtllm", "isl": "1024", "osl": "1024"}
+    assert good(**known, batch_wait_timeout_iters="0").hold == 0
+
+
 def test_runs_of_those_who_collected_rows_are_no_published_ones() -> None:
     known = {"model": "llama3.1-8b", "gpu": "h100", "engine": "trtllm", "tp": "4", "isl": "1024", "osl": "1024"}
     assert good(**known, date="2025-10-29", sweep="2026-04-06").hold == 20
@@ -487,6 +512,49 @@ def test_what_a_prediction_rests_on_is_said_and_widens_the_interval() -> None:
     assert all(widths[0] < other for other in widths[1:]) and widths[3] < widths[5]
 
 
+@pytest.mark.parametrize("word", ["unknown", "N/A", "-", "latest", "nightly"])
+def test_a_word_for_no_release_is_none(word: str) -> None:
+    assert good(engine_version=word) == good(engine_version="") and good(engine_version="nightly-dev").version
+
+
+def test_a_median_is_compared_with_a_median_and_no_tail_with_a_mean() -> None:
+    known = {**ROW, "ttft_ms": "900", "tpot_ms": "9", "ttft_p50_ms": "80", "tpot_p50_ms": "8"}
+
+    def times(**changes: str) -> tuple[float | None, float | None, bool]:
+        (row,) = servers([{**known, **changes}])
+        return row.ttft, row.tpot, row.medians
+
+    assert times() == (0.9, 0.009, False)
+    assert times(ttft_meaning="p99") == (0.08, 0.009, True), "the median stands beside it"
+    assert times(ttft_ms="", tpot_ms="") == (0.08, 0.008, True)
+    assert times(ttft_meaning="p99", ttft_p50_ms="") == (None, 0.009, False)
+    assert times(tpot_meaning="P90 of requests", tpot_p50_ms="") == (0.9, None, False)
+    both = {"ttft_meaning": "max", "tpot_meaning": "p95", "ttft_p50_ms": "", "tpot_p50_ms": ""}
+    refused = read_server({**known, **both}, 2, catalog.model, catalog.gpu, True)
+    assert isinstance(refused, Refused) and "expected means or medians" in refused.reason
+
+
+def test_a_time_that_no_server_reaches_is_left_out(run, tmp_path) -> None:
+    """Llama 3.1 8B reads 15 GB a step, 4.5 ms at 3.35 TB/s; a draft of which nobody says may save some of it."""
+    made = [{**ROW, "concurrency": "1", "ttft_ms": "60", "tpot_ms": ms} for ms in ("7.5", "0.0075", "2", "0.8")]
+    path = str(write(tmp_path / "rows.csv", made))
+    for key, *command in (
+        ("left_out", "validate", path),
+        ("not_used", "calibrate", path, "-o", str(tmp_path / "m.yaml")),
+    ):
+        left = json.loads(run(*command, "--json").out)[key]
+        assert [line.split(": ")[1] for line in left] == ["line 3", "line 5"]
+        assert "0.0075 ms is less than a fifth of the 4.5" in left[0]
+
+
+def test_a_file_of_medians_is_validated(run, tmp_path) -> None:
+    row = timed([{**ROW, "ttft_meaning": "p50"}], catalog.serving_profile())[0]
+    row = {**ROW, "ttft_p50_ms": row["ttft_ms"], "tpot_p50_ms": row["tpot_ms"]}
+    (found,) = json.loads(run("validate", str(write(tmp_path / "rows.csv", [row])), "--json").out)["rows"]
+    for name in ("ttft", "tpot"):
+        assert found[name]["predicted"] == pytest.approx(found[name]["measured"], rel=1e-4), name
+
+
 def test_an_unknown_release_is_not_a_measured_one() -> None:
     """Nothing is taken from any release's level, and the interval is wider."""
     seen = {**ROW, "model": "qwen3-32b", "tp": "2", "engine_version": "0.12.0"}
@@ -504,6 +572,10 @@ def test_a_load_beyond_the_measured_ones_is_noted() -> None:
     said = ["; ".join(notes) for notes in found]
     assert "outside the measured" not in said[0] and "prompt 360,000 is outside the measured" in said[1]
     assert "concurrency 5,000 is outside the measured 1 to 1,024" in said[2]
+    (half,) = predict(
+        servers([{**ROW, "concurrency": "0.5"}], measured=False), catalog.serving_profile(), catalog.engine()
+    )
+    assert isinstance(half, PredictedRow) and "concurrency 0.5 is outside" in "; ".join(half.notes)
 
 
 def test_requests_that_memory_cannot_hold_wait() -> None:
@@ -731,6 +803,10 @@ def test_arrivals_lengths_and_caches_are_read_where_a_file_has_them() -> None:
     exact = good(lengths="exact (random)", requests="80")
     assert (exact.prompt, exact.output, exact.spread, exact.waves) == (1000, 500.0, 0.0, 5.0)
     assert good(lengths="uniform 0.8-1.0", requests="80").prompt == 900
+    fixed, wide = good(lengths="fixed"), good(lengths="uniform 0.5-1.0")
+    assert (fixed.prompt, fixed.output, fixed.spread) == (1000, 500.0, 0.0) and good(lengths="constant") == fixed
+    assert (wide.prompt, wide.output, wide.spread) == (750, 375.0, pytest.approx(2 / 3))
+    assert good(lengths="uniform 0.9 to 1.1").spread == pytest.approx(0.2)
     assert good(lengths="sharegpt (means given)").spread == 1.0 and good(lengths="uniform +-15 %").spread == 0.3
     assert good(arrival="burst (all requests at t=0)", rate="inf").arrival == "offline"
     assert good(arrival="static").arrival == "static" and good(ttft_meaning="p50").medians
@@ -750,6 +826,13 @@ def test_arrivals_lengths_and_caches_are_read_where_a_file_has_them() -> None:
     [
         ("", 1.0, 1),
         ("no", 1.0, 1),
+        ("0", 1.0, 1),
+        ("N/A", 1.0, 1),
+        ("disabled", 1.0, 1),
+        ("1", 0.0, 1),
+        ("acceptance length: 2.46", 2.46 / 1.1, 3),
+        ("mtp3, acceptance rate 50 %", 2.5 / 1.15, 4),
+        ("acceptance rate 50%", 0.0, 1),
         ("mtp", 0.0, 1),
         ("EAGLE accept 2.46", 2.46 / 1.1, 3),
         ("mtp2, accept length 2", 2 / 1.1, 3),
@@ -816,6 +899,41 @@ def test_an_open_loop_finds_its_own_concurrency_and_queues_beyond_what_leaves() 
     assert tpots == sorted(tpots) and ttfts == sorted(ttfts)
     assert tpots[0] == pytest.approx(lone.tpot, rel=0.02) and ttfts[0] == pytest.approx(lone.ttft, rel=0.05)
     assert ttfts[3] > 10 * ttfts[2], "2,000 requests queue for half of their run"
+
+
+def test_an_open_loop_whose_requests_in_flight_were_counted_has_as_many() -> None:
+    """Its rate alone says nothing before its times are known: it is no idle server."""
+    said = {**ROW, "lengths": "exact", "concurrency": "64"}
+    rows = servers([{**said, "arrival": "poisson", "rate": "20"}, said], measured=False)
+    opened, closed = (p for p in predict(rows, catalog.serving_profile(), catalog.engine()))
+    assert isinstance(opened, PredictedRow) and isinstance(closed, PredictedRow)
+    assert opened.tpot == pytest.approx(closed.tpot, rel=0.05)
+    (_, idle), (_, full) = roofline([replace(rows[0], concurrency=1.0), rows[0]], catalog.engine())
+    assert full > 1.1 * idle
+
+
+def test_an_open_loop_runs_what_fits_however_few() -> None:
+    """An RTX 5090 has 14 GB beside the weights: three prompts of 28,650 tokens, not 256 of them."""
+    said = {**ROW, "gpu": "rtx-5090", "isl": "28650", "osl": "256", "lengths": "exact"}
+    opened = {**said, "arrival": "poisson", "rate": "2", "requests": "100", "concurrency": ""}
+    rows = servers([opened, {**said, "concurrency": "3"}], measured=False)
+    found = [p for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, PredictedRow)]
+    assert found[0].tpot < 2 * found[1].tpot and "memory rules" not in " ".join(found[0].notes)
+    (none,) = predict(servers([{**opened, "gpu": "v100-16gb"}], measured=False), catalog.serving_profile(),
+                      catalog.engine())  # fmt: skip
+    assert isinstance(none, PredictedRow) and "no request fits" in " ".join(none.notes)
+
+
+def test_requests_that_come_faster_than_they_can_leave_are_noted() -> None:
+    said = {**ROW, "arrival": "poisson", "concurrency": "", "rate": "1000"}
+    rows = servers([said, {**said, "requests": "2000"}, {**said, "rate": "1"}], measured=False)
+    endless, run, steady = (
+        "; ".join(p.notes)
+        for p in predict(rows, catalog.serving_profile(), catalog.engine())
+        if isinstance(p, PredictedRow)
+    )
+    assert "1000 requests a second come and" in endless and "no wait is counted" in endless
+    assert "those beyond wait" in run and "can leave" not in steady
 
 
 def test_engines_admit_at_the_present_length() -> None:

@@ -434,6 +434,18 @@ def test_three_rows_that_disagree_by_30_percent_widen_it_visibly(alike: bool) ->
     assert ttft.low <= first.low and ttft.high >= first.high, "within what TTFT scatters by anyway: not narrower"
 
 
+@pytest.mark.parametrize("said", [{"gpu": "b200"}, {"gpu": "h100", "engine_version": "1.0"}])
+def test_one_row_of_ones_own_narrows_nothing(said: dict[str, str]) -> None:
+    """It tells nothing of how far others scatter: not as little as rows that many were held out of."""
+    shipped, engine = catalog.serving_profile(), catalog.engine()
+    row = timed([{**entries("qwen3-32b", "h100", "vllm", (2,), (16,))[0], **said}], shipped)[0]
+    (who,) = (r.identity for r in servers([row]))
+    profile, _ = fit(servers([row]), engine, ABOUT, shipped, FitOptions())
+    assert profile.basis(who) == "seen" != shipped.basis(who)
+    for now, before in zip(profile.interval(who), shipped.interval(who), strict=True):
+        assert (now.low, now.high) == pytest.approx((before.low, before.high), rel=1e-3)
+
+
 def test_rows_of_one_load_are_told_by_the_other_rows_of_their_own_server() -> None:
     """Of two rows each is twice as far from the other as from their mean, whatever rows other servers have."""
     shipped, engine = catalog.serving_profile(), catalog.engine()

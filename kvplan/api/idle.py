@@ -24,7 +24,7 @@ TRIED: Mapping[str, Callable[[Any], Any]] = {
     "max_num_seqs": lambda given: 2 * values.count(given, "max_num_seqs", 1, values.MOST_REQUESTS),
     "max_num_batched_tokens": lambda given: 2 * values.tokens(given, "max_num_batched_tokens"),
     "utilization": lambda _: 0.5,
-    "engine": lambda given: "sglang" if str(given).startswith("vllm") else "vllm",
+    "engine": lambda given: "sglang" if str(given).strip().lower().startswith("vllm") else "vllm",
     "encoder_tokens": lambda given: 2 * values.tokens(given, "encoder_tokens"),
 }
 

@@ -11,12 +11,14 @@ from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmarks.fields import SETTABLE
 from kvplan.measuring.benchmarks.files import load_results
 from kvplan.measuring.benchmarks.stated import check_spread, check_stated
-from kvplan.measuring.serving.predict import with_load
-from kvplan.measuring.serving.reading import NEEDED, TIMES, read_server
+from kvplan.measuring.serving.predict import roofline, with_load
+from kvplan.measuring.serving.reading import NEEDED, TIMES, median_of, read_server
 from kvplan.measuring.serving.rows import Refused, ServerRow, overrun
 from kvplan.specs.serving_profile import ServingProfile
 
 Spec = TypeVar("Spec")
+#: a token's time below this part of a roofline's is none of that server: drafts that no row marks save less
+IMPOSSIBLE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,8 @@ def tables(
     needed = (*NEEDED, *TIMES.values()) if measured else NEEDED
 
     def check(columns: list[str]) -> None:
-        if missing := [column for column in needed if column not in columns and column not in settings]:
+        given = {*columns, *settings}
+        if missing := [column for column in needed if not {column, median_of(column)} & given]:
             hint = f"; add it, or settings={missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
             raise SpecError(f"{name}: line 1: missing column {shown(missing[0])}, which e2e rows need{hint}")
 
@@ -104,9 +107,14 @@ def usable(tables: Sequence[RowFile], steady: bool = False) -> tuple[list[Server
     rows = []
     reasons = []
     for table in tables:
-        for row in table.rows:
-            pair = with_load(row, engine)
-            reason = pair.reason if isinstance(pair, Refused) else overrun(pair[0]) if steady else ""
+        known = [with_load(row, engine) for row in table.rows]
+        loaded = [pair[0] for pair in known if not isinstance(pair, Refused)]
+        least = iter(roofline(loaded, engine) if loaded else ())
+        for row, pair in zip(table.rows, known, strict=True):
+            if isinstance(pair, Refused):
+                reason = pair.reason
+            else:
+                reason = impossible(pair[0], next(least)[1]) or (overrun(pair[0]) if steady else "")
             if isinstance(pair, Refused) or reason:
                 reasons.append(f"{table.name}: {table.noun} {row.line}: {reason}")
             else:
@@ -114,6 +122,17 @@ def usable(tables: Sequence[RowFile], steady: bool = False) -> tuple[list[Server
     if not rows:
         raise SpecError(f"no row can be used; {reasons[0]}")
     return rows, reasons
+
+
+def impossible(row: ServerRow, least: float) -> str:
+    """Return why a measured TPOT is none of its server, '' where it may be; `least`: what a roofline takes [s]."""
+    drafts = max(row.speculation_gain or 1.0, 1.0)
+    if row.tpot is None or row.tpot * drafts >= IMPOSSIBLE * least:
+        return ""
+    return (
+        f"tpot_ms: {row.tpot * 1e3:.3g} ms is less than a fifth of the {least / drafts * 1e3:.3g} ms that it takes at "
+        "the datasheet's rates; is it in milliseconds, and of this model, GPU and tp?"
+    )
 
 
 def profile_of(words: Sequence[str]) -> ServingProfile:

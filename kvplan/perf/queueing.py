@@ -11,7 +11,7 @@ from math import pi
 
 from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture
-from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, receiving
+from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, looseness, receiving
 from kvplan.specs.calibration import Calibration
 
 #: halvings before a root is found on straight lines, and those lines
@@ -239,6 +239,25 @@ class Wait:
         return self.least + self.scale * logarithm(ratio) ** (1.0 / self.power)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvenWait(Wait):
+    """A wait of all requests that lies evenly about its mean, from `least` to as much above it."""
+
+    @property
+    def variance(self) -> Amount:
+        """Variance over all requests. [s^2]"""
+        return (self.mean - self.least) ** 2 / 3
+
+    def longer(self, t: Amount) -> Amount:
+        """Return the probability of a wait that takes longer than `t`, of any wait where `t` is below zero."""
+        beyond = (2 * self.mean - self.least - t) / larger(2 * (self.mean - self.least), TINY)
+        return smaller(larger(beyond, 0.0), 1.0)
+
+    def at_most(self, share: Amount) -> Amount:
+        """Return a time that no more than `share` of all requests wait beyond, 0 at least. [s]"""
+        return 2 * self.mean - self.least
+
+
 def gamma(x: Amount) -> Amount:
     """Return the gamma function of 1 + x, by Stirling's series at 4 + x (to 1e-6), floats and arrays alike."""
     z = x + 4.0
@@ -250,8 +269,13 @@ def prompt_wait(m: Mixture, served: Served, c: Calibration, load: Load, burstine
     """Return the wait behind other prompts.
 
     Open loop: M/G/1 (Pollaczek and Khinchine), mean and variance, times Allen and Cunneen's factor for the arrivals'
-    variation. Closed loop: the mean of `serve`, of a finite population. The shape is that of the open loop in both.
+    variation. Closed loop: the mean of `serve`, of a finite population. The shape is that of the open loop in both, but
+    for lengths all alike whose prompts have steps of their own: they stay in the order in which they started together.
     """
+    if burstiness is None and not c.mixes and not looseness(load):
+        rounds = larger(load.batch * load.prompt / c.chunk, 1.0)  # of a token budget each; the first ends after
+        first = 2 * (served.queue + served.own) / (rounds + 1)
+        return EvenWait(chance=1.0, mean=served.queue, least=smaller(larger(first - served.own, 0.0), served.queue))
     first, second, third = m.moment(1), m.moment(2), m.moment(3)
     busy = smaller(served.busy * first / larger(served.prompt_seconds, TINY), BUSIEST)
     ahead = second / (2 * larger(first, TINY))

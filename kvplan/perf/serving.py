@@ -212,7 +212,7 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     behind = busy * (others * (1.0 - load.open) + load.open)
     ahead = known.service * known.squared
     queue = c.wait * behind * ahead / (2 * (1 - busy) + 2 * (1.0 - load.open) / larger(batch, 1.0))
-    clump = burst_wait(load, s, extra, c) * others * (1.0 - load.open)
+    clump = burst_wait(load, s, own, extra, c) * (1.0 - load.open)
     step = s.decode * c.accepted + smaller(present * c.accepted / load.output, 1.0) * extra
     looks = (c.poll + (load.recv_interval - 1.0) / 2 + held(load)) * step * others
     polled = looks + passing_prompts(load, extra, c) * others * (1.0 - load.open)
@@ -268,16 +268,18 @@ def company(load: Load) -> Amount:
     return (1.0 - alone) * (1.0 - load.open) + load.open * (1.0 - EULER ** (-load.offered))
 
 
-def burst_wait(load: Load, s: Steps, extra: Amount, c: Calibration) -> Amount:
+def burst_wait(load: Load, s: Steps, own: Amount, extra: Amount, c: Calibration) -> Amount:
     """Return the mean wait that remains of a common start, little once lengths differ. [s]
 
-    All of it remains for lengths alike, but none where prompts share steps with decoding: see `passing_prompts`.
+    All of it remains for lengths alike: their prompts come together and are read a token budget at a time. None does
+    where prompts share steps with decoding: see `passing_prompts`.
     """
     loose = looseness(load)
+    alike = (1.0 - c.mixes) * (loose <= 0) * (first_wave(load, s, own, c) - own)
     kept = (1.0 - c.mixes) * c.burst**loose + c.mixes * MIXED_BURST * c.burst * loose
     every = load.batch * extra
     dissolved = load.spread * load.output * s.decode * c.jitter
-    return kept * every / 2 * every / (every + dissolved + TINY)
+    return alike + (loose > 0) * company(load) * kept * every / 2 * every / (every + dissolved + TINY)
 
 
 def looseness(load: Load) -> Amount:

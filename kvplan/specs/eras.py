@@ -37,7 +37,8 @@ ERAS = (
 OLD_HOSTS = {"volta": 1.5, "turing": 1.5, "ampere": 1.5}
 
 
-DAY = re.compile(r"\b(20\d\d)-(\d\d)(?:-(\d\d))?\b|\b(20\d\d)(\d\d)(\d\d)\b")
+#: a day, of a time stamp too
+DAY = re.compile(r"\b(20\d\d)([-/])(\d\d)(?:\2(\d\d))?(?=\b|T)|\b(20\d\d)(\d\d)(\d\d)(?=\b|T)")
 #: a release's number: no part of it has more than nine digits, a suffix 18
 NUMBER = re.compile(
     r"(?<![\d.])v?(\d{1,9}\.\d{1,9}(?:\.\d{1,9})?(?!\d)(?:\.?(?:rc|post|dev)\d{0,18})*)", re.IGNORECASE | re.ASCII
@@ -61,7 +62,7 @@ def day_of(version: str) -> str:
     """Return the day a version names, as text that sorts; '' where it names none."""
     match = DAY.search(version)
     if match:
-        year, month, day = (match[1], match[2], match[3]) if match[1] else (match[4], match[5], match[6])
+        year, month, day = (match[1], match[3], match[4]) if match[1] else (match[5], match[6], match[7])
         return f"{year}-{month}-{day or '15'}"
     year_only = YEAR.search(version)
     return f"{year_only[1]}-07-01" if year_only else ""

@@ -36,6 +36,8 @@ BLACKWELL, DEEPSEEK, QWEN = ("blackwell",), ("deepseek_v3",), ("qwen3_5",)
 FOUR_BITS, EIGHT_BITS, QUANTISED = (0.0, 5.0), (5.0, 8.6), (0.0, 8.6)
 #: tokens added to a budget that follows prompts, rounding included
 MARGIN = 96.0
+#: day of the first commit of the published benchmarks
+BEGUN = "2025-08-12"
 #: day from which the published benchmarks warm a server up with two requests a slot (commit d053ae24)
 WARMED = "2026-01-21"
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvplan.measuring.serving.arrays import stack
-from kvplan.measuring.serving.holdout import HeldOut, held_out_rows, never_held_out
-from kvplan.measuring.serving.intervals import intervals_of_own, ranges_of
+from kvplan.measuring.serving.holdout import HeldOut, held_out_rows, never_held_out, seen_by
+from kvplan.measuring.serving.intervals import intervals_of_own, ranges_of, told_before
 from kvplan.measuring.serving.problem import Problem
 from kvplan.measuring.serving.profiles import ProfileHeading, profile_of
 from kvplan.measuring.serving.rows import ServerRow
@@ -43,7 +43,7 @@ def fit(
     held_out = held_out_rows(problem, solved, under)
     if under:
         own = intervals_of_own([*never_held_out(problem, solved, held_out, under), *held_out], under)
-        ranges = {**under.ranges, **own}
+        ranges = {**under.ranges, **told_before(rows, seen_by(rows, under), under), **own}
     else:
         ranges = ranges_of(held_out, shipped)
     return profile_of(problem, solved, ranges, heading, under, options.kernels), held_out

@@ -38,7 +38,7 @@ ANY = (Range(low=0.5, high=2.0), Range(low=0.33, high=3.0))
 def ranges_of(held_out: Sequence[HeldOut], shipped: ServingProfile) -> dict[str, tuple[Range, Range]]:
     """Return the middle 80 % of measured over predicted, by what predictions rest on, and by server for the best.
 
-    What no row tells is as the shipped profile has it. Less support never gives a narrower interval.
+    What no row tells is as the shipped profile has it.
     """
     ranges: dict[str, tuple[Range, Range]] = {}
     for part in held_out:
@@ -94,6 +94,23 @@ def intervals_of_own(held_out: Sequence[HeldOut], shipped: ServingProfile) -> di
             ends = [widened(part.log_ratio[mine, j], told[j], narrowed[j], NOISE[j]) for j in range(2)]
             ranges[server] = as_ranges(np.array(ends))
     return ranges
+
+
+def told_before(
+    rows: Sequence[ServerRow], seen: ServingProfile, shipped: ServingProfile
+) -> dict[str, tuple[Range, Range]]:
+    """Return intervals by server of own rows that now are `seen`: what the shipped profile said of them.
+
+    Rows of which none can be held out, a single one, tell nothing of how far such rows scatter: their interval must not
+    become that of the servers of the shipped profile, which many rows were held out of.
+    """
+    told: dict[str, list[Array]] = {}
+    for row in rows:
+        basis = seen.basis(row.identity)
+        if basis in (SEEN, RELEASE) and basis != shipped.basis(row.identity):
+            ends = np.array([np.log((r.low, r.high)) for r in shipped.interval(row.identity)])
+            told.setdefault(stood_on(basis, row.identity, own=True), []).append(ends)
+    return {server: as_ranges(np.mean(ends, axis=0)) for server, ends in told.items()}
 
 
 def widened(ratio: Array, told: Array, narrowed: Array, scatter: float) -> Array:

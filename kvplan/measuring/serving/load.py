@@ -16,9 +16,10 @@ from kvplan.specs.model import ModelSpec
 from kvplan.specs.serving_profile import CHUNK
 from kvplan.specs.serving_profile import mixes as shares_steps
 
-#: a server that seems to hold fewer sequences than this did not run with our memory rules: taken to hold all
+#: a server that seems to hold fewer sequences than this, and of which a row says how many came, did not run with our
+#: memory rules: taken to hold all. Of an open loop those run that fit: nobody counted more
 FEWEST = 4
-#: requests at once that such a server is taken to run where nothing says how many came
+#: requests at once that an open loop's server is taken to run where by these rules none fits
 SLOTS = 256
 #: engines that reserve a request's final length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT); the others
 #: take it in at its present length and push one back when memory runs out
@@ -89,15 +90,20 @@ def room_of(row: ServerRow, engine: Engine) -> tuple[int, tuple[str, ...]]:
     budget = memory_budget(row.model, layout, deployment, length)
     held = max(2, int(row.prompt + (1.0 if row.engine in RESERVING else 0.5) * row.output))
     room = budget.sequences(held)
-    if budget.sequences(length) < FEWEST * parallel.data:
-        few = f"by kvplan's memory rules fewer than {FEWEST} requests fit; taken to run all at once"
+    whole = budget.sequences(length)
+    if whole < (FEWEST * parallel.data if row.concurrency else 1):
+        least = f"fewer than {FEWEST} requests fit" if row.concurrency else "no request fits"
+        few = f"by kvplan's memory rules {least}; taken to run all at once"
         return ceil(row.concurrency) or SLOTS, (few,)
     return room, ()
 
 
 def in_flight(row: ServerRow) -> float | None:
-    """Return the requests in flight of a measured open loop: rate x time, as far as its run of requests gets there."""
-    if row.arrival != OPEN or not row.rate:
+    """Return the requests in flight of a measured open loop: rate x time, as far as its run of requests gets there.
+
+    None for a closed loop, and for an open one of which they were counted: then the row's own.
+    """
+    if row.arrival != OPEN or not row.rate or row.concurrency:
         return None
     return max(in_a_run(row.rate * ((row.ttft or 0.0) + row.output * (row.tpot or 0.0)), row.requests), 0.05)
 

@@ -36,8 +36,9 @@ from kvplan.specs.serving_profile import (
     wider,
 )
 
-#: terms of a plain roofline: shares and factors of 1, and no kernel, no queue and no time for anything else
-IDEAL = {t.name: 0.0 if t.unit or t.kind in (COUNT, SCHEDULING) else 1.0 for t in ALL}
+#: terms of a plain roofline: shares and factors of 1, and no kernel, no queue and no time for anything else; its pace
+#: bends no share, and is 1 once they are known
+IDEAL = {t.name: 0.0 if t.unit or t.kind in (COUNT, SCHEDULING) else 1.0 for t in ALL} | {"pace": inf}
 #: numbers of requests in flight that are tried for an open loop
 GRID = 14
 #: a load this much outside the measured ones is noted, as a factor
@@ -87,7 +88,8 @@ def predict(
 def roofline(rows: Sequence[ServerRow], engine: Engine) -> list[tuple[float, float]]:
     """Return TTFT and TPOT of rows with a load, by datasheets alone: nothing fitted, drafted, no overheads. [s]"""
     rows = [replace(row, verified=1.0) for row in rows]
-    pairs = [(row, load_of(row, engine, in_flight(row) or 1.0 if row.arrival == OPEN else None)) for row in rows]
+    flying = [in_flight(row) or row.concurrency or 1.0 if row.arrival == OPEN else None for row in rows]
+    pairs = [(row, load_of(row, engine, each)) for row, each in zip(rows, flying, strict=True)]
     terms = {name: np.full(len(pairs), value) for name, value in IDEAL.items()}
     _, served = _served(pairs, terms, ideal=True)
     return list(zip(served.ttft.tolist(), served.tpot.tolist(), strict=True))
@@ -143,10 +145,13 @@ def open_loop_load(row: ServerRow, engine: Engine, profile: ServingProfile) -> R
     leaving = ranks * grid / cycle
     seldom = min(row.rate / leaving[0], 1.0)  # below the least that was tried, in proportion
     running = float(np.interp(row.rate, leaving, grid) * seldom) * ranks
-    late = 0.0
-    if row.rate > leaving[-1]:
-        late = cycles_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
-    return replace(load_of(row, engine, in_a_run(running, row.requests)), late=late)
+    load = load_of(row, engine, in_a_run(running, row.requests))
+    if row.rate <= leaving[-1]:
+        return load
+    late = cycles_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
+    waits = "those beyond wait" if row.requests else "no wait is counted, since no number of requests is given"
+    beyond = f"{row.rate:g} requests a second come and {float(leaving[-1]):.3g} can leave; {waits}"
+    return replace(load, late=late, notes=(*load.notes, beyond))
 
 
 def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False) -> tuple[RowArrays, Served]:
@@ -154,7 +159,7 @@ def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False
     c = arrays.calibrated(terms)
     if ideal:  # narrow caches are read as fast as wide ones, the host costs nothing, and nobody shares PCIe
         across = np.array([row.parallel.tensor * row.parallel.data for row, _ in pairs]) > arrays.gpus.joined
-        links = c.moved(link=np.where(across, c.bridge, c.link))
+        links = c.moved(link=np.where(across, c.bridge, c.link), pace=1.0)
         c = replace(links, narrowed=False, launch=0.0, joined=inf)
     with np.errstate(all="ignore"):
         return arrays, arrays.served(c)
@@ -186,7 +191,8 @@ def outside_measured(row: ServerRow, profile: ServingProfile) -> list[str]:
     for name, amount in (("prompt", row.prompt), ("output", row.output), ("concurrency", row.concurrency)):
         low, high = profile.loads.get(name, (0.0, inf))
         if amount and not low / SLACK <= amount <= high * SLACK:
-            notes.append(f"{name} {amount:,.0f} is outside the measured {low:,.0f} to {high:,.0f}")
+            stated = f"{amount:,.0f}" if amount >= 1 else f"{amount:.2g}"
+            notes.append(f"{name} {stated} is outside the measured {low:,.0f} to {high:,.0f}")
     return notes
 
 

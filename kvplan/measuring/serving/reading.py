@@ -36,6 +36,14 @@ OCCUPIED = 0.4
 QUANTISED = re.compile(
     r"(\s*\[[^\]]*\]|[-.]quantized\.w\d+a\d+|(-int\d)*-mixed-(gptq|awq)|-(gptq|awq|autoround)[-\w]*)$", re.IGNORECASE
 )
+#: words for an engine's release that nobody stated
+UNSTATED = ("", "-", "?", "unknown", "n/a", "na", "none", "not stated", "latest", "nightly", "main", "master")
+#: words for no speculative decoding
+PLAIN = ("", "-", "0", "no", "none", "off", "false", "disabled", "n/a", "na")
+#: times that are neither means nor medians, by how a column that says what they mean begins
+TAIL = re.compile(r"(p(?!50\b)\d|max|min)", re.IGNORECASE)
+#: lengths between two shares of the nominal ones
+UNIFORM = re.compile(r"uniform (\d?\.?\d+) ?(?:-|to) ?(\d?\.?\d+)\b")
 #: lengths of data sets differ by about their mean; of "+-15 %" by as much each way
 DATASET_SPREAD, NEAR_SPREAD = 1.0, 0.3
 #: a model's folder in a cache of the hub
@@ -49,7 +57,7 @@ DRAFTED, BLOCK, AT_ONCE = 0.05, 0.1, "dflash"
 #: how many tokens a row says are drafted for a step
 DRAFTS = re.compile(r"(?:\"k\"|num_speculative_tokens\"?)\W+(\d{1,3})|\b(?:mtp|eagle)[- ]?(\d{1,2})\b", re.IGNORECASE)
 #: what a row says of those accepted: a step's own token left out, or a number of tokens or share of them
-PER_ROUND, ACCEPTED = re.compile(r"per_round\W+(\d+(?:\.\d+)?)"), re.compile(r"accept\D{0,12}(\d+(?:\.\d+)?)")
+PER_ROUND, ACCEPTED = re.compile(r"per_round\W+(\d+(?:\.\d+)?)"), re.compile(r"accept\D{0,20}(\d+(?:\.\d+)?)( ?%)?")
 #: part of the work for a sequence that a benchmark inside the engine's process leaves: no HTTP, no stream of tokens. An
 #: assumption: scheduling and sampling take a quarter. Llama 3.1 70B in fp8 on two H100s (1,000 tokens in and out) then
 #: makes 4,400 tokens/s, as published (TensorRT-LLM 0.17 performance overview)
@@ -75,9 +83,15 @@ def read_server(
     times are read where they are `measured`.
     """
     try:
-        return _server(RawRow(with_noted(values)), line, model, gpu, measured, rules)
+        return _server(RawRow(with_release(with_noted(values))), line, model, gpu, measured, rules)
     except KvplanError as error:
         return Refused(line=line, reason=str(error))
+
+
+def with_release(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's columns without an engine's version where its word names none: that is no release of its own."""
+    stated = str(values.get("engine_version") or "").strip().lower() not in UNSTATED
+    return {**values, "engine_version": values["engine_version"] if stated else ""}
 
 
 def _server(
@@ -121,7 +135,8 @@ def _server(
         weight_format=weight_format,
         parallel=parallel,
         stated_kv_bits=kv_bits_of(entry.text("kv_dtype"), spec, engine),
-        medians=entry.text("ttft_meaning").lower().startswith(("p50", "median")),
+        medians=entry.text("ttft_meaning").lower().startswith(("p50", "median"))
+        or (measured and median_alone(entry, TTFT)),
         sweep=entry.text("sweep") or entry.text("group"),
         source=entry.text("source").split("@")[0],
         host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,
@@ -142,8 +157,7 @@ def occupied(entry: RawRow, engine: str) -> float:
 
 def load_columns(entry: RawRow, arrival: str, model: ModelSpec, again: float) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a row's load, and what is odd about it; `again`: the share of prompts found in a cache."""
-    shortened, spread = length_spread(entry)
-    factor = MEAN_LENGTH if shortened else 1.0
+    factor, spread = length_spread(entry)
     replicas = entry.size("replicas", 1.0)
     rate, requests = ((plain(entry.text(column)) or 0.0) / replicas for column in ("rate", "requests"))
     requests /= pooled(entry.values)
@@ -184,11 +198,31 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec, again: float) ->
 
 def times_of(entry: RawRow) -> dict[str, Any]:
     """Return a row's measured TTFT and TPOT, or only the time of a whole batch; None for what it has not. [s]"""
-    columns = {**TIMES, "latency": LATENCY}
-    times = {name: entry.size(column) / 1e3 if entry.text(column) else None for name, column in columns.items()}
+    columns = {name: median_of(c) if median_alone(entry, c) else c for name, c in TIMES.items()}
+    columns["latency"] = LATENCY
+    tails = {c for c in TIMES.values() if tail(entry, c)}
+    read = {name: column for name, column in columns.items() if entry.text(column) and column not in tails}
+    times = {name: entry.size(read[name]) / 1e3 if name in read else None for name in columns}
+    if not any(times.values()) and tails:
+        raise SpecError("ttft_meaning, tpot_meaning: expected means or medians, which predictions are compared with")
     if not any(times.values()):
         raise SpecError(f"{TPOT}: is empty, and so is {TTFT}")
     return times
+
+
+def median_of(column: str) -> str:
+    """Return the column of a time's median."""
+    return column.replace("_ms", "_p50_ms")
+
+
+def tail(entry: RawRow, column: str) -> bool:
+    """Return whether a time is another percentile than the median, which no mean is compared with."""
+    return bool(TAIL.match(entry.text(column.replace("_ms", "_meaning"))))
+
+
+def median_alone(entry: RawRow, column: str) -> bool:
+    """Return whether a row has the median of a time, and neither its mean nor what it calls its time."""
+    return bool(entry.text(median_of(column))) and (not entry.text(column) or tail(entry, column))
 
 
 def check_origin(entry: RawRow, spec: ModelSpec, model: Callable[[str], ModelSpec]) -> None:
@@ -256,8 +290,8 @@ def arrival_of(word: str) -> str:
     return arrival
 
 
-def length_spread(entry: RawRow) -> tuple[bool, float]:
-    """Return whether lengths are nominal ones to shorten, and how far output lengths differ.
+def length_spread(entry: RawRow) -> tuple[float, float]:
+    """Return what mean lengths are of the nominal ones, and how far output lengths differ.
 
     Without a word they are as published serving benchmarks take them, 80 % to 100 % of the nominal ones, and as they
     are where the file counts requests (a result file). The latter is the width of their distribution over their mean.
@@ -265,14 +299,17 @@ def length_spread(entry: RawRow) -> tuple[bool, float]:
     """
     word = entry.text("lengths").lower()
     if not word and of_collectors(entry):
-        return False, 0.0
+        return 1.0, 0.0
     if not word:
-        return not (entry.text("requests") or entry.text("mean_lengths")), LENGTH_SPREAD
-    if word.startswith(("exact", "nominal")):
-        return False, 0.0
-    if word.startswith("uniform 0.8"):
-        return True, LENGTH_SPREAD
-    return False, NEAR_SPREAD if "+-" in word else DATASET_SPREAD
+        return 1.0 if entry.text("requests") or entry.text("mean_lengths") else MEAN_LENGTH, LENGTH_SPREAD
+    if word.startswith(("exact", "nominal", "fixed", "constant")):
+        return 1.0, 0.0
+    ends = UNIFORM.match(word)
+    if word.startswith("uniform 0.8") and (not ends or float(ends[2]) == 1.0):
+        return MEAN_LENGTH, LENGTH_SPREAD
+    if ends and 0 < (mean := (float(ends[1]) + float(ends[2])) / 2) <= 2:
+        return mean, abs(float(ends[2]) - float(ends[1])) / mean
+    return 1.0, NEAR_SPREAD if "+-" in word else DATASET_SPREAD
 
 
 def speculation(word: str) -> dict[str, Any]:
@@ -281,7 +318,7 @@ def speculation(word: str) -> dict[str, Any]:
     A gain of 1 is none, 0 one that nobody stated. It is tokens a step over what drafting adds to the step; that more
     tokens are multiplied for is in the step's operators.
     """
-    if not word or word.lower() in ("no", "none", "off", "false"):
+    if word.lower() in PLAIN:
         return {"speculation_gain": 1.0}
     match = DRAFTS.search(word)
     drafted = int(match[1] or match[2]) if match else 0
@@ -298,8 +335,8 @@ def yielded(word: str, drafted: int) -> float:
     if others := PER_ROUND.search(word):
         return 1 + float(others[1])
     stated = ACCEPTED.search(word)
-    number = float(stated[1]) if stated else 0.0
-    return number if number >= 1 else 1 + number * drafted if stated and drafted else 0.0
+    number = float(stated[1]) / (100 if stated[2] else 1) if stated else 0.0
+    return number if number >= 1 and not (stated and stated[2]) else 1 + number * drafted if stated and drafted else 0.0
 
 
 def whole(number: float, column: str) -> int:

@@ -7,11 +7,11 @@ from typing import Any
 from kvplan.errors import SpecError, shown
 from kvplan.kv.replica import Parallel
 from kvplan.measuring.serving.row_formats import weight_bits
-from kvplan.measuring.serving.rows import LARGEST
-from kvplan.specs.eras import day_of
+from kvplan.measuring.serving.rows import CLOSED, LARGEST
+from kvplan.specs.eras import day_of, eras_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.recipes import WARMED, Setting, recipe_of
+from kvplan.specs.recipes import BEGUN, WARMED, Setting, recipe_of
 from kvplan.units import parse
 
 #: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option, vLLM's name
@@ -48,12 +48,17 @@ class RawRow:
         return number or (default or 0.0)
 
 
-def published(entry: RawRow) -> bool:
+def published(entry: RawRow, engine: str) -> bool:
     """Return whether a row was taken by the scripts of published serving benchmarks.
 
     So are those that name no source and count no requests, and those collected from one; not those that whoever
-    collected them took.
+    collected them took, nor those of a day before there were such scripts. These close their loops, and ran no release
+    of a past era: their first are vLLM 0.10, SGLang 0.4.7 and TensorRT-LLM 1.1.
     """
+    if "" < day_of_run(entry) < BEGUN or eras_of(engine, entry.text("engine_version")):
+        return False
+    if not (entry.text("arrival") or CLOSED).lower().startswith(CLOSED):
+        return False
     elsewhere = of_collectors(entry) or any(
         entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths")
     )
@@ -67,7 +72,7 @@ def of_collectors(entry: RawRow) -> bool:
 
 def day_of_run(entry: RawRow) -> str:
     """Return the day of a row's run, '' where neither its columns nor its release or note say."""
-    return entry.text("date") or day_of(entry.text("note")) or day_of(entry.text("engine_version"))
+    return day_of(entry.text("date")) or day_of(entry.text("note")) or day_of(entry.text("engine_version"))
 
 
 def scheduler_of(
@@ -77,8 +82,9 @@ def scheduler_of(
 
     Where a row does not say, as published serving benchmarks ran it, if it is of them.
     """
-    stated = {name: entry.size(column) for name, column in SCHEDULER.items() if entry.text(column)}
-    if not published(entry):
+    none = {"hold": 0.0}  # 0 holds no prompt: the engine's default
+    stated = {name: entry.size(column, none.get(name)) for name, column in SCHEDULER.items() if entry.text(column)}
+    if not published(entry, engine):
         return stated, ()
     lengths, concurrency = (entry.size("isl"), entry.size("osl")), entry.size("concurrency", 1.0)
     day = day_of_run(entry)
