@@ -8,7 +8,7 @@ from serving_rows import entries, servers
 from kvplan import catalog
 from kvplan.api.calibrate import of_kernels
 from kvplan.api.kernel_profiles import known, predictor
-from kvplan.measuring.kernels.shares import EXPERT_KERNELS, LEAST, MOST, REFERENCES, kernel_factors, shares
+from kvplan.measuring.kernels.shares import EXPERT_KERNELS, LEAST, LINKS, MOST, REFERENCES, kernel_factors, shares
 from kvplan.measuring.serving.problem import start_of
 from kvplan.specs.calibration import ALL
 from kvplan.specs.serving_profile import Identity
@@ -57,6 +57,8 @@ def test_the_shipped_factors_are_those_of_the_shipped_kernels() -> None:
     gpus = [catalog.gpu(name) for found in known(()) for name in found.kernels]
     profile = catalog.serving_profile()
     found = {**kernel_factors(predictor(()), gpus, REFERENCES), **EXPERT_KERNELS}
+    links = {who: {"link": share / 0.5} for who, share in LINKS.items()}
+    found = {who: {**found.get(who, {}), **links.get(who, {})} for who in {*found, *links}}
     shipped = {who: {t: exp(m) for t, m in moves.items()} for who, moves in profile.moves["kernels"].items()}
     assert set(shipped) == set(found)
     for who, factors in found.items():

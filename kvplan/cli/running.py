@@ -28,7 +28,7 @@ def running_options(hidden: bool = False) -> Callable[[Command], Command]:
         ),
         click.option(
             "--with", "with_features", multiple=True, metavar="NAME", hidden=hidden,
-            help="prefix-caching, where it is off; flashinfer, whose sampler takes less.",
+            help="prefix-caching where it is off; flashinfer.",
         ),
     )  # fmt: skip
 
