@@ -842,7 +842,6 @@ def test_experts_listed_one_by_one_are_read_at_once() -> None:
         ({"quant_method": "exl3", "bits": 3.0, "head_bits": 8}, 3, 8),
         ({"quant_method": "marlin", "group_size": 128}, 4.125, 16),
         ({"quant_method": "auto-round", "packing_format": "mlx", "bits": 4, "group_size": 64}, 4.5, 16),
-        ({"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 16, "in_group_size": 8}, 2, 16),
         ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}}, 4 + 20 / 128, 16),
         ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}}, 8, 16),
     ],
@@ -1620,13 +1619,19 @@ def test_tunes_and_tags_have_the_shape_and_context_that_is_published(name: str, 
         ("Jetson AGX Orin 64GB", "jetson-agx-orin"),
         ("AMD Instinct MI300X 192GB HBM3", "mi300x"),
         ("RTX 4060 Ti 16GB", "rtx-4060-ti-16gb"),
+        ("RTX 4060 Ti 8GB", "rtx-4060-ti-8gb"),
+        ("RTX 4060 Ti", "rtx-4060-ti-16gb"),
+        ("Intel(R) Arc(TM) Pro B70 Graphics", "arc-pro-b70"),
+        ("NVIDIA GeForce RTX 5090 Laptop GPU", "rtx-5090-laptop"),
+        ("NVIDIA RTX A5500", "rtx-a5500"),
+        ("Radeon RX 7900 GRE", "rx-7900-gre"),
     ],
 )
 def test_cards_are_known_with_their_maker_and_their_memory(name: str, card: str) -> None:
     assert catalog.gpu(name).name == card
 
 
-@pytest.mark.parametrize("name", ["RTX 2080 Ti 22GB", "RTX 4060 Ti 8GB", "RTX 4090 48GB", "NVIDIA GeForce RTX 5050"])
+@pytest.mark.parametrize("name", ["RTX 2080 Ti 22GB", "RTX 4070 Ti 8GB", "RTX 4090 48GB", "NVIDIA GeForce RTX 5050"])
 def test_a_card_of_another_memory_is_another_card(name: str) -> None:
     with pytest.raises(UnknownName, match="no GPU named"):
         catalog.gpu(name)
