@@ -850,6 +850,21 @@ def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
     assert held(block) == pytest.approx(stored(bits, bits, head=head))
 
 
+#: Q4_K_M is 4.89 bits over Llama 3.1 8B, with an embedding of 4.5 and a head of 6.5625: what its layers hold
+LAYERS_Q4_K_M = (4.89 * 8.0303 - (4.5 + 6.5625) * 0.5253) / (8.0303 - 2 * 0.5253)
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("llama3.1:70b-instruct-q4_0", 37.22),  # as llama.cpp prints it (ollama/ollama#6279)
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q4_K_M", 4.58),  # 4.92 GB on its card
+    ],
+)
+def test_a_mixture_counts_embedding_and_head_apart(name: str, gib: float) -> None:
+    assert weights(catalog.model(name), None).total / 2**30 == pytest.approx(gib, rel=0.007)
+
+
 # -- names people type -------------------------------------------------------------------------------------------------
 
 
@@ -867,7 +882,7 @@ def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
         ("Qwen/Qwen3-235B-A22B-GPTQ-Int4", "qwen3-235b-a22b", "int4", 4 + 20 / 128),
         ("Qwen3.6-27B-GPTQ-8bit", "qwen3.5-27b", "int8", 8.125),
         ("mlx-community/Qwen3-8B-4bit", "qwen3-8b", "mlx", 4.5),
-        ("bartowski/Meta-Llama-3.1-8B-Instruct-Q4_K_M-GGUF", "llama3.1-8b", "q4-k-m", 4.89),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-Q4_K_M-GGUF", "llama3.1-8b", "q4-k-m", LAYERS_Q4_K_M),
         ("Qwen3.6-35B-A3B [QuantTrio-AWQ]", "qwen3.5-35b-a3b", "int4", 4 + 20 / 128),
         ("Laguna-S-2.1 [poolside/Laguna-S-2.1-INT4]", "laguna-s-2.1", "int4", 4 + 20 / 128),
     ],
@@ -1671,7 +1686,7 @@ def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bi
         ("RedHatAI/Mistral-Small-3.2-24B-Instruct-2506-NVFP4", "mistral-small-3.1-24b", "nvfp4", 4.5),
         ("RedHatAI/Qwen3-235B-A22B-Instruct-2507-NVFP4", "qwen3-235b-a22b", "nvfp4", 4.5),
         ("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5-FP8", "nemotron-super-49b", "fp8", 8.0),
-        ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", 4.89),
+        ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", LAYERS_Q4_K_M),
         ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.5),
         ("QuantTrio/GLM-4.6-AWQ", "glm-4.5", "int4", 4.16),
         ("01-ai/Yi-34B-Chat-4bits", "yi-34b", "int4", 4.16),

@@ -164,7 +164,7 @@ def _pulled(tag: str) -> Upload | None:
         return found
     width = "q4-0" if size.endswith("-qat") else PULLED
     remark = f"the tag names no width and Ollama's library serves {width.upper().replace('-', '_')} then"
-    return replace(found, form=UPLOADED[width], remark=remark)
+    return replace(found, form=replace(UPLOADED[width], averaged=True), remark=remark)
 
 
 def _one_size(head: str, size: str) -> Upload | None:
