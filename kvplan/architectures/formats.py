@@ -108,8 +108,8 @@ GGUF = {
     "q5-0": 5.59, "q5-1": 6.06, "q5-k-s": 5.57, "q5-k-m": 5.70, "q6-k": 6.56, "q8-0": 8.50,
 }  # fmt: skip
 #: bits an element takes in the embedding of a mixture, and in its output head (Q6_K), which a model whose two are one
-#: table stores it as (llama.cpp's llama_tensor_get_type). Those two are a larger part of the model that the averages are
-#: of than of larger ones: Llama 3.1 70B in Q4_0 is 37.22 GiB as llama.cpp prints it (ollama/ollama#6279), not 38.3
+#: table stores it as (llama.cpp's llama_tensor_get_type). The two are a larger part of the model that averages are of
+#: than of larger ones: Llama 3.1 70B in Q4_0 is 37.22 GiB as llama.cpp prints it (ollama/ollama#6279), not 38.3
 EMBEDDED = {
     "q3-k-s": 3.4375, "q3-k-m": 3.4375, "q3-k-l": 3.4375, "q4-0": 4.5, "q4-1": 5.0, "q4-k-s": 4.5, "q4-k-m": 4.5,
     "q5-0": 5.5, "q5-1": 6.0, "q5-k-s": 5.5, "q5-k-m": 5.5, "iq4-xs": 4.25, "iq4-nl": 4.5,

@@ -11,7 +11,7 @@ from kvplan.kv.drafts import mtp
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout
 from kvplan.kv.paging import Paging
-from kvplan.kv.profiling import graph_warnings, shared_warnings
+from kvplan.kv.profiling import graph_warnings, image_warnings, shared_warnings
 from kvplan.kv.replica import check_parallel, check_ranks, weights
 from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
@@ -127,6 +127,7 @@ class Memory(Result, of="memory"):
         """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
         of_budget = (*graph_warnings(self.model, self.deployment), *shared_warnings(self.deployment))
+        of_budget += image_warnings(self.model, self.deployment)
         refused = self.deployment.engine.refuses(self.model.model_type)
         served = () if self.ask.reading != "engine" and not self.budget else (refused,) * bool(refused)
         of_model = context_warnings(self.model, longest)
