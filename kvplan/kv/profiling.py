@@ -193,7 +193,7 @@ def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
 
 
 def image_warnings(model: ModelSpec, deployment: "Deployment") -> tuple[str, ...]:
-    """Return what an engine that profiles no image leaves to chance; nothing where it profiles them, or has no tower."""
+    """Return what an engine that profiles no image leaves to chance; nothing of others, and without a tower."""
     peak = encoder_bytes(model, deployment.engine)
     if deployment.profiles_images or not peak or deployment.gpu is None:
         return ()
