@@ -175,7 +175,7 @@ def test_without_towers_only_the_text_is_loaded_and_profiled() -> None:
 
 
 def test_without_image_profiling_nothing_is_kept_free_for_an_image() -> None:
-    """vLLM's skip_mm_profiling (vllm-project/vllm#22950): the peak is that of two sequences' text alone."""
+    """VLLM's skip_mm_profiling (vllm-project/vllm#22950): the peak is that of two sequences' text alone."""
     server = {"gpu": "rtx-5090", "tp": 2, "engine": "vllm@0.21", "max_num_seqs": 2, "without": "compile"}
     profiled = asked("Qwen/Qwen3.8-27B-FP8", 8192, **server)
     text = asked("Qwen/Qwen3.8-27B-FP8", 8192, **{**server, "without": ("compile", "image-profiling")})
@@ -325,6 +325,20 @@ def test_engines_take_yarn_each_by_their_own_rule(tmp_path: Path) -> None:
     assert not found["sglang"].idle and not found["vllm"].model.notes
     (tmp_path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 131072}), "utf-8")
     assert not kvplan.memory(str(tmp_path), "8k", engine="sglang").model.notes
+
+
+def test_times_and_costs_take_yarn_by_the_rule_of_the_engine_too(tmp_path: Path) -> None:
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    config = {**catalog.model("qwen3-8b").config, "max_position_embeddings": 40960, "rope_scaling": scaling}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    model, load = str(tmp_path), {"isl": 60_000, "osl": 500, "concurrency": 1}
+    assert kvplan.load(model, "h100", **load).points
+    with pytest.raises(SpecError, match="supports 40,960 tokens, not 60,500"):
+        kvplan.load(model, "h100", engine="sglang", **load)
+    shown = {e: kvplan.estimate(model, "60k", gpus="h100", engine=e, techniques="fp8") for e in ("vllm", "sglang")}
+    long = {e: [w for w in one.warnings if "supports 40,960 tokens" in w] for e, one in shown.items()}
+    assert not long["vllm"] and len(long["sglang"]) == 1
+    assert any("takes the 40,960 tokens of max_position_embeddings" in w for w in shown["sglang"].warnings)
 
 
 # -- what drafts tokens ----------------------------------------------------------------------------

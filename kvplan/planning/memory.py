@@ -15,6 +15,7 @@ from kvplan.kv.profiling import graph_warnings, image_warnings, shared_warnings
 from kvplan.kv.replica import check_parallel, check_ranks, weights
 from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
+from kvplan.planning.suitability import lengthened
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
@@ -235,18 +236,6 @@ def drafted(model: ModelSpec, ask: Ask, deployment: Deployment) -> KVLayout:
 def draft_bytes(deployment: Deployment) -> float:
     """Return the bytes of what drafts tokens. [B]"""
     return 0.0 if deployment.draft is None else weights(deployment.draft.model, deployment.draft.form).total
-
-
-def lengthened(model: ModelSpec, engine: Engine) -> ModelSpec:
-    """Return a model with the context that an engine derives from its file, and a note where YaRN's is longer."""
-    stated, longest = model.stated_context, model.max_context
-    if not engine.stated_length or stated is None or longest is None:
-        return model
-    note = (
-        f"{engine.title} takes the {stated:,} tokens of max_position_embeddings; YaRN's factor makes {longest:,}, "
-        "which the server has to be told"
-    )
-    return replace(model, max_context=stated, stated_context=None, notes=(*model.notes, note))
 
 
 def memory(model: ModelSpec, ask: Ask, deployment: Deployment) -> Memory:
