@@ -854,6 +854,14 @@ def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
 LAYERS_Q4_K_M = (4.89 * 8.0303 - (4.5 + 6.5625) * 0.5253) / (8.0303 - 2 * 0.5253)
 
 
+def test_mxfp4_in_gguf_is_of_experts_alone() -> None:
+    """gpt-oss-20b: 11,536.18 MiB (lmstudio-bug-tracker#900), of which biases are kept in 32 bits, not 16."""
+    for name in ("ggml-org/gpt-oss-20b-GGUF:MXFP4", "noctrex/gpt-oss-20b-MXFP4_MOE-GGUF"):
+        model = catalog.model(name)
+        assert weights(model, None).total / 2**20 == pytest.approx(11_536.18, rel=0.004)
+        assert model.name == "gpt-oss-20b" and "add one as in" not in " ".join(model.notes)
+
+
 @pytest.mark.parametrize(
     ("name", "gib"),
     [

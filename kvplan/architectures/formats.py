@@ -24,6 +24,7 @@ class WeightFormat:
     aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case
     outer_bits: float | None = None  #: of the embedding and the output head, None: as the rest [bit]
     seen: tuple[float, float] | None = None  #: least and most that files of this name held, None: one rule [bit]
+    experts: float | None = None  #: bits an element of routed experts takes, None: as the rest [bit]
     averaged: bool = False  #: whether a mixture's average is counted whatever share its embedding and head are
 
     @property
@@ -32,13 +33,14 @@ class WeightFormat:
         if self.bits >= 16:
             return None
         outer = self.outer_bits
+        apart = (("mlp.experts", self.experts),) if self.experts else ()
         return Quantization(
             method=self.name,
             bits=self.bits,
             compute=self.compute,
             overrides=((("embed_tokens", outer), ("lm_head", outer)) if self.everywhere else (("lm_head", outer),))
             if outer
-            else (),
+            else apart,
             head=self.everywhere or outer is not None,
             embedding=self.everywhere,
         )
@@ -143,6 +145,9 @@ UPLOADED = {
     "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
     "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
     "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
+    # GGUF's MXFP4_MOE: experts alone, Q8_0 for the rest (llama.cpp: LLAMA_FTYPE_MOSTLY_MXFP4_MOE). gpt-oss-20b takes
+    # 11,536 MiB in it, as LM Studio prints (lmstudio-bug-tracker#900)
+    "mxfp4-moe": WeightFormat(name="mxfp4-moe", bits=8.5, experts=FORMATS["mxfp4"].bits, everywhere=True),
     "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row
     **{name: WeightFormat(name=name, bits=bits, everywhere=True) for name, bits in GGUF.items()},
     **{name: WeightFormat(name=name, bits=bits, everywhere=True, outer_bits=8.5) for name, bits in WIDE_ENDS.items()},

@@ -46,6 +46,7 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"mxfp8", "mxfp8"),
         (r"bf16|bfloat16|(?:qat-)?(?:(?:q4-0|int4)-)?unquantized", "bf16"),
         (r"nvfp4(?:a16)?(?:-(?:fast|kv|fp8-kv))?|fp4", "nvfp4"),
+        (r"gguf-mxfp4(?:-moe)?|mxfp4(?:-moe)?-gguf", "mxfp4-moe"),
         (r"mxfp4(?:-(?:moe|a16))?|w-mxfp4-a-fp8", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
         (
