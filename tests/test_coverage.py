@@ -854,6 +854,18 @@ def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
 LAYERS_Q4_K_M = (4.89 * 8.0303 - (4.5 + 6.5625) * 0.5253) / (8.0303 - 2 * 0.5253)
 
 
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [  # cards of ISTA-DASLab: 4.1 GB of Llama 3 8B, 2.4 and 2.2 of Llama 2 7B with one codebook and two
+        ("ISTA-DASLab/Meta-Llama-3.1-8B-Instruct-AQLM-PV-2Bit-1x16-hf", 4.1),
+        ("ISTA-DASLab/Llama-2-7b-AQLM-2Bit-1x16-hf", 2.4),
+        ("ISTA-DASLab/Llama-2-7b-AQLM-2Bit-2x8-hf", 2.2),
+    ],
+)
+def test_names_of_aqlm_say_its_codebooks(name: str, gigabytes: float) -> None:
+    assert weights(catalog.model(name), None).total / 1e9 == pytest.approx(gigabytes, abs=0.06)
+
+
 def test_mxfp4_in_gguf_is_of_experts_alone() -> None:
     """gpt-oss-20b: 11,536.18 MiB (lmstudio-bug-tracker#900), of which biases are kept in 32 bits, not 16."""
     for name in ("ggml-org/gpt-oss-20b-GGUF:MXFP4", "noctrex/gpt-oss-20b-MXFP4_MOE-GGUF"):

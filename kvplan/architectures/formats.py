@@ -25,6 +25,7 @@ class WeightFormat:
     outer_bits: float | None = None  #: of the embedding and the output head, None: as the rest [bit]
     seen: tuple[float, float] | None = None  #: least and most that files of this name held, None: one rule [bit]
     experts: float | None = None  #: bits an element of routed experts takes, None: as the rest [bit]
+    books: float = 0.0  #: of the codebooks of each matrix, whose rows have scales of 16 bits then [bit]
     averaged: bool = False  #: whether a mixture's average is counted whatever share its embedding and head are
 
     @property
@@ -37,6 +38,8 @@ class WeightFormat:
         return Quantization(
             method=self.name,
             bits=self.bits,
+            matrix_bits=self.books,
+            row_bits=16.0 if self.books else 0.0,
             compute=self.compute,
             overrides=((("embed_tokens", outer), ("lm_head", outer)) if self.everywhere else (("lm_head", outer),))
             if outer
@@ -145,6 +148,10 @@ UPLOADED = {
     "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
     "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
     "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
+    # AQLM (arXiv 2401.06118): codebooks x bits of an index into one; groups of 8, of 16 where an element takes one bit
+    "aqlm-1x16": WeightFormat(name="aqlm-1x16", bits=2.0, books=2**16 * 8 * 16),
+    "aqlm-2x8": WeightFormat(name="aqlm-2x8", bits=2.0, books=2 * 2**8 * 8 * 16),
+    "aqlm-1bit": WeightFormat(name="aqlm-1bit", bits=1.0, books=2**16 * 16 * 16),
     # GGUF's MXFP4_MOE: experts alone, Q8_0 for the rest (llama.cpp: LLAMA_FTYPE_MOSTLY_MXFP4_MOE). gpt-oss-20b takes
     # 11,536 MiB in it, as LM Studio prints (lmstudio-bug-tracker#900)
     "mxfp4-moe": WeightFormat(name="mxfp4-moe", bits=8.5, experts=FORMATS["mxfp4"].bits, everywhere=True),
