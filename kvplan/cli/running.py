@@ -24,11 +24,11 @@ def running_options(hidden: bool = False) -> Callable[[Command], Command]:
         click.option("--cpu-offload", metavar="SIZE", hidden=hidden, help="Weights a GPU leaves on the host."),
         click.option(
             "--without", multiple=True, metavar="NAME", hidden=hidden,
-            help="prefix-caching, hybrid, graphs, compile, towers, image-profiling.",
+            help="prefix-caching, hybrid, graphs, compile, towers ...",
         ),
         click.option(
             "--with", "with_features", multiple=True, metavar="NAME", hidden=hidden,
-            help="prefix-caching, where it is off; flashinfer, whose sampler takes less.",
+            help="prefix-caching; flashinfer, which samples in less.",
         ),
     )  # fmt: skip
 
