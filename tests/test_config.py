@@ -7,7 +7,7 @@ import pytest
 
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
-from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import weights
 from kvplan.specs.source import Source
@@ -73,8 +73,9 @@ def test_an_unknown_architecture_is_named_or_refused() -> None:
     assert "kvplan does not know 'lama'" in read(LLAMA, model_type="lama").assumed[0]
     with pytest.raises(UnknownName, match="no architecture named 'lama'; its field 'sliding_window'"):
         read(LLAMA, model_type="lama", sliding_window=64)
-    with pytest.raises(KvplanError, match="model_type"):
-        read(LLAMA, model_type=...)
+    assert "which the file does not name" in read(LLAMA, model_type=...).assumed[0]
+    with pytest.raises(UnknownName, match="its field 'sliding_window'"):
+        read(LLAMA, model_type=..., sliding_window=64)
     assert read(LLAMA, model_type=..., architectures=["LlamaForCausalLM"]).parameters == read(LLAMA).parameters
 
 
@@ -299,18 +300,102 @@ def test_a_state_is_as_wide_as_the_file_says() -> None:
     assert state[...] == state["bfloat16"] and state["float32"] - state[...] == 2 * 8 * 16 * 16 * 2
 
 
-def test_an_mpt_with_shared_heads_is_refused() -> None:
-    with pytest.raises(SpecError, match="multihead_attention only"):
-        read(
-            {
-                "model_type": "mpt",
-                "d_model": 512,
-                "n_heads": 8,
-                "n_layers": 2,
-                "vocab_size": 100,
-                "attn_config": {"kv_n_heads": 2},
-            }
-        )
+MPT = {"model_type": "mpt", "d_model": 3072, "n_heads": 24, "n_layers": 32, "vocab_size": 32768, "max_seq_len": 4096}
+
+
+@pytest.mark.parametrize(
+    ("stated", "groups"),
+    [
+        ({"attn_type": "grouped_query_attention", "kv_n_heads": 8}, 8),  # replit-code-v1_5-3b
+        ({"attn_type": "multiquery_attention"}, 1),
+        ({"attn_type": "multihead_attention"}, 24),
+        ({}, 24),
+    ],
+)
+def test_an_mpt_keeps_the_heads_that_its_attn_config_says(stated: dict[str, object], groups: int) -> None:
+    model = read({**MPT, "attn_config": stated})
+    assert kv_layout(model, 16).stored(4096) == 32 * 2 * groups * 128 * 2 * 4096
+    qkv, out, mlp = 3072 * (3072 + 2 * groups * 128), 3072**2, 8 * 3072**2
+    assert model.parameters == 32 * (qkv + out + mlp + 2 * 3072) + 32768 * 3072 + 3072
+
+
+@pytest.mark.parametrize(
+    ("stated", "named"),
+    [
+        ({"attn_config": {"kv_n_heads": 2}}, "grouped_query_attention"),
+        ({"attn_config": {"attn_type": "grouped_query_attention", "kv_n_heads": 7}}, "divide 24"),
+        ({"attn_config": {"attn_type": "linear"}}, "'linear'"),
+        ({"attn_config": {"sliding_window_size": 512}}, "sliding_window_size 512"),
+        ({"ffn_config": {"ffn_type": "mptglu"}}, "'mptglu'"),
+    ],
+)
+def test_an_mpt_of_another_kind_is_refused(stated: dict[str, object], named: str) -> None:
+    with pytest.raises(SpecError, match=named):
+        read({**MPT, **stated})
+
+
+def test_plamo_shares_key_value_heads_whatever_its_file_says() -> None:
+    model = read(
+        {
+            "model_type": "plamo",
+            "hidden_size": 5120,
+            "intermediate_size": 13824,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 40,
+            "num_key_value_heads": 40,
+            "n_shared_head": 8,
+            "vocab_size": 50432,
+            "tie_word_embeddings": False,
+        }
+    )
+    assert kv_layout(model, 16).stored(4096) == 40 * 2 * 5 * 128 * 2 * 4096
+    layer = 5120 * (5120 + 2 * 640 + 5120) + 3 * 5120 * 13824 + 5120
+    assert model.parameters == 40 * layer + 2 * 50432 * 5120 + 5120
+
+
+AQLM = {"quant_method": "aqlm", "in_group_size": 8, "out_group_size": 1, "nbits_per_codebook": 16, "num_codebooks": 1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "gigabytes"),
+    [({}, 4.084), ({"num_codebooks": 2}, 6.064), ({"nbits_per_codebook": 8, "num_codebooks": 2}, 3.851)],
+)
+def test_aqlm_keeps_a_codebook_and_scales_beside_each_matrix(changed: dict[str, object], gigabytes: float) -> None:
+    """The card of Llama 3 8B in 2 bits says 4.1 GB (ISTA-DASLab/Meta-Llama-3-8B-Instruct-AQLM-2Bit-1x16)."""
+    model = read(
+        {
+            "model_type": "llama",
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "vocab_size": 128256,
+            "tie_word_embeddings": False,
+            "dtype": "float16",
+            "quantization_config": {**AQLM, **changed, "linear_weights_not_to_quantize": ["lm_head.weight"]},
+        }
+    )
+    indices = 6979321856 * changed.get("num_codebooks", 1) * changed.get("nbits_per_codebook", 16) / 8 / 8
+    books = 224 * changed.get("num_codebooks", 1) * 2 ** changed.get("nbits_per_codebook", 16) * 8 * 2
+    scales, rest = 32 * 43008 * 2, 2 * (2 * 128256 * 4096 + 65 * 4096)
+    assert weights(model).total == pytest.approx(indices + books + scales + rest)
+    assert weights(model).total / 1e9 == pytest.approx(gigabytes, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("block", "narrow"),
+    [
+        ({"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}, 8),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": {"targets": ["Linear"], "weights": {
+            "num_bits": 4, "type": "float", "group_size": 16}}}}, 4.5),
+    ],
+)  # fmt: skip
+def test_a_params_json_says_how_its_weights_are_stored(block: dict[str, object], narrow: float) -> None:
+    sizes = {"dim": 512, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 128, "hidden_dim": 1024}
+    model = read({**sizes, "vocab_size": 1000, "norm_eps": 1e-5, "quantization": block})
+    linear = 2 * (2 * 512 * 512 + 2 * 512 * 256 + 3 * 512 * 1024)
+    assert weights(model).total == linear * narrow / 8 + 2 * (2 * 1000 * 512 + 5 * 512)
 
 
 UNQUANTISED = 2 * 1000 * 512 * 2 + (4 * 2 + 1) * 512 * 2  # embeddings, head and norms in 16 bits

@@ -842,13 +842,47 @@ def test_experts_listed_one_by_one_are_read_at_once() -> None:
         ({"quant_method": "exl3", "bits": 3.0, "head_bits": 8}, 3, 8),
         ({"quant_method": "marlin", "group_size": 128}, 4.125, 16),
         ({"quant_method": "auto-round", "packing_format": "mlx", "bits": 4, "group_size": 64}, 4.5, 16),
-        ({"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 16, "in_group_size": 8}, 2, 16),
         ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}}, 4 + 20 / 128, 16),
         ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}}, 8, 16),
     ],
 )
 def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
     assert held(block) == pytest.approx(stored(bits, bits, head=head))
+
+
+#: Q4_K_M is 4.89 bits over Llama 3.1 8B, with an embedding of 4.5 and a head of 6.5625: what its layers hold
+LAYERS_Q4_K_M = (4.89 * 8.0303 - (4.5 + 6.5625) * 0.5253) / (8.0303 - 2 * 0.5253)
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [  # cards of ISTA-DASLab: 4.1 GB of Llama 3 8B, 2.4 and 2.2 of Llama 2 7B with one codebook and two
+        ("ISTA-DASLab/Meta-Llama-3.1-8B-Instruct-AQLM-PV-2Bit-1x16-hf", 4.1),
+        ("ISTA-DASLab/Llama-2-7b-AQLM-2Bit-1x16-hf", 2.4),
+        ("ISTA-DASLab/Llama-2-7b-AQLM-2Bit-2x8-hf", 2.2),
+    ],
+)
+def test_names_of_aqlm_say_its_codebooks(name: str, gigabytes: float) -> None:
+    assert weights(catalog.model(name), None).total / 1e9 == pytest.approx(gigabytes, abs=0.06)
+
+
+def test_mxfp4_in_gguf_is_of_experts_alone() -> None:
+    """gpt-oss-20b: 11,536.18 MiB (lmstudio-bug-tracker#900), of which biases are kept in 32 bits, not 16."""
+    for name in ("ggml-org/gpt-oss-20b-GGUF:MXFP4", "noctrex/gpt-oss-20b-MXFP4_MOE-GGUF"):
+        model = catalog.model(name)
+        assert weights(model, None).total / 2**20 == pytest.approx(11_536.18, rel=0.004)
+        assert model.name == "gpt-oss-20b" and "add one as in" not in " ".join(model.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("llama3.1:70b-instruct-q4_0", 37.22),  # as llama.cpp prints it (ollama/ollama#6279)
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q4_K_M", 4.58),  # 4.92 GB on its card
+    ],
+)
+def test_a_mixture_counts_embedding_and_head_apart(name: str, gib: float) -> None:
+    assert weights(catalog.model(name), None).total / 2**30 == pytest.approx(gib, rel=0.007)
 
 
 # -- names people type -------------------------------------------------------------------------------------------------
@@ -868,7 +902,7 @@ def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
         ("Qwen/Qwen3-235B-A22B-GPTQ-Int4", "qwen3-235b-a22b", "int4", 4 + 20 / 128),
         ("Qwen3.6-27B-GPTQ-8bit", "qwen3.5-27b", "int8", 8.125),
         ("mlx-community/Qwen3-8B-4bit", "qwen3-8b", "mlx", 4.5),
-        ("bartowski/Meta-Llama-3.1-8B-Instruct-Q4_K_M-GGUF", "llama3.1-8b", "q4-k-m", 4.89),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-Q4_K_M-GGUF", "llama3.1-8b", "q4-k-m", LAYERS_Q4_K_M),
         ("Qwen3.6-35B-A3B [QuantTrio-AWQ]", "qwen3.5-35b-a3b", "int4", 4 + 20 / 128),
         ("Laguna-S-2.1 [poolside/Laguna-S-2.1-INT4]", "laguna-s-2.1", "int4", 4 + 20 / 128),
     ],
@@ -1620,13 +1654,19 @@ def test_tunes_and_tags_have_the_shape_and_context_that_is_published(name: str, 
         ("Jetson AGX Orin 64GB", "jetson-agx-orin"),
         ("AMD Instinct MI300X 192GB HBM3", "mi300x"),
         ("RTX 4060 Ti 16GB", "rtx-4060-ti-16gb"),
+        ("RTX 4060 Ti 8GB", "rtx-4060-ti-8gb"),
+        ("RTX 4060 Ti", "rtx-4060-ti-16gb"),
+        ("Intel(R) Arc(TM) Pro B70 Graphics", "arc-pro-b70"),
+        ("NVIDIA GeForce RTX 5090 Laptop GPU", "rtx-5090-laptop"),
+        ("NVIDIA RTX A5500", "rtx-a5500"),
+        ("Radeon RX 7900 GRE", "rx-7900-gre"),
     ],
 )
 def test_cards_are_known_with_their_maker_and_their_memory(name: str, card: str) -> None:
     assert catalog.gpu(name).name == card
 
 
-@pytest.mark.parametrize("name", ["RTX 2080 Ti 22GB", "RTX 4060 Ti 8GB", "RTX 4090 48GB", "NVIDIA GeForce RTX 5050"])
+@pytest.mark.parametrize("name", ["RTX 2080 Ti 22GB", "RTX 4070 Ti 8GB", "RTX 4090 48GB", "NVIDIA GeForce RTX 5050"])
 def test_a_card_of_another_memory_is_another_card(name: str) -> None:
     with pytest.raises(UnknownName, match="no GPU named"):
         catalog.gpu(name)
@@ -1666,7 +1706,7 @@ def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bi
         ("RedHatAI/Mistral-Small-3.2-24B-Instruct-2506-NVFP4", "mistral-small-3.1-24b", "nvfp4", 4.5),
         ("RedHatAI/Qwen3-235B-A22B-Instruct-2507-NVFP4", "qwen3-235b-a22b", "nvfp4", 4.5),
         ("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5-FP8", "nemotron-super-49b", "fp8", 8.0),
-        ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", 4.89),
+        ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", LAYERS_Q4_K_M),
         ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.5),
         ("QuantTrio/GLM-4.6-AWQ", "glm-4.5", "int4", 4.16),
         ("01-ai/Yi-34B-Chat-4bits", "yi-34b", "int4", 4.16),

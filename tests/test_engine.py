@@ -174,6 +174,27 @@ def test_without_towers_only_the_text_is_loaded_and_profiled() -> None:
     assert plain == left
 
 
+def test_without_image_profiling_nothing_is_kept_free_for_an_image() -> None:
+    """VLLM's skip_mm_profiling (vllm-project/vllm#22950): the peak is that of two sequences' text alone."""
+    server = {"gpu": "rtx-5090", "tp": 2, "engine": "vllm@0.21", "max_num_seqs": 2, "without": "compile"}
+    profiled = asked("Qwen/Qwen3.8-27B-FP8", 8192, **server)
+    text = asked("Qwen/Qwen3.8-27B-FP8", 8192, **{**server, "without": ("compile", "image-profiling")})
+    image = 65_536 * 10.2 * 1152 * 2 + 65_536 / 4 * 5120 * 2  # 10.2 widths of a patch, and the embeddings
+    assert profiled.budget.amounts["activations"] == pytest.approx(image)
+    feed = 2048 * (3 * 17_408 / 2 + 2 * 5120) * 2  # gate, up and product of half a layer, two hidden states: a step's
+    assert feed < text.budget.amounts["activations"] < 1.4 * feed
+    assert {k: v for k, v in text.budget.amounts.items() if k != "activations"} == {
+        k: v for k, v in profiled.budget.amounts.items() if k != "activations"
+    }
+    assert "nothing is kept free for images: encoding the largest takes 1.6 GiB" in " ".join(text.warnings)
+    assert not any("nothing is kept free" in line for line in profiled.warnings)
+    deep, left = (
+        asked("qwen3-vl-30b-a3b", 8192, gpu="h100-nvl", engine="vllm@0.13", without=out).budget.amounts["activations"]
+        for out in ((), "image-profiling")
+    )
+    assert deep - left >= 4 * 16_384 * 2048 * 2  # the embeddings of the largest image, for four layers
+
+
 def test_features_left_out_may_come_from_an_iterator() -> None:
     """Towers are read of it first; the other features are still left out."""
     words = ["towers", "graphs"]
@@ -304,6 +325,20 @@ def test_engines_take_yarn_each_by_their_own_rule(tmp_path: Path) -> None:
     assert not found["sglang"].idle and not found["vllm"].model.notes
     (tmp_path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 131072}), "utf-8")
     assert not kvplan.memory(str(tmp_path), "8k", engine="sglang").model.notes
+
+
+def test_times_and_costs_take_yarn_by_the_rule_of_the_engine_too(tmp_path: Path) -> None:
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    config = {**catalog.model("qwen3-8b").config, "max_position_embeddings": 40960, "rope_scaling": scaling}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    model, load = str(tmp_path), {"isl": 60_000, "osl": 500, "concurrency": 1}
+    assert kvplan.load(model, "h100", **load).points
+    with pytest.raises(SpecError, match="supports 40,960 tokens, not 60,500"):
+        kvplan.load(model, "h100", engine="sglang", **load)
+    shown = {e: kvplan.estimate(model, "60k", gpus="h100", engine=e, techniques="fp8") for e in ("vllm", "sglang")}
+    long = {e: [w for w in one.warnings if "supports 40,960 tokens" in w] for e, one in shown.items()}
+    assert not long["vllm"] and len(long["sglang"]) == 1
+    assert any("takes the 40,960 tokens of max_position_embeddings" in w for w in shown["sglang"].warnings)
 
 
 # -- what drafts tokens ----------------------------------------------------------------------------

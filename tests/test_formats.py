@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from kvplan import catalog
+from kvplan import catalog, memory
 from kvplan.architectures.formats import FORMATS, format_named, split_format
 from kvplan.kv.replica import weights
 
@@ -54,6 +54,15 @@ def test_a_name_and_an_option_ask_for_the_same_weights(form) -> None:
     plain, named = catalog.model("llama3-8b"), catalog.model(f"llama3-8b-{form.name}")
     assert named.quantization == form.quantization
     assert weights(named).total == weights(plain, form.name).total < weights(plain).total
+
+
+@pytest.mark.parametrize(
+    ("called", "form"), [("awq", "int4"), ("GPTQ", "int4"), ("fp8_e4m3", "fp8"), ("bfloat16", "bf16")]
+)
+def test_an_option_takes_formats_as_checkpoints_call_them(run, called: str, form: str) -> None:
+    asked = [run("memory", "-m", "llama3-8b", "-c", "1k", "--weights", word, "--json").json for word in (called, form)]
+    assert asked[0] == asked[1]
+    assert memory("llama3-8b", "1k", weights=called).to_dict()["weights"] == asked[1]["weights"]
 
 
 def test_a_16_bit_ending_names_the_model_itself() -> None:

@@ -19,6 +19,7 @@ def idle(**asked: object) -> tuple[str, ...]:
         ({"without": "hybrid", "gpu": "h100"}, "hybrid: Llama 3.1 8B has no windows, chunks or recurrent states"),
         ({"without": "towers", "gpu": "h100"}, "without=towers: no vision or audio tower of Llama 3.1 8B is counted"),
         ({"without": "towers"}, "without=towers: no vision or audio tower of Llama 3.1 8B is counted"),
+        ({"without": "image-profiling", "gpu": "h100"}, "no vision or audio tower of Llama 3.1 8B is counted"),
         ({"without": "prefix-caching", "gpu": "h100"}, "what recurrent states take, and Llama 3.1 8B has none"),
         ({"without": "graphs", "gpu": "h100", "engine": "sglang"}, "sets nothing aside for CUDA graphs"),
         ({"without": "compile", "gpu": "h100", "engine": "vllm@0.11"}, "that compiles takes no more"),

@@ -44,6 +44,7 @@ UNTESTED = {
     "rwkv5": "transformers has no class",
     "rwkv6": "transformers has no class",
     "rwkv7": "transformers has no class",
+    "plamo": "transformers has no class",
     "plamo2": "transformers has no class",
     "jais": "transformers has no class",
     "llada": "transformers has no class",
@@ -419,6 +420,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
          "intermediate_size": 72},
     ),
     "gpt_neox": ({}, {"attention_bias": False, "use_parallel_residual": False, "tie_word_embeddings": True}),
+    "gpt_neox_japanese": ({}, {"intermediate_multiple_size": 3, "tie_word_embeddings": False}),
     "gpt_oss": (
         {},
         {"attention_bias": False, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]},

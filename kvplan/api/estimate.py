@@ -23,6 +23,7 @@ from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.points import usual_limits
 from kvplan.planning.site import Limits, Query
+from kvplan.planning.suitability import lengthened
 from kvplan.quality.loss import quality as loss_of
 from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
@@ -88,6 +89,7 @@ def estimate(
     named = bool(values.several(gpus, "gpus"))
     listed = price_list(price, prices)
     serving = values.engine(engine, "engine", ENGINES)
+    spec = lengthened(spec, catalog.engine(serving))
     chosen = gpus_of(gpus) if named or rent else supported_gpus(gpus_with_a_price(day, listed), serving)
     check_one_gpu(rent, chosen, named)
     options = running(dcp, kv_cache_memory_bytes, cpu_offload, left_out, with_features)

@@ -81,7 +81,7 @@ def reason(option: str, model: ModelSpec, deployment: Deployment, paged: bool, w
     windows = any(isinstance(m, Compressed) or (isinstance(m, Attention) and m.window) for m in mixers)
     if name == "encoder_tokens" and not any(isinstance(m, Cross) for m in mixers):
         return f"{model.title} has no cross-attention"
-    if word == "towers" and not whole.sees:
+    if word in ("towers", "image-profiling") and not whole.sees:
         return f"no vision or audio tower of {whole.title} is counted"
     if word != "towers" and gpu is None and name in DIVIDING and not (paged and name in PAGED):
         pages = " or layout=engine" if name in PAGED else ""
@@ -90,7 +90,7 @@ def reason(option: str, model: ModelSpec, deployment: Deployment, paged: bool, w
         return f"{engine.title} {engine.version} samples in as little without it, or another part is larger"
     if option == "with_features=prefix-caching" and (engine.hybrid_prefixes or not states):
         return f"{engine.title} {engine.version} caches prefixes of {model.title} by itself"
-    if deployment.kv_bytes and (name == "utilization" or word in ("graphs", "compile")):
+    if deployment.kv_bytes and (name == "utilization" or word in ("graphs", "compile", "image-profiling")):
         return "the cache has its kv_cache_memory_bytes, whatever else is taken"
     if word == "prefix-caching" and not states:
         return f"it moves what recurrent states take, and {model.title} has none"

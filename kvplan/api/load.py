@@ -17,7 +17,7 @@ from kvplan.planning.load import Survey, survey
 from kvplan.planning.server import Server, server
 from kvplan.planning.site import Limits
 from kvplan.planning.speculation import Speculation, speculation
-from kvplan.planning.suitability import check_context
+from kvplan.planning.suitability import check_context, lengthened
 
 #: how far answers' lengths differ, by its name: width of a uniform distribution over their mean
 LENGTHS = {"spread": LENGTH_SPREAD, "exact": 0.0}
@@ -100,7 +100,8 @@ def endpoint(call: Mapping[str, Any]) -> Server:
     """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
     at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
     left_out = values.several(call["without"], "without")
-    spec = served(catalog.model(values.word(call["model"], "model")), left_out)
+    serving = values.engine(call["engine"], "engine", ENGINES)
+    spec = lengthened(served(catalog.model(values.word(call["model"], "model")), left_out), catalog.engine(serving))
     day = values.day(call["on"])
     prompt, output = values.tokens(call["isl"], "isl"), values.tokens(call["osl"], "osl")
     long = values.flag(call["allow_long_context"], "allow_long_context")
@@ -110,7 +111,7 @@ def endpoint(call: Mapping[str, Any]) -> Server:
     )  # fmt: skip
     place = site(
         catalog.gpu(values.word(call["gpu"], "gpu")), spec, day, price=values.price(call["price"]),
-        listed=price_list(call["price"], call["prices"]), engine=values.engine(call["engine"], "engine", ENGINES),
+        listed=price_list(call["price"], call["prices"]), engine=serving,
         profile=values.word(call["profile"], "profile"),
         parallel=spread(call["tp"], call["pp"], call["dp"], call["pp_layers"]),
         weights=values.given(values.weight_format, call["weights"]),

@@ -71,9 +71,9 @@ def memory(
     stage, `dcp` GPUs of a tensor-parallel group divide a request's tokens, the cache has `kv_cache_memory_bytes` and
     `cpu_offload` bytes of weights stay in the host's memory, on each GPU; the engine runs `without` prefix-caching,
     hybrid (the manager that frees what windows no longer see), graphs (the memory set aside for CUDA graphs), compile
-    (what compiling takes at a start without a compile cache) or towers (vision and audio), or `with_features`
-    (prefix-caching) that it would not have by itself for the model. A context beyond the model's is answered with a
-    warning.
+    (what compiling takes at a start without a compile cache), image-profiling (what is kept free for encoding an image)
+    or towers (vision and audio), or `with_features` (prefix-caching) that it would not have by itself for the model. A
+    context beyond the model's is answered with a warning.
     Raises KvplanError for names and values that cannot be understood.
 
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token

@@ -10,7 +10,7 @@ from kvplan.kv.replica import Parallel
 from kvplan.specs.model import ModelSpec
 
 #: what an engine can be run without
-FEATURES = ("prefix-caching", "hybrid", "graphs", "compile", "towers")
+FEATURES = ("prefix-caching", "hybrid", "graphs", "compile", "towers", "image-profiling")
 #: what an engine can be run with where it would not by itself
 ADDED = ("prefix-caching", "flashinfer")
 
@@ -25,9 +25,10 @@ def running(
     """Return the options: `dcp` GPUs divide a request's tokens, sizes are of one GPU, and features left out or added.
 
     The features are prefix-caching, hybrid (the manager that frees what windows no longer see), graphs (the memory
-    set aside for CUDA graphs), compile (what compiling takes at a start without a compile cache) and towers, which
-    `served` leaves out. What can be added: prefix-caching, which vLLM before 0.28 does without for hybrid models, and
-    flashinfer, which samples with less memory in vLLM 0.9 to 0.16.
+    set aside for CUDA graphs), compile (what compiling takes at a start without a compile cache), image-profiling (what
+    is kept free for an image: vLLM's skip_mm_profiling) and towers, which `served` leaves out. What can be added:
+    prefix-caching, which vLLM before 0.28 does without for hybrid models, and flashinfer, which samples with less
+    memory in vLLM 0.9 to 0.16.
     """
     left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
     added = {values.one_of(word, "with_features", ADDED) for word in values.several(with_features, "with_features")}
@@ -36,6 +37,7 @@ def running(
     return Running(
         graphs="graphs" not in left,
         compiles="compile" not in left,
+        profiles_images="image-profiling" not in left,
         flashinfer="flashinfer" in added,
         prefix_caching=True if "prefix-caching" in added else False if "prefix-caching" in left else None,
         hybrid="hybrid" not in left,

@@ -10,7 +10,7 @@ from math import inf
 from time import time
 from typing import Any, TypeVar
 
-from kvplan.architectures.formats import FORMATS
+from kvplan.architectures.formats import FORMATS, format_named
 from kvplan.catalog.lookup import named
 from kvplan.catalog.rents import rent
 from kvplan.errors import SpecError, WrongUse, meant, shown
@@ -88,8 +88,9 @@ def engine(value: object, name: str, choices: Collection[str]) -> str:
 
 
 def weight_format(value: object, name: str = "weights") -> str:
-    """Return the name of a weight format."""
-    return one_of(value, name, sorted(FORMATS))
+    """Return the name of a weight format, which may be called as checkpoints call it: awq and gptq are int4."""
+    known = format_named(value) if isinstance(value, str) else None
+    return known.name if known else one_of(value, name, sorted(FORMATS))
 
 
 def halves(value: object, name: str, what: str = "prefill:decode") -> tuple[int, int]:

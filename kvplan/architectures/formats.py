@@ -24,6 +24,9 @@ class WeightFormat:
     aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case
     outer_bits: float | None = None  #: of the embedding and the output head, None: as the rest [bit]
     seen: tuple[float, float] | None = None  #: least and most that files of this name held, None: one rule [bit]
+    experts: float | None = None  #: bits an element of routed experts takes, None: as the rest [bit]
+    books: float = 0.0  #: of the codebooks of each matrix, whose rows have scales of 16 bits then [bit]
+    averaged: bool = False  #: whether a mixture's average is counted whatever share its embedding and head are
 
     @property
     def quantization(self) -> Quantization | None:
@@ -31,13 +34,16 @@ class WeightFormat:
         if self.bits >= 16:
             return None
         outer = self.outer_bits
+        apart = (("mlp.experts", self.experts),) if self.experts else ()
         return Quantization(
             method=self.name,
             bits=self.bits,
+            matrix_bits=self.books,
+            row_bits=16.0 if self.books else 0.0,
             compute=self.compute,
             overrides=((("embed_tokens", outer), ("lm_head", outer)) if self.everywhere else (("lm_head", outer),))
             if outer
-            else (),
+            else apart,
             head=self.everywhere or outer is not None,
             embedding=self.everywhere,
         )
@@ -47,8 +53,9 @@ class WeightFormat:
         how = self.quantization
         linear = any(".linear_attn." in name for name, _ in model.weights())
         beside = (linear and self.beside_states) or self.beside_experts
-        if how is not None and model.tied and self.name in EMBEDDED:
-            return replace(how, bits=_inside(self), overrides=(("embed_tokens", OUTPUT),))
+        if how is not None and self.name in EMBEDDED and (model.tied or not self.averaged):
+            apart = (("embed_tokens", EMBEDDED[self.name]), ("lm_head", OUTPUT))
+            return replace(how, bits=_inside(self), overrides=(("embed_tokens", OUTPUT),) if model.tied else apart)
         routed = how is not None and beside and any(w.split == "expert" for _, w in model.weights())
         return replace(how, skip=beside) if how is not None and routed else how
 
@@ -106,7 +113,8 @@ GGUF = {
     "q5-0": 5.59, "q5-1": 6.06, "q5-k-s": 5.57, "q5-k-m": 5.70, "q6-k": 6.56, "q8-0": 8.50,
 }  # fmt: skip
 #: bits an element takes in the embedding of a mixture, and in its output head (Q6_K), which a model whose two are one
-#: table stores it as (llama.cpp's llama_tensor_get_type)
+#: table stores it as (llama.cpp's llama_tensor_get_type). The two are a larger part of the model that averages are of
+#: than of larger ones: Llama 3.1 70B in Q4_0 is 37.22 GiB as llama.cpp prints it (ollama/ollama#6279), not 38.3
 EMBEDDED = {
     "q3-k-s": 3.4375, "q3-k-m": 3.4375, "q3-k-l": 3.4375, "q4-0": 4.5, "q4-1": 5.0, "q4-k-s": 4.5, "q4-k-m": 4.5,
     "q5-0": 5.5, "q5-1": 6.0, "q5-k-s": 5.5, "q5-k-m": 5.5, "iq4-xs": 4.25, "iq4-nl": 4.5,
@@ -140,6 +148,13 @@ UPLOADED = {
     "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
     "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
     "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
+    # AQLM (arXiv 2401.06118): codebooks x bits of an index into one; groups of 8, of 16 where an element takes one bit
+    "aqlm-1x16": WeightFormat(name="aqlm-1x16", bits=2.0, books=2**16 * 8 * 16),
+    "aqlm-2x8": WeightFormat(name="aqlm-2x8", bits=2.0, books=2 * 2**8 * 8 * 16),
+    "aqlm-1bit": WeightFormat(name="aqlm-1bit", bits=1.0, books=2**16 * 16 * 16),
+    # GGUF's MXFP4_MOE: experts alone, Q8_0 for the rest (llama.cpp: LLAMA_FTYPE_MOSTLY_MXFP4_MOE). gpt-oss-20b takes
+    # 11,536 MiB in it, as LM Studio prints (lmstudio-bug-tracker#900)
+    "mxfp4-moe": WeightFormat(name="mxfp4-moe", bits=8.5, experts=FORMATS["mxfp4"].bits, everywhere=True),
     "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row
     **{name: WeightFormat(name=name, bits=bits, everywhere=True) for name, bits in GGUF.items()},
     **{name: WeightFormat(name=name, bits=bits, everywhere=True, outer_bits=8.5) for name, bits in WIDE_ENDS.items()},

@@ -49,9 +49,9 @@ def renamed(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Models with latents (Mistral Large 3) are DeepSeek-V3's shape.
     """
-    beside = {"moe", "vision_encoder"}
+    beside = {"moe", "vision_encoder", "quantization"}
     plain = {FIELDS.get(str(name), str(name)): value for name, value in raw.items() if name not in beside}
-    text = {"tie_word_embeddings": False, **plain, **kind(raw)}
+    text = {"tie_word_embeddings": False, **plain, **kind(raw), **stored(raw.get("quantization"))}
     eyes = raw.get("vision_encoder")
     if not isinstance(eyes, Mapping):
         return text
@@ -62,6 +62,18 @@ def renamed(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         merge = eyes.get("spatial_merge_size", 2)
         return {"model_type": "mistral3", "multimodal_projector_bias": bias, "spatial_merge_size": merge, **whole}
     return {"model_type": "llava", "multimodal_projector_bias": bias, **whole}
+
+
+def stored(block: object) -> Mapping[str, Any]:
+    """Return what its quantization says, as config.json has it: 8-bit floats as Mistral writes them, or as others do.
+
+    `qformat_weight: fp8_e4m3` is one scale a tensor (vLLM: transformers_utils/configs/mistral.py).
+    """
+    if not isinstance(block, Mapping):
+        return {} if block is None else {"quantization": block}
+    if block.get("qformat_weight") == "fp8_e4m3" and "quant_method" not in block:
+        return {"quantization_config": {"quant_method": "fp8", **block}}
+    return {"quantization_config": block}
 
 
 def kind(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -71,7 +71,7 @@ def read_model(
         layers=body.layers,
         outer=body.outer + towers(config),
         tied=not any(w.name == "lm_head" for w in body.outer),
-        quantization=read_quantization(raw, place) or read_quantization(config.raw, place),
+        quantization=read_quantization(from_params(raw), place) or read_quantization(config.raw, place),
         notes=assumed + drafting(config) + body.notes + remarks(config) + (by_class(raw) if as_family is None else ()),
         assumed=assumed,
         vision=sight(config),

@@ -24,7 +24,10 @@ def tensor_bits(name: str, weight: Weight, dtype_bits: float, how: Quantization 
     for pattern, bits in how.overrides:
         if _matches(pattern, name):
             return bits
-    return dtype_bits if how.bits is None else how.bits
+    if how.bits is None:
+        return dtype_bits
+    columns = weight.shape[-1]
+    return how.bits + how.row_bits / columns + how.matrix_bits / (weight.shape[0] * columns)
 
 
 #: repetitions in one pattern of module names, and a repeated group, whose matching can take exponential time

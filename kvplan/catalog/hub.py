@@ -44,8 +44,12 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"(?:unsloth-)?bnb-4bit|4bit-bnb|(?:bnb-)?nf4(?:-bf16)?", "bnb-4bit"),
         (r"bnb-8bit", "bnb-8bit"),
         (r"mxfp8", "mxfp8"),
+        (r"aqlm(?:-pv)?-2bit-1x16(?:-hf)?", "aqlm-1x16"),
+        (r"aqlm(?:-pv)?-2bit-2x8(?:-hf)?", "aqlm-2x8"),
+        (r"aqlm(?:-pv)?-1bit-1x16(?:-hf)?", "aqlm-1bit"),
         (r"bf16|bfloat16|(?:qat-)?(?:(?:q4-0|int4)-)?unquantized", "bf16"),
         (r"nvfp4(?:a16)?(?:-(?:fast|kv|fp8-kv))?|fp4", "nvfp4"),
+        (r"gguf-mxfp4(?:-moe)?|mxfp4(?:-moe)?-gguf", "mxfp4-moe"),
         (r"mxfp4(?:-(?:moe|a16))?|w-mxfp4-a-fp8", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
         (
@@ -164,7 +168,7 @@ def _pulled(tag: str) -> Upload | None:
         return found
     width = "q4-0" if size.endswith("-qat") else PULLED
     remark = f"the tag names no width and Ollama's library serves {width.upper().replace('-', '_')} then"
-    return replace(found, form=UPLOADED[width], remark=remark)
+    return replace(found, form=replace(UPLOADED[width], averaged=True), remark=remark)
 
 
 def _one_size(head: str, size: str) -> Upload | None:

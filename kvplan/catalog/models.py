@@ -275,6 +275,7 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     note = f"{shown(word)} is read by its name: the shape of {spec.name}"
     if how is not None:
         note += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
+        note += f", its experts of {variant.form.experts:.4g}" if variant.form and variant.form.experts else ""
     elif variant.form or not variant.remark:
         note += f", with weights of {_width(replace(spec, quantization=None) if variant.form else spec)}"
     if variant.context:

@@ -59,10 +59,12 @@ any_technique_option = click.option(
     "--any-technique", is_flag=True, help="Also techniques that no stock engine serves."
 )
 
+#: formats of weights, under the names that checkpoints have for them too: awq and gptq are int4
+WEIGHTS = OneOf(sorted(FORMATS), {alias: form.name for form in FORMATS.values() for alias in form.aliases})
 weights_option = click.option(
     "--weights",
     multiple=True,
-    type=OneOf(sorted(FORMATS)),
+    type=WEIGHTS,
     metavar="FORMAT",
     help="Only bf16, fp8, int4 ... weights; repeatable.",
 )
@@ -86,7 +88,7 @@ replica_options = stacked(
     click.option("--pp", type=COUNT, metavar="N", help="Pipeline stages per replica."),
     click.option("--dp", type=COUNT, metavar="N", help="Attention-data-parallel ranks per replica."),
     click.option(
-        "--weights", type=OneOf(sorted(FORMATS)), metavar="FORMAT",
+        "--weights", type=WEIGHTS, metavar="FORMAT",
         help="As in bf16, fp8, int4. Default: the checkpoint's.",
     ),
     click.option(

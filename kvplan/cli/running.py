@@ -24,7 +24,7 @@ def running_options(hidden: bool = False) -> Callable[[Command], Command]:
         click.option("--cpu-offload", metavar="SIZE", hidden=hidden, help="Weights a GPU leaves on the host."),
         click.option(
             "--without", multiple=True, metavar="NAME", hidden=hidden,
-            help="prefix-caching, hybrid, graphs, compile, towers.",
+            help="prefix-caching, hybrid, graphs, compile, towers ...",
         ),
         click.option(
             "--with", "with_features", multiple=True, metavar="NAME", hidden=hidden,

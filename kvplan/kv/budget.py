@@ -41,6 +41,7 @@ class Running:
 
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
+    profiles_images: bool = True  #: whether the profiling run encodes the largest image, where the engine does so
     flashinfer: bool = False  #: whether FlashInfer samples, where the engine leaves it to what is installed
     #: whether prefixes are cached, which pins more pages of recurrent states; None: as the engine does for the model
     prefix_caching: bool | None = None
@@ -65,6 +66,7 @@ class Deployment:
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
+    profiles_images: bool = True  #: whether the profiling run encodes the largest image, where the engine does so
     flashinfer: bool = False  #: whether FlashInfer samples, where the engine leaves it to what is installed
     #: whether prefixes are cached, which pins more pages of recurrent states; None: as the engine does for the model
     prefix_caching: bool | None = None

@@ -88,15 +88,18 @@ def activation_bytes(
     tokens of all attention ranks (MXFP4 kernels need none), and the embeddings of a step's images; and what it keeps of
     every sequence's vocabulary, and buffers for the indexer's keys of requests of `length` tokens. An engine that
     compiles as it starts holds copies of the embedding before that; a model with towers gets embeddings, not tokens.
+    Told not to profile images (vLLM: skip_mm_profiling, vllm-project/vllm#22950), it encodes none, but the buffers of
+    DeepStack are allocated with the model.
     """
     engine, parallel = deployment.engine, deployment.parallel
     sequences, tokens = deployment.limits
     rows, hidden = min(sequences, tokens), tokens * model.hidden * 2.0
     wide = _widths(model, parallel.tensor, parallel.expert_ranks > 1)
     experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
-    images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
+    seen = model.vision if deployment.profiles_images else None
+    images = hidden if engine.keeps_workspaces and seen is not None else 0.0
     if engine.keeps_deepstack and (levels := deepstack_levels(model)) and first:
-        largest = engine.encoder_patches / model.vision.merge**2 * model.hidden * 2.0 if model.vision else 0.0
+        largest = engine.encoder_patches / seen.merge**2 * model.hidden * 2.0 if seen else 0.0
         images = levels * hidden + (1 + levels) * max(largest, images)
     kept = images + (experts if engine.keeps_workspaces and form_of(model, deployment) != "mxfp4" else 0.0)
     counts = sequences * model.vocab * engine.kept_bytes_per_logit + gathered_bytes(model, engine, length)
@@ -106,7 +109,7 @@ def activation_bytes(
     feed += 2 * hidden * (parallel.pipeline > 1)  # the hidden states and the residual between stages
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts
-    encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches else 0.0
+    encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches and seen else 0.0
     copies = engine.compile_copies if first and deployment.compiles and not model.sees else 0
     compiled = copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts
     sampled = sampler if last else 0.0
@@ -186,6 +189,17 @@ def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
         f"this GPU ({gpu.name}) shares the host's memory, and {engine.title} takes for its own what the host's "
         f"processes and page cache grow by while it starts: {show_bytes(engine.host_growth)} are taken for it, where "
         f"logs had 0.7 to 9 GiB; kv_cache_memory_bytes=SIZE fixes the cache, and {starts}",
+    )
+
+
+def image_warnings(model: ModelSpec, deployment: "Deployment") -> tuple[str, ...]:
+    """Return what an engine that profiles no image leaves to chance; nothing of others, and without a tower."""
+    peak = encoder_bytes(model, deployment.engine)
+    if deployment.profiles_images or not peak or deployment.gpu is None:
+        return ()
+    return (
+        f"nothing is kept free for images: encoding the largest takes {show_bytes(peak)}, which has to fit beside the "
+        "cache (without=image-profiling)",
     )
 
 

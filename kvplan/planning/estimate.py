@@ -6,7 +6,7 @@ from functools import cached_property
 from math import inf
 
 from kvplan.kv import spelling
-from kvplan.kv.profiling import graph_warnings
+from kvplan.kv.profiling import graph_warnings, image_warnings
 from kvplan.money.offers import old
 from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import compared, usual_limits
@@ -152,7 +152,13 @@ def survey(
 def doubts(model: ModelSpec, rows: Iterable[Evaluation]) -> tuple[str, ...]:
     """Return what is doubtful of the memory of replicas, each line once."""
     budgets = (row.budget for row in rows if row.budget)
-    return tuple(dict.fromkeys(line for b in budgets for line in graph_warnings(model, b.deployment)))
+    return tuple(
+        dict.fromkeys(
+            line
+            for b in budgets
+            for line in (*graph_warnings(model, b.deployment), *image_warnings(model, b.deployment))
+        )
+    )
 
 
 def pick_gpu(rows: Sequence[Evaluation], sites: Sequence[Site]) -> str:

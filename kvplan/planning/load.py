@@ -11,7 +11,7 @@ from math import ceil, sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
-from kvplan.kv.profiling import graph_warnings
+from kvplan.kv.profiling import graph_warnings, image_warnings
 from kvplan.perf.crowding import HeldSlots, crowd_longer, held, open_memory, steps_beside, surge
 from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import Wait, closed_memory, variation
@@ -356,6 +356,7 @@ def survey(
         rate=largest,
         warnings=(
             *graph_warnings(s.model, s.site.deployment(s.parallel)),
+            *image_warnings(s.model, s.site.deployment(s.parallel)),
             *warnings(s.model, s.prompt + round(s.output), [s.site], today),
             *notes(s, points if len(points) == 1 else (), opened, concurrency),
         ),

@@ -11,10 +11,11 @@ from kvplan.kv.drafts import mtp
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout
 from kvplan.kv.paging import Paging
-from kvplan.kv.profiling import graph_warnings, shared_warnings
+from kvplan.kv.profiling import graph_warnings, image_warnings, shared_warnings
 from kvplan.kv.replica import check_parallel, check_ranks, weights
 from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
+from kvplan.planning.suitability import lengthened
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
@@ -127,6 +128,7 @@ class Memory(Result, of="memory"):
         """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
         of_budget = (*graph_warnings(self.model, self.deployment), *shared_warnings(self.deployment))
+        of_budget += image_warnings(self.model, self.deployment)
         refused = self.deployment.engine.refuses(self.model.model_type)
         served = () if self.ask.reading != "engine" and not self.budget else (refused,) * bool(refused)
         of_model = context_warnings(self.model, longest)
@@ -234,18 +236,6 @@ def drafted(model: ModelSpec, ask: Ask, deployment: Deployment) -> KVLayout:
 def draft_bytes(deployment: Deployment) -> float:
     """Return the bytes of what drafts tokens. [B]"""
     return 0.0 if deployment.draft is None else weights(deployment.draft.model, deployment.draft.form).total
-
-
-def lengthened(model: ModelSpec, engine: Engine) -> ModelSpec:
-    """Return a model with the context that an engine derives from its file, and a note where YaRN's is longer."""
-    stated, longest = model.stated_context, model.max_context
-    if not engine.stated_length or stated is None or longest is None:
-        return model
-    note = (
-        f"{engine.title} takes the {stated:,} tokens of max_position_embeddings; YaRN's factor makes {longest:,}, "
-        "which the server has to be told"
-    )
-    return replace(model, max_context=stated, stated_context=None, notes=(*model.notes, note))
 
 
 def memory(model: ModelSpec, ask: Ask, deployment: Deployment) -> Memory:

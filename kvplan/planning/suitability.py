@@ -1,10 +1,12 @@
 """Whether a model can be asked at all: how long its context is, and what it reads besides text."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import ceil, log
 from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
+from kvplan.specs.hardware import Engine
 from kvplan.specs.model import IMAGE, VIDEO, Attention, Compressed, Latent, ModelSpec
 
 if TYPE_CHECKING:
@@ -35,6 +37,18 @@ def check_context(model: ModelSpec, context: int, allowed: bool, location: str) 
         raise SpecError(
             f"{location}: {within(model, context)}; write allow_long_context=True to plan with {needs}{other}"
         )
+
+
+def lengthened(model: ModelSpec, engine: Engine) -> ModelSpec:
+    """Return a model with the context that an engine derives from its file, and a note where YaRN's is longer."""
+    stated, longest = model.stated_context, model.max_context
+    if not engine.stated_length or stated is None or longest is None:
+        return model
+    note = (
+        f"{engine.title} takes the {stated:,} tokens of max_position_embeddings; YaRN's factor makes {longest:,}, "
+        "which the server has to be told"
+    )
+    return replace(model, max_context=stated, stated_context=None, notes=(*model.notes, note))
 
 
 def read_by(model: ModelSpec, workload: "Workload", others: Callable[[], Iterable[ModelSpec]]) -> "Workload":

@@ -203,6 +203,8 @@ class Quantization:
 
     method: str  #: name of the format or of the tool that wrote it
     bits: float | None  #: per element, scales included, None: as the dtype [bit]
+    matrix_bits: float = 0.0  #: besides, of each matrix: codebooks [bit]
+    row_bits: float = 0.0  #: besides, of each row of a matrix: scales [bit]
     compute: int = 16  #: width of the operands of a product [bit]
     skip: tuple[str, ...] = ()  #: patterns of modules left alone
     overrides: tuple[tuple[str, float], ...] = ()  #: (pattern, bits) of modules stored otherwise [bit]

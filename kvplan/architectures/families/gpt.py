@@ -6,7 +6,7 @@ from kvplan.architectures.attention import every, full, gqa, mixed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain, sparse
 from kvplan.architectures.feed_forward import always, moe
-from kvplan.architectures.parts import Body, layer_count, linear
+from kvplan.architectures.parts import Body, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Attention, Weight
@@ -16,18 +16,17 @@ from kvplan.specs.model import Attention, Weight
 def gpt(c: Config) -> Body:
     """The GPT-2 generation: plain MLP, LayerNorm, learned or no positions, one KV head a query head.
 
-    BigCode has one KV head in all.
+    BigCode has one KV head in all, MPT as many as its attn_config says.
     """
     t, hidden, heads = c.model_type, c.size("hidden_size"), c.size("num_attention_heads")
     inner = c.optional("intermediate_size") or hidden * (c.size("expansion_ratio", 4) if t == "mpt" else 4)
     dim = max(hidden // heads, 1)
     kinds: list[str] = ["full"] * layer_count(c)
-    if t == "mpt":
-        plain_mpt(c, heads)
+    groups = mpt_groups(c, heads) if t == "mpt" else heads
     a = gqa(
         c,
         dim=dim,
-        groups=1 if t == "gpt_bigcode" and c.flag("multi_query", True) else heads,
+        groups=1 if t == "gpt_bigcode" and c.flag("multi_query", True) else groups,
         rope=t in ("gptj", "codegen", "gpt_neox"),
     )
 
@@ -68,13 +67,43 @@ def gpt(c: Config) -> Body:
     return opt_projections(c, body) if t == "opt" else body
 
 
-def plain_mpt(c: Config, heads: int) -> None:
-    """Refuse an MPT with shared heads: the class has none, so the file would be misread."""
-    attention = c.get("attn_config", None)
-    stated = attention if isinstance(attention, dict) else {}
-    kind, shared = stated.get("attn_type", "multihead_attention"), stated.get("kv_n_heads", heads)
-    if kind != "multihead_attention" or shared not in (None, heads):
-        raise SpecError(f"{c.place}: attn_config: kvplan reads MPT with multihead_attention only, got {kind}, {shared}")
+def mpt_groups(c: Config, heads: int) -> int:
+    """Return MPT's key/value heads (llm-foundry: attn_config); refuse its windows and gated feed-forwards."""
+    attention, feeding = (c.nested(name, model_type="mpt") for name in ("attn_config", "ffn_config"))
+    kind, window = attention.get("attn_type", "multihead_attention"), attention.get("sliding_window_size", -1)
+    feed = feeding.get("ffn_type", None) or "mptmlp"
+    if feed != "mptmlp" or window not in (None, -1):
+        raise SpecError(
+            f"{c.place}: kvplan reads MPT with ffn_type mptmlp and without a window, "
+            f"got {shown(feed)}, sliding_window_size {shown(window)}"
+        )
+    if kind == "multiquery_attention":
+        return 1
+    stated = attention.get("kv_n_heads", None)
+    groups = heads if stated is None else attention.whole("kv_n_heads", stated)
+    known = kind == "grouped_query_attention" or (kind == "multihead_attention" and groups == heads)
+    if not known or heads % groups:
+        raise SpecError(
+            f"{c.place}: attn_config: kvplan reads MPT with multihead_attention, multiquery_attention or "
+            f"grouped_query_attention of kv_n_heads that divide {heads}, got {shown(kind)}, {groups}"
+        )
+    return groups
+
+
+@family("gpt_neox_japanese")
+def gpt_neox_japanese(c: Config) -> Body:
+    """Read GPT-NeoX Japanese: no biases but one, of the last layer's output projection."""
+    hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
+    a = gqa(c, dim=max(hidden // heads, 1), groups=heads)
+    body = plain(
+        c,
+        ["full"] * layer_count(c),
+        lambda _: a,
+        gated=False,
+        norm=2,
+        inner=int(hidden * c.real("intermediate_multiple_size", 4)),
+    )
+    return Body(body.layers, (*body.outer, vector("dense_bias", hidden)), body.notes)
 
 
 def opt_projections(c: Config, body: Body) -> Body:

@@ -1,15 +1,28 @@
-"""PLaMo 2: Mamba and windowed attention in turn (Samba's kin)."""
+"""PLaMo: a decoder with one norm a layer; PLaMo 2: Mamba and windowed attention in turn (Samba's kin)."""
 
 from collections.abc import Hashable
+from math import ceil
 
 from kvplan.architectures.attention import attends, gqa
 from kvplan.architectures.config import Config
+from kvplan.architectures.decoders import plain
 from kvplan.architectures.feed_forward import mlp
 from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.recurrence import state_bits
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError
 from kvplan.specs.model import Recurrent, Weight
+
+
+@family("plamo")
+def plamo(c: Config) -> Body:
+    """Read PLaMo 1: n_shared_head query heads share a key/value head, whatever num_key_value_heads says.
+
+    Attention and feed-forward read one norm's output (modeling_plamo.py; llama.cpp's conversion: five heads of 40).
+    """
+    heads = c.size("num_attention_heads")
+    a = gqa(c, dim=max(c.size("hidden_size") // heads, 1), groups=ceil(heads / c.size("n_shared_head", 8)))
+    return plain(c, ["full"] * layer_count(c), lambda _: a, norms=1)
 
 
 @family("plamo2")
