@@ -12,6 +12,7 @@ from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
+from kvplan.perf.class_lengths import over_lengths
 from kvplan.perf.operators import (
     Amount,
     Attended,
@@ -139,7 +140,8 @@ class PromptSteps:
     decode: Amount  #: a step without prompts [s]
     mixed: tuple[Amount, ...]  #: by size, beside the batch that decodes [s]
     alone: tuple[Amount, ...]  #: by size, by themselves [s]
-    attention: tuple[Amount, ...]  #: of a whole prompt, by class [s]
+    attention: tuple[Amount, ...]  #: of a whole prompt, by class, on average over its lengths [s]
+    squares: tuple[Amount, ...] = ()  #: the part of it that grows as the square of a length, where that is known [s]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,7 @@ class PromptPasses:
     mixed: tuple[list[Operator], ...]  #: by size, beside the batch that decodes
     alone: tuple[list[Operator], ...]  #: by size, by themselves
     attention: tuple[list[Operator], ...]  #: of a whole prompt, by class
+    classes: tuple[PromptClass, ...]  #: the classes
 
 
 def prompt_attention(
@@ -201,6 +204,7 @@ def prompt_passes(
         mixed=tuple(one(batch, size) for size in widths),
         alone=tuple(one(0.0, size) for size in widths),
         attention=attention or prompt_attention(base, layout, parallel.tensor, classes),
+        classes=tuple(classes),
     )
 
 
@@ -208,12 +212,14 @@ def prompt_steps(p: PromptPasses, c: Calibration, batch: Amount) -> PromptSteps:
     """Return the times of these steps; speculative decoding takes fewer steps a token."""
     decode = step_time(p.decode, c, batch)
     saved = decode - decode / c.accepted
+    attention, bent = over_lengths(p.classes, [attention_time(each, c) for each in p.attention])
     return PromptSteps(
         sizes=p.sizes,
         decode=decode - saved,
         mixed=tuple(step_time(o, c, batch, True) - saved for o in p.mixed),
         alone=tuple(step_time(o, c, 0.0, True) for o in p.alone),
-        attention=tuple(attention_time(each, c) for each in p.attention),
+        attention=attention,
+        squares=bent,
     )
 
 
@@ -268,6 +274,7 @@ class Mixture:
     extra: Sequence[Amount]  #: what a prompt takes from all others, by class [s]
     service: Sequence[Amount]  #: for how long a prompt keeps others waiting, by class [s]
     weights: Amount | None = None  #: shares of the classes below each other, where times are rows of an array
+    squares: Sequence[Amount] = ()  #: the part of each time that grows as the square of a length, where known [s]
 
     def mean(self, amounts: Any) -> Amount:
         """Return the mean of an amount over the classes."""
@@ -320,16 +327,32 @@ class Mixture:
 
     def moment(self, power: int) -> Amount:
         """Return a moment of the time for which a prompt keeps others waiting, the first to third. [s^power]"""
-        return self.mean(self.varied(powers(self.service, power), power))
+        return self.mean(self.varied(self.service, power))
+
+    def square(self) -> Amount:
+        """Return the mean square of what a prompt takes from all others. [s^2]"""
+        return self.mean(self.varied(self.extra, 2))
+
+    @cached_property
+    def uneven(self) -> Any:
+        """Squared coefficients of variation, by class, of the times for which prompts keep others waiting.
+
+        Those of the lengths, and more where a part of the time grows as their square.
+        """
+        varied = self.column([k.varied for k in self.classes])
+        if not len(self.squares):
+            return self.each(lambda time, v: v + 0.0 * time, self.service, varied)
+        return self.each(
+            lambda time, v, bent: v * (1 + bent / larger(time, TINY)) ** 2, self.service, varied, self.squares
+        )  # fmt: skip
 
     def varied(self, amounts: Any, power: int) -> Any:
         """Return powers of times, by class, as they are on average over the lengths in a class: 1 + n (n - 1) / 2 v.
 
-        Exact for squares; of higher powers the first term of a series in the variation v.
+        Exact for squares of what grows as a length; of others the first term of a series in the variation v.
         """
         more = power * (power - 1) / 2
-        spread = self.column([1 + more * k.varied for k in self.classes])
-        return self.each(lambda amount, by: amount * by, amounts, spread)
+        return self.each(lambda time, v: time**power * (1 + more * v), amounts, self.uneven) if more else amounts
 
 
 def powers(amounts: Any, power: int) -> Any:
@@ -369,6 +392,7 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
     if weights is not None:
         steps = tuple(columns.between(below(times)) for times in (s.mixed, s.alone))
         own, extra, service = taking(columns.chunks, columns.share, steps, below(s.attention))
+        bent: Any = below(s.squares) if s.squares else ()
     else:
         own, extra, service = zip(*(
             taking(
@@ -377,7 +401,8 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
             )
             for k, attended in zip(classes, s.attention, strict=True)
         ), strict=True)  # fmt: skip
-    return Mixture(classes=tuple(classes), own=own, extra=extra, service=service, weights=weights)
+        bent = s.squares
+    return Mixture(classes=tuple(classes), own=own, extra=extra, service=service, weights=weights, squares=bent)
 
 
 def slim(s: PromptSteps) -> Steps:

@@ -11,6 +11,7 @@ from math import pi
 
 from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture
+from kvplan.perf.sessions import again
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, receiving
 from kvplan.specs.calibration import Calibration
 
@@ -140,6 +141,7 @@ def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: A
     busy = smaller(rate * times.service, BUSIEST)
     alone = c.mixes * 2 * s.decode * last.free / larger(times.service, TINY)
     ahead = busy * (times.service * times.squared + alone) / (2 * (1 - busy))
+    ahead = ahead + again(m, rate, busy, ahead)
     return ahead + behind(s, c, m, rate, ahead + s.decode / 2)
 
 
