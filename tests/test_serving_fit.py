@@ -20,7 +20,7 @@ from kvplan.measuring.serving.problem import Problem, has_mtp_layers
 from kvplan.measuring.serving.profiles import ProfileHeading, profile_of
 from kvplan.measuring.serving.solve import solve
 from kvplan.report.validate import times
-from kvplan.specs.calibration import Range
+from kvplan.specs.calibration import ALL, Range
 from kvplan.specs.serving_profile import (
     NOWHERE,
     RELEASE,
@@ -32,6 +32,8 @@ from kvplan.specs.serving_profile import (
     Identity,
     ServingProfile,
     family,
+    figure,
+    least,
     named_range,
 )
 from kvplan.specs.source import Source
@@ -216,6 +218,28 @@ def test_a_dense_model_reads_weights_alike_on_sibling_gpus() -> None:
             found.append(c.weights * c.narrow(bits) / c.pace / g.bandwidth)
         assert max(found) / min(found) < 1.15, (engine, bits)
         assert min(found) > 0.68, (engine, bits)
+
+
+def test_a_share_ends_at_what_pace_leaves_of_the_datasheet() -> None:
+    """By hand: 0.9 beside a pace of 0.9 is 0.9 x 2^(-1/16) = 0.862; 0.6 beside 0.9 stays 0.6 within 0.1 ppm."""
+    assert least(0.9, 0.9) == pytest.approx(0.86184, rel=1e-4)
+    assert least(0.6, 0.9) == pytest.approx(0.6, rel=1e-4)
+    assert least(5.0, 0.9) == pytest.approx(0.9, rel=1e-4)
+
+
+def test_nothing_is_faster_than_the_datasheet() -> None:
+    """Memory, matrix units and links of every server that was measured, with every model measured there."""
+    profile = catalog.serving_profile()
+    shared = [term for term in ALL if term.of]
+    instead = {"fp8": "wide", "fp4": "wide", "link": "pcie"}  # formats that a GPU lacks, cards that PCIe alone joins
+    for (name, engine), models in profile.measured.items():
+        gpu = catalog.gpu(name)
+        for c in (profile.calibrate(gpu, engine, catalog.model(model)) for model in models):
+            for term in shared:
+                best = max(figure(gpu, of) for of in (term.of, instead.get(term.of, term.of)))
+                assert c.reached[term.name] <= c.pace * best, (name, engine, term.name)
+            for bits in (4.0, 8.0, 16.0):
+                assert c.weights * c.narrow(bits) <= c.pace * gpu.bandwidth, (name, engine, bits)
 
 
 def test_a_model_carries_over_from_a_gpu_to_its_sibling() -> None:

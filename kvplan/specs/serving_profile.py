@@ -106,6 +106,8 @@ def mixes(engine: str, version: str) -> bool:
 
 #: tokens of prompts that an engine takes into one step where its file (profiles/engines) says nothing of it
 CHUNK = 8192.0
+#: how sharply shares bend at what `pace` leaves of the datasheet, see `least`
+BENDS = 16
 #: streaming multiprocessors of a GPU whose file states none: as many as an A100 has, rounded
 PROCESSORS = 100
 
@@ -219,10 +221,17 @@ def calibration(
 ) -> Calibration:
     """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits.
 
-    Of cards that PCIe alone joins, `link` is the share of it that `bridge` says.
+    Of cards that PCIe alone joins, `link` is the share of it that `bridge` says. Times are `pace` of what shares make
+    them, so that a share is at most `pace`: nothing moves or multiplies faster than the datasheet says, narrow weights
+    neither.
     """
-    reached = {t.name: values[t.name] * (figure(gpu, t.of) if t.of else 1.0) for t in ALL}
+    pace = values["pace"]
+    shares = {t.name: least(values[t.name], pace) for t in ALL if t.of}
+    reached = {t.name: shares[t.name] * figure(gpu, t.of) if t.of else values[t.name] for t in ALL}
     lacks8, lacks4 = (0.0 + (figure(gpu, of) == 0.0) for of in ("fp8", "fp4"))
+    for name, lacks in (("weights8", lacks8), ("weights4", lacks4)):
+        unpacked = 1 - lacks + lacks * values["emulated"]
+        reached[name] = least(values[name] * unpacked, pace / shares["weights"]) / unpacked
     reached["rate8"] = reached["rate8"] + lacks8 * reached["rate16"]
     reached["rate4"] = reached["rate4"] + lacks4 * reached["rate16"]
     alone = 1.0 * (gpu.joined < 2)
@@ -231,6 +240,11 @@ def calibration(
         engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=chunk, tpot=tpot,
         ttft=ttft, joined=gpu.joined, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
     )  # fmt: skip
+
+
+def least(a: Amount, b: Amount) -> Amount:
+    """Return the lesser of two amounts, smoothly: 4 % less where both are alike, 1 % where one is a fifth more."""
+    return a * (1 + (a / b) ** BENDS) ** (-1 / BENDS)
 
 
 def figure(gpu: Gpu | Any, name: str) -> Amount:
