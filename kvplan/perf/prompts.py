@@ -257,12 +257,12 @@ def last_steps(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
 
 
 @cache
-def last_columns(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
-    """Return the same below each other."""
+def last_columns(fresh: tuple[int, ...], chunk: float, dims: int) -> tuple[Any, Any]:
+    """Return the same below each other, for arrays of so many dimensions."""
     from kvplan.perf.arrays import below
 
     steps, rooms = last_steps(fresh, chunk)
-    return below(steps), below(rooms)
+    return below(steps, dims), below(rooms, dims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +288,7 @@ class Mixture:
             return amounts
         from kvplan.perf.arrays import below
 
-        return below(amounts)
+        return below(amounts, self.service.ndim - 1)  # type: ignore[attr-defined]
 
     def each(self, of: Callable[..., Amount], *columns: Any) -> Any:
         """Return what comes of the columns' values, class by class."""
@@ -304,7 +304,10 @@ class Mixture:
     def _last_steps(self, chunk: float) -> "LastSteps":
         """Return the same, worked out."""
         fresh = tuple(k.fresh for k in self.classes)
-        steps, rooms = last_steps(fresh, chunk) if self.weights is None else last_columns(fresh, chunk)
+        if self.weights is None:
+            steps, rooms = last_steps(fresh, chunk)
+        else:
+            steps, rooms = last_columns(fresh, chunk, self.service.ndim - 1)  # type: ignore[attr-defined]
         each = self.each(lambda taken, n: taken / n, self.extra, steps)
         free = self.mean(self.each(lambda taken, room: taken * room, self.extra, rooms))
         return LastSteps(
@@ -366,13 +369,11 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
     Many short prompts share a step: they divide its fixed part, as `serve` has it for prompts that are alike.
     """
     separate, others, weights = 1.0 - c.mixes, company(load), None
-    if getattr(s.decode, "ndim", 0) == 1:  # all classes at once: many small arrays take longer than one
+    if dims := getattr(s.decode, "ndim", 0):  # all classes at once: many small arrays take longer than one
         from kvplan.perf.arrays import below, prompt_columns
 
-        weights, columns = (
-            below([k.weight for k in classes]),
-            prompt_columns(tuple(k.fresh for k in classes), c.chunk, s.sizes),
-        )
+        weights = below([k.weight for k in classes], dims)
+        columns = prompt_columns(tuple(k.fresh for k in classes), c.chunk, s.sizes, dims)
         fresh = (weights * columns.fresh).sum(axis=0)
     else:
         fresh = mean(classes, [float(k.fresh) for k in classes])
@@ -390,9 +391,9 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
         return shared * mixed + (1.0 - shared) * alone, taken, taken + load.open * c.mixes * share * s.decode
 
     if weights is not None:
-        steps = tuple(columns.between(below(times)) for times in (s.mixed, s.alone))
-        own, extra, service = taking(columns.chunks, columns.share, steps, below(s.attention))
-        bent: Any = below(s.squares) if s.squares else ()
+        steps = tuple(columns.between(below(times, dims)) for times in (s.mixed, s.alone))
+        own, extra, service = taking(columns.chunks, columns.share, steps, below(s.attention, dims))
+        bent: Any = below(s.squares, dims) if s.squares else ()
     else:
         own, extra, service = zip(*(
             taking(

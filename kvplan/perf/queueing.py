@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import e as EULER
 from math import pi
+from typing import Any
 
 from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture
@@ -17,16 +18,20 @@ from kvplan.specs.calibration import Calibration
 
 #: halvings before a root is found on straight lines, and those lines
 FIRST, LINES = 4, 6
+#: the same of functions without poles (off by 2e-4 at most, in a mean of 1e-6, of the searches of benchmarks/NOTES.md)
+SMOOTH = 2, 5
 
 
-def root(excess: Callable[[Amount], Amount], low: Amount, high: Amount) -> Amount:
+def root(
+    excess: Callable[[Amount], Amount], low: Amount, high: Amount, first: int = FIRST, lines: int = LINES
+) -> Amount:  # fmt: skip
     """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois)."""
-    for _ in range(FIRST):
+    for _ in range(first):
         middle = (low + high) / 2
         over = excess(middle) > 0
         low, high = chosen(over, low, middle), chosen(over, middle, high)
     less, more, side = excess(low), excess(high), 0.0 * low
-    for _ in range(LINES):
+    for _ in range(lines):
         at = low - less * (high - low) / larger(more - less, TINY)
         at = smaller(larger(at, low), high)
         value = excess(at)
@@ -46,15 +51,16 @@ def serve_open(load: Load, s: PromptSteps, c: Calibration, m: Mixture) -> Served
 
     While a request waits for its turn and is read, rate x that time others come, whose prompts are read between its
     tokens, and so are those that come while it decodes: D = output x step + rate x extra x (wait + own + D). Requests
-    that run = rate x (own + D), solved for the rate.
+    that run = rate x (own + D), solved for the rate: times (1 - busy)^2, without the poles of D and the wait.
     """
     times = m.times
     most = smaller(load.offered / (times.own + load.output * s.decode), BUSIEST / times.service)
 
     def excess(rate: Amount) -> Amount:
-        return rate * (times.own + decoding(load, s, c, times, m, rate)) - load.offered
+        left = 1 - smaller(rate * times.service, BUSIEST)
+        return (rate * (times.own + decoding(load, s, c, times, m, rate)) - load.offered) * left * left
 
-    return served_at(load, s, c, m, root(excess, 0.0 * most, most))
+    return served_at(load, s, c, m, root(excess, 0.0 * most, most, *SMOOTH))
 
 
 def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amount) -> Served:
@@ -152,16 +158,41 @@ def behind(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, before: Amo
     one of several steps they come also in those before the last, but the `poll` ones from which nobody is seen in time.
     No more of any of them is read than has room.
     """
-    last, whole = m.last(c.chunk), larger(s.mixed[-1] - s.decode, 0.0)
+    last, way = m.last(c.chunk), crossing(s, c, m)
     gate = smaller(rate * last.mean, BUSIEST)
-    met = rate * m.at_most(last.room * whole)
+    met, later = rate * way.met, 1.0 / (1 + gate * last.room) - 1.0
 
-    def read(steps: Amount, room: Amount, each: Amount) -> Amount:
-        first = 1.0 / (1 + (steps < 2) * gate * last.room)
-        window = before * first + larger(steps - 1 - c.poll, 0.0) * (each + c.mixes * s.decode)
-        return met * window * room * whole / larger(met * window + room * whole, TINY)
+    def read(alone: Amount, before_last: Amount, room: Amount) -> Amount:
+        came = met * (before * (1.0 + alone * later) + before_last)
+        return came * room / (came + room + TINY)
 
-    return m.mean(m.each(read, last.steps, last.rooms, last.each))
+    return m.mean(m.each(read, way.alone, way.before, way.room))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """What others find of the steps of a prompt, at any rate; by class, as numbers or as the rows of an array."""
+
+    met: Amount  #: mean of what a prompt takes from all others, no more than a last step has room for [s]
+    alone: Any  #: whether a prompt is read in one step
+    before: Any  #: for how long others come before its last step, but in the first one and unseen [s]
+    room: Any  #: what its last step has room for [s]
+
+
+def crossing(s: PromptSteps, c: Calibration, m: Mixture) -> Crossing:
+    """Return what others find of the steps of prompts, worked out once a mixture."""
+    if (known := m.__dict__.get("_crossing")) is None:
+        last, whole = m.last(c.chunk), larger(s.mixed[-1] - s.decode, 0.0)
+        known = m.__dict__["_crossing"] = Crossing(
+            met=m.at_most(last.room * whole),
+            alone=m.each(lambda steps: 1.0 * (steps < 2), last.steps),
+            before=m.each(
+                lambda steps, each: larger(steps - 1 - c.poll, 0.0) * (each + c.mixes * s.decode), last.steps, last.each
+            ),
+            room=m.each(lambda room: room * whole, last.rooms),
+        )  # fmt: skip
+    found: Crossing = known
+    return found
 
 
 def seen_later(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, wait: Amount, polled: Amount) -> Amount:
