@@ -6,13 +6,14 @@ works on floats and on arrays of one shape; classes stand side by side in tuples
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from math import ceil
 from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
 from kvplan.perf.class_lengths import over_lengths
+from kvplan.perf.last_steps import LastSteps, last_columns, last_steps
 from kvplan.perf.operators import (
     Amount,
     Attended,
@@ -238,34 +239,6 @@ def between(sizes: Sequence[float], times: Sequence[Amount], size: float) -> Amo
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastSteps:
-    """The steps in which prompts end, where others may be read, too; of every class, and means over prompts."""
-
-    steps: Any  #: steps that a prompt takes, by class
-    rooms: Any  #: tokens that its last one leaves free, over those of a step, by class
-    each: Any  #: what one of them takes from all others, by class [s]
-    room: Amount  #: tokens that a last step leaves free on average, over those of a step
-    mean: Amount  #: what a step of a prompt takes from all others, on average [s]
-    free: Amount  #: what a prompt takes from all others, times the room it leaves, on average [s]
-
-
-@cache
-def last_steps(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
-    """Return the steps of prompts with so many tokens to compute, and the room their last ones leave, of 1."""
-    steps = [ceil(tokens / chunk) for tokens in fresh]
-    return steps, [n - tokens / chunk for n, tokens in zip(steps, fresh, strict=True)]
-
-
-@cache
-def last_columns(fresh: tuple[int, ...], chunk: float, dims: int) -> tuple[Any, Any]:
-    """Return the same below each other, for arrays of so many dimensions."""
-    from kvplan.perf.arrays import below
-
-    steps, rooms = last_steps(fresh, chunk)
-    return below(steps, dims), below(rooms, dims)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Mixture:
     """What the prompts of each class take at one load, by class: numbers, or the rows of an array. [s]"""
 
@@ -288,31 +261,30 @@ class Mixture:
             return amounts
         from kvplan.perf.arrays import below
 
-        return below(amounts, self.service.ndim - 1)  # type: ignore[attr-defined]
+        return below(amounts, self.dims)
+
+    @property
+    def dims(self) -> int:
+        """Dimensions of the arrays that stand below each other, where they do."""
+        return getattr(self.service, "ndim", 1) - 1
 
     def each(self, of: Callable[..., Amount], *columns: Any) -> Any:
         """Return what comes of the columns' values, class by class."""
         return [of(*x) for x in zip(*columns, strict=True)] if self.weights is None else of(*columns)
 
-    def last(self, chunk: float) -> "LastSteps":
+    def last(self, chunk: float) -> LastSteps:
         """Return the steps in which prompts end that are read `chunk` tokens a step, worked out once."""
-        if (known := self.__dict__.get("_last")) is None:
-            known = self.__dict__["_last"] = self._last_steps(chunk)
-        found: LastSteps = known
-        return found
-
-    def _last_steps(self, chunk: float) -> "LastSteps":
-        """Return the same, worked out."""
+        if (known := self.__dict__.get("_last")) is not None:
+            return known  # type: ignore[no-any-return]
         fresh = tuple(k.fresh for k in self.classes)
-        if self.weights is None:
-            steps, rooms = last_steps(fresh, chunk)
-        else:
-            steps, rooms = last_columns(fresh, chunk, self.service.ndim - 1)  # type: ignore[attr-defined]
+        many = self.weights is not None
+        steps, rooms = last_columns(fresh, chunk, self.dims) if many else last_steps(fresh, chunk)
         each = self.each(lambda taken, n: taken / n, self.extra, steps)
         free = self.mean(self.each(lambda taken, room: taken * room, self.extra, rooms))
-        return LastSteps(
+        found = self.__dict__["_last"] = LastSteps(
             steps=steps, rooms=rooms, each=each, room=self.mean(rooms), mean=self.mean(each), free=free
         )  # fmt: skip
+        return found
 
     def at_most(self, most: Amount) -> Amount:
         """Return the mean of what a prompt takes from all others, no more than so much of any. [s]"""

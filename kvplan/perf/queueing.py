@@ -12,25 +12,31 @@ from typing import Any
 
 from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture
-from kvplan.perf.sessions import again
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, receiving
+from kvplan.perf.sessions import again
 from kvplan.specs.calibration import Calibration
 
 #: halvings before a root is found on straight lines, and those lines
 FIRST, LINES = 4, 6
-#: the same of functions without poles (off by 2e-4 at most, in a mean of 1e-6, of the searches of benchmarks/NOTES.md)
+#: the same of rates without their poles: off by 0.2 % at most, by 0.01 % on average over a search
 SMOOTH = 2, 5
 
 
 def root(
-    excess: Callable[[Amount], Amount], low: Amount, high: Amount, first: int = FIRST, lines: int = LINES
+    excess: Callable[[Amount], Amount], low: Amount, high: Amount, first: int = FIRST, lines: int = LINES,
+    less: Amount | None = None,
 ) -> Amount:  # fmt: skip
-    """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois)."""
+    """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois).
+
+    `less` is its value at the lower one, where that is known.
+    """
+    less, more, side = excess(low) if less is None else less, excess(high), 0.0 * low
     for _ in range(first):
         middle = (low + high) / 2
-        over = excess(middle) > 0
+        value = excess(middle)
+        over = value > 0
         low, high = chosen(over, low, middle), chosen(over, middle, high)
-    less, more, side = excess(low), excess(high), 0.0 * low
+        less, more = chosen(over, less, value), chosen(over, value, more)
     for _ in range(lines):
         at = low - less * (high - low) / larger(more - less, TINY)
         at = smaller(larger(at, low), high)
@@ -51,16 +57,17 @@ def serve_open(load: Load, s: PromptSteps, c: Calibration, m: Mixture) -> Served
 
     While a request waits for its turn and is read, rate x that time others come, whose prompts are read between its
     tokens, and so are those that come while it decodes: D = output x step + rate x extra x (wait + own + D). Requests
-    that run = rate x (own + D), solved for the rate: times (1 - busy)^2, without the poles of D and the wait.
+    that run = rate x (own + D), solved for the rate, times what takes the poles of D and of the wait away.
     """
     times = m.times
     most = smaller(load.offered / (times.own + load.output * s.decode), BUSIEST / times.service)
 
     def excess(rate: Amount) -> Amount:
-        left = 1 - smaller(rate * times.service, BUSIEST)
-        return (rate * (times.own + decoding(load, s, c, times, m, rate)) - load.offered) * left * left
+        left = (1 - smaller(rate * times.service, BUSIEST)) * (1 - smaller(rate * times.extra, BUSIEST))
+        decodes = decoding(load, s, times, rate, turn(s, c, times, m, rate))
+        return left * (rate * (times.own + decodes) - load.offered)
 
-    return served_at(load, s, c, m, root(excess, 0.0 * most, most, *SMOOTH))
+    return served_at(load, s, c, m, root(excess, 0.0 * most, most, *SMOOTH, less=-load.offered))
 
 
 def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amount) -> Served:
@@ -71,7 +78,8 @@ def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amou
     """
     times, others = m.times, company(load)
     own, extra = times.own, times.extra
-    queue, decodes = turn(s, c, times, m, rate), decoding(load, s, c, times, m, rate)
+    queue = turn(s, c, times, m, rate)
+    decodes = decoding(load, s, times, rate, queue)
     busy = smaller(rate * extra, BUSIEST)
     even = load.output * s.decode / (1 - busy)
     polled, arriving = c.poll * s.decode * others, others * s.decode / 2
@@ -128,7 +136,7 @@ def open_loop(
     def excess(running: Amount) -> Amount:
         load, s, m = state(running)
         times = m.times
-        return running - rate * (times.own + decoding(load, s, c, times, m, rate))
+        return running - rate * (times.own + decoding(load, s, times, rate, turn(s, c, times, m, rate)))
 
     running = root(excess, 0.0 * rate, most + 0.0 * rate)
     load, s, m = state(running)
@@ -209,10 +217,10 @@ def seen_later(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, wait: A
     return (wait + s.decode / 2) * fewer - s.decode / 2 + polled * gate / (1 - gate)
 
 
-def decoding(load: Load, s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
-    """Return how long a request decodes, prompts of others that are read meanwhile included. [s]"""
+def decoding(load: Load, s: PromptSteps, times: PromptTimes, rate: Amount, queue: Amount) -> Amount:
+    """Return how long a request decodes that waits `queue` for its turn, others' prompts meanwhile included. [s]"""
     busy = smaller(rate * times.extra, BUSIEST)
-    return (load.output * s.decode + busy * (turn(s, c, times, m, rate) + times.own)) / (1 - busy)
+    return (load.output * s.decode + busy * (queue + times.own)) / (1 - busy)
 
 
 # -- waiting --------------------------------------------------------------------------------------
