@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 Array = Any
-#: of arrays, element by element
-maximum, minimum, exponentials, where = np.maximum, np.minimum, np.exp, np.where
+#: how one is made, and of arrays, element by element
+array, maximum, minimum, exponentials, where = np.array, np.maximum, np.minimum, np.exp, np.where
 
 
 def alike_rows(

@@ -24,14 +24,12 @@ def pairs(totals: tuple[int, ...], finds: tuple[bool, ...]) -> tuple[tuple[int, 
 
 @cache
 def rows(totals: tuple[int, ...], finds: tuple[bool, ...]) -> tuple[Any, Any]:
-    """Return the same as indices of those that bring prefixes, and a matrix of 1 for each that finds one of them."""
-    import numpy as np
+    """Return the same as rows of an array: of those that bring prefixes, and 1 for each that finds one of them."""
+    from kvplan.perf.arrays import array
 
     both = pairs(totals, finds)
-    matrix = np.zeros((len(both), len(totals)))
-    for at, (_, found) in enumerate(both):
-        matrix[at, list(found)] = 1.0
-    return np.array([k for k, _ in both]), matrix
+    each = [[1.0 * (k in found) for k in range(len(totals))] for _, found in both]
+    return array([k for k, _ in both]), array(each)
 
 
 @dataclass(frozen=True, kw_only=True)
