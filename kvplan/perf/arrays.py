@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 Array = Any
-#: of arrays, element by element
-maximum, minimum, exponentials, where = np.maximum, np.minimum, np.exp, np.where
+#: how one is made, and of arrays, element by element
+array, maximum, minimum, exponentials, where = np.array, np.maximum, np.minimum, np.exp, np.where
 
 
 def alike_rows(
@@ -28,11 +28,11 @@ def alike_rows(
     return np.array(at), made
 
 
-def below(values: Sequence[Any]) -> Array:
-    """Return numbers, or arrays of one shape, below each other."""
+def below(values: Sequence[Any], dims: int = 1) -> Array:
+    """Return numbers, or arrays of one shape, below each other: numbers for arrays of so many dimensions."""
     shape = next((value.shape for value in values if getattr(value, "ndim", 0)), None)
     if shape is None:
-        return np.array(values, float)[:, None]
+        return np.array(values, float).reshape(-1, *(1,) * dims)
     rows = np.empty((len(values), *shape))
     for i, value in enumerate(values):  # `np.stack` takes several times as long for the small arrays of a search
         rows[i] = value
@@ -55,8 +55,8 @@ class PromptColumns:
 
 
 @cache
-def prompt_columns(fresh: tuple[int, ...], chunk: float, sizes: tuple[float, ...]) -> PromptColumns:
-    """Return classes with so many tokens to compute [token], `chunk` a step at most, as columns."""
+def prompt_columns(fresh: tuple[int, ...], chunk: float, sizes: tuple[float, ...], dims: int = 1) -> PromptColumns:
+    """Return classes with so many tokens to compute [token], `chunk` a step at most, for arrays of `dims`."""
     chunks = [ceil(tokens / chunk) for tokens in fresh]
     each = [tokens / n for tokens, n in zip(fresh, chunks, strict=True)]
     above = [
@@ -66,5 +66,5 @@ def prompt_columns(fresh: tuple[int, ...], chunk: float, sizes: tuple[float, ...
         (size - sizes[k - 1]) / (sizes[k] - sizes[k - 1]) if k else 1.0 for size, k in zip(each, above, strict=True)
     ]
     share = [tokens / chunk for tokens in fresh]
-    tokens, whole, shares, parts = (np.array(x, float)[:, None] for x in (fresh, chunks, share, part))
+    tokens, whole, shares, parts = (below(x, dims) for x in (fresh, chunks, share, part))
     return PromptColumns(fresh=tokens, chunks=whole, share=shares, above=np.array(above), part=parts)

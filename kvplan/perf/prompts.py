@@ -6,12 +6,14 @@ works on floats and on arrays of one shape; classes stand side by side in tuples
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from math import ceil
 from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
+from kvplan.perf.class_lengths import over_lengths
+from kvplan.perf.last_steps import LastSteps, last_columns, last_steps
 from kvplan.perf.operators import (
     Amount,
     Attended,
@@ -139,7 +141,8 @@ class PromptSteps:
     decode: Amount  #: a step without prompts [s]
     mixed: tuple[Amount, ...]  #: by size, beside the batch that decodes [s]
     alone: tuple[Amount, ...]  #: by size, by themselves [s]
-    attention: tuple[Amount, ...]  #: of a whole prompt, by class [s]
+    attention: tuple[Amount, ...]  #: of a whole prompt, by class, on average over its lengths [s]
+    squares: tuple[Amount, ...] = ()  #: the part of it that grows as the square of a length, where that is known [s]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +154,7 @@ class PromptPasses:
     mixed: tuple[list[Operator], ...]  #: by size, beside the batch that decodes
     alone: tuple[list[Operator], ...]  #: by size, by themselves
     attention: tuple[list[Operator], ...]  #: of a whole prompt, by class
+    classes: tuple[PromptClass, ...]  #: the classes
 
 
 def prompt_attention(
@@ -201,6 +205,7 @@ def prompt_passes(
         mixed=tuple(one(batch, size) for size in widths),
         alone=tuple(one(0.0, size) for size in widths),
         attention=attention or prompt_attention(base, layout, parallel.tensor, classes),
+        classes=tuple(classes),
     )
 
 
@@ -208,12 +213,14 @@ def prompt_steps(p: PromptPasses, c: Calibration, batch: Amount) -> PromptSteps:
     """Return the times of these steps; speculative decoding takes fewer steps a token."""
     decode = step_time(p.decode, c, batch)
     saved = decode - decode / c.accepted
+    attention, bent = over_lengths(p.classes, [attention_time(each, c) for each in p.attention])
     return PromptSteps(
         sizes=p.sizes,
         decode=decode - saved,
         mixed=tuple(step_time(o, c, batch, True) - saved for o in p.mixed),
         alone=tuple(step_time(o, c, 0.0, True) for o in p.alone),
-        attention=tuple(attention_time(each, c) for each in p.attention),
+        attention=attention,
+        squares=bent,
     )
 
 
@@ -232,34 +239,6 @@ def between(sizes: Sequence[float], times: Sequence[Amount], size: float) -> Amo
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastSteps:
-    """The steps in which prompts end, where others may be read, too; of every class, and means over prompts."""
-
-    steps: Any  #: steps that a prompt takes, by class
-    rooms: Any  #: tokens that its last one leaves free, over those of a step, by class
-    each: Any  #: what one of them takes from all others, by class [s]
-    room: Amount  #: tokens that a last step leaves free on average, over those of a step
-    mean: Amount  #: what a step of a prompt takes from all others, on average [s]
-    free: Amount  #: what a prompt takes from all others, times the room it leaves, on average [s]
-
-
-@cache
-def last_steps(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
-    """Return the steps of prompts with so many tokens to compute, and the room their last ones leave, of 1."""
-    steps = [ceil(tokens / chunk) for tokens in fresh]
-    return steps, [n - tokens / chunk for n, tokens in zip(steps, fresh, strict=True)]
-
-
-@cache
-def last_columns(fresh: tuple[int, ...], chunk: float) -> tuple[Any, Any]:
-    """Return the same below each other."""
-    from kvplan.perf.arrays import below
-
-    steps, rooms = last_steps(fresh, chunk)
-    return below(steps), below(rooms)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Mixture:
     """What the prompts of each class take at one load, by class: numbers, or the rows of an array. [s]"""
 
@@ -268,6 +247,7 @@ class Mixture:
     extra: Sequence[Amount]  #: what a prompt takes from all others, by class [s]
     service: Sequence[Amount]  #: for how long a prompt keeps others waiting, by class [s]
     weights: Amount | None = None  #: shares of the classes below each other, where times are rows of an array
+    squares: Sequence[Amount] = ()  #: the part of each time that grows as the square of a length, where known [s]
 
     def mean(self, amounts: Any) -> Amount:
         """Return the mean of an amount over the classes."""
@@ -281,28 +261,30 @@ class Mixture:
             return amounts
         from kvplan.perf.arrays import below
 
-        return below(amounts)
+        return below(amounts, self.dims)
+
+    @property
+    def dims(self) -> int:
+        """Dimensions of the arrays that stand below each other, where they do."""
+        return getattr(self.service, "ndim", 1) - 1
 
     def each(self, of: Callable[..., Amount], *columns: Any) -> Any:
         """Return what comes of the columns' values, class by class."""
         return [of(*x) for x in zip(*columns, strict=True)] if self.weights is None else of(*columns)
 
-    def last(self, chunk: float) -> "LastSteps":
+    def last(self, chunk: float) -> LastSteps:
         """Return the steps in which prompts end that are read `chunk` tokens a step, worked out once."""
-        if (known := self.__dict__.get("_last")) is None:
-            known = self.__dict__["_last"] = self._last_steps(chunk)
-        found: LastSteps = known
-        return found
-
-    def _last_steps(self, chunk: float) -> "LastSteps":
-        """Return the same, worked out."""
+        if (known := self.__dict__.get("_last")) is not None:
+            return known  # type: ignore[no-any-return]
         fresh = tuple(k.fresh for k in self.classes)
-        steps, rooms = last_steps(fresh, chunk) if self.weights is None else last_columns(fresh, chunk)
+        many = self.weights is not None
+        steps, rooms = last_columns(fresh, chunk, self.dims) if many else last_steps(fresh, chunk)
         each = self.each(lambda taken, n: taken / n, self.extra, steps)
         free = self.mean(self.each(lambda taken, room: taken * room, self.extra, rooms))
-        return LastSteps(
+        found = self.__dict__["_last"] = LastSteps(
             steps=steps, rooms=rooms, each=each, room=self.mean(rooms), mean=self.mean(each), free=free
         )  # fmt: skip
+        return found
 
     def at_most(self, most: Amount) -> Amount:
         """Return the mean of what a prompt takes from all others, no more than so much of any. [s]"""
@@ -320,16 +302,32 @@ class Mixture:
 
     def moment(self, power: int) -> Amount:
         """Return a moment of the time for which a prompt keeps others waiting, the first to third. [s^power]"""
-        return self.mean(self.varied(powers(self.service, power), power))
+        return self.mean(self.varied(self.service, power))
+
+    def square(self) -> Amount:
+        """Return the mean square of what a prompt takes from all others. [s^2]"""
+        return self.mean(self.varied(self.extra, 2))
+
+    @cached_property
+    def uneven(self) -> Any:
+        """Squared coefficients of variation, by class, of the times for which prompts keep others waiting.
+
+        Those of the lengths, and more where a part of the time grows as their square.
+        """
+        varied = self.column([k.varied for k in self.classes])
+        if not len(self.squares):
+            return self.each(lambda time, v: v + 0.0 * time, self.service, varied)
+        return self.each(
+            lambda time, v, bent: v * (1 + bent / larger(time, TINY)) ** 2, self.service, varied, self.squares
+        )  # fmt: skip
 
     def varied(self, amounts: Any, power: int) -> Any:
         """Return powers of times, by class, as they are on average over the lengths in a class: 1 + n (n - 1) / 2 v.
 
-        Exact for squares; of higher powers the first term of a series in the variation v.
+        Exact for squares of what grows as a length; of others the first term of a series in the variation v.
         """
         more = power * (power - 1) / 2
-        spread = self.column([1 + more * k.varied for k in self.classes])
-        return self.each(lambda amount, by: amount * by, amounts, spread)
+        return self.each(lambda time, v: time**power * (1 + more * v), amounts, self.uneven) if more else amounts
 
 
 def powers(amounts: Any, power: int) -> Any:
@@ -343,13 +341,11 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
     Many short prompts share a step: they divide its fixed part, as `serve` has it for prompts that are alike.
     """
     separate, others, weights = 1.0 - c.mixes, company(load), None
-    if getattr(s.decode, "ndim", 0) == 1:  # all classes at once: many small arrays take longer than one
+    if dims := getattr(s.decode, "ndim", 0):  # all classes at once: many small arrays take longer than one
         from kvplan.perf.arrays import below, prompt_columns
 
-        weights, columns = (
-            below([k.weight for k in classes]),
-            prompt_columns(tuple(k.fresh for k in classes), c.chunk, s.sizes),
-        )
+        weights = below([k.weight for k in classes], dims)
+        columns = prompt_columns(tuple(k.fresh for k in classes), c.chunk, s.sizes, dims)
         fresh = (weights * columns.fresh).sum(axis=0)
     else:
         fresh = mean(classes, [float(k.fresh) for k in classes])
@@ -367,8 +363,9 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
         return shared * mixed + (1.0 - shared) * alone, taken, taken + load.open * c.mixes * share * s.decode
 
     if weights is not None:
-        steps = tuple(columns.between(below(times)) for times in (s.mixed, s.alone))
-        own, extra, service = taking(columns.chunks, columns.share, steps, below(s.attention))
+        steps = tuple(columns.between(below(times, dims)) for times in (s.mixed, s.alone))
+        own, extra, service = taking(columns.chunks, columns.share, steps, below(s.attention, dims))
+        bent: Any = below(s.squares, dims) if s.squares else ()
     else:
         own, extra, service = zip(*(
             taking(
@@ -377,7 +374,8 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
             )
             for k, attended in zip(classes, s.attention, strict=True)
         ), strict=True)  # fmt: skip
-    return Mixture(classes=tuple(classes), own=own, extra=extra, service=service, weights=weights)
+        bent = s.squares
+    return Mixture(classes=tuple(classes), own=own, extra=extra, service=service, weights=weights, squares=bent)
 
 
 def slim(s: PromptSteps) -> Steps:

@@ -8,24 +8,36 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import e as EULER
 from math import pi
+from typing import Any
 
 from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, looseness, receiving
+from kvplan.perf.sessions import again
 from kvplan.specs.calibration import Calibration
 
 #: halvings before a root is found on straight lines, and those lines
 FIRST, LINES = 4, 6
+#: the same of rates without their poles: off by 0.2 % at most, by 0.01 % on average over a search
+SMOOTH = 2, 5
 
 
-def root(excess: Callable[[Amount], Amount], low: Amount, high: Amount) -> Amount:
-    """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois)."""
-    for _ in range(FIRST):
+def root(
+    excess: Callable[[Amount], Amount], low: Amount, high: Amount, first: int = FIRST, lines: int = LINES,
+    less: Amount | None = None,
+) -> Amount:  # fmt: skip
+    """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois).
+
+    `less` is its value at the lower one, where that is known.
+    """
+    less, more, side = excess(low) if less is None else less, excess(high), 0.0 * low
+    for _ in range(first):
         middle = (low + high) / 2
-        over = excess(middle) > 0
+        value = excess(middle)
+        over = value > 0
         low, high = chosen(over, low, middle), chosen(over, middle, high)
-    less, more, side = excess(low), excess(high), 0.0 * low
-    for _ in range(LINES):
+        less, more = chosen(over, less, value), chosen(over, value, more)
+    for _ in range(lines):
         at = low - less * (high - low) / larger(more - less, TINY)
         at = smaller(larger(at, low), high)
         value = excess(at)
@@ -45,15 +57,17 @@ def serve_open(load: Load, s: PromptSteps, c: Calibration, m: Mixture) -> Served
 
     While a request waits for its turn and is read, rate x that time others come, whose prompts are read between its
     tokens, and so are those that come while it decodes: D = output x step + rate x extra x (wait + own + D). Requests
-    that run = rate x (own + D), solved for the rate.
+    that run = rate x (own + D), solved for the rate, times what takes the poles of D and of the wait away.
     """
     times = m.times
     most = smaller(load.offered / (times.own + load.output * s.decode), BUSIEST / times.service)
 
     def excess(rate: Amount) -> Amount:
-        return rate * (times.own + decoding(load, s, c, times, m, rate)) - load.offered
+        left = (1 - smaller(rate * times.service, BUSIEST)) * (1 - smaller(rate * times.extra, BUSIEST))
+        decodes = decoding(load, s, times, rate, turn(s, c, times, m, rate))
+        return left * (rate * (times.own + decodes) - load.offered)
 
-    return served_at(load, s, c, m, root(excess, 0.0 * most, most))
+    return served_at(load, s, c, m, root(excess, 0.0 * most, most, *SMOOTH, less=-load.offered))
 
 
 def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amount) -> Served:
@@ -64,7 +78,8 @@ def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amou
     """
     times, others = m.times, company(load)
     own, extra = times.own, times.extra
-    queue, decodes = turn(s, c, times, m, rate), decoding(load, s, c, times, m, rate)
+    queue = turn(s, c, times, m, rate)
+    decodes = decoding(load, s, times, rate, queue)
     busy = smaller(rate * extra, BUSIEST)
     even = load.output * s.decode / (1 - busy)
     polled, arriving = c.poll * s.decode * others, others * s.decode / 2
@@ -121,7 +136,7 @@ def open_loop(
     def excess(running: Amount) -> Amount:
         load, s, m = state(running)
         times = m.times
-        return running - rate * (times.own + decoding(load, s, c, times, m, rate))
+        return running - rate * (times.own + decoding(load, s, times, rate, turn(s, c, times, m, rate)))
 
     running = root(excess, 0.0 * rate, most + 0.0 * rate)
     load, s, m = state(running)
@@ -140,6 +155,7 @@ def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: A
     busy = smaller(rate * times.service, BUSIEST)
     alone = c.mixes * 2 * s.decode * last.free / larger(times.service, TINY)
     ahead = busy * (times.service * times.squared + alone) / (2 * (1 - busy))
+    ahead = ahead + again(m, rate, busy, ahead)
     return ahead + behind(s, c, m, rate, ahead + s.decode / 2)
 
 
@@ -150,16 +166,41 @@ def behind(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, before: Amo
     one of several steps they come also in those before the last, but the `poll` ones from which nobody is seen in time.
     No more of any of them is read than has room.
     """
-    last, whole = m.last(c.chunk), larger(s.mixed[-1] - s.decode, 0.0)
+    last, way = m.last(c.chunk), crossing(s, c, m)
     gate = smaller(rate * last.mean, BUSIEST)
-    met = rate * m.at_most(last.room * whole)
+    met, later = rate * way.met, 1.0 / (1 + gate * last.room) - 1.0
 
-    def read(steps: Amount, room: Amount, each: Amount) -> Amount:
-        first = 1.0 / (1 + (steps < 2) * gate * last.room)
-        window = before * first + larger(steps - 1 - c.poll, 0.0) * (each + c.mixes * s.decode)
-        return met * window * room * whole / larger(met * window + room * whole, TINY)
+    def read(alone: Amount, before_last: Amount, room: Amount) -> Amount:
+        came = met * (before * (1.0 + alone * later) + before_last)
+        return came * room / (came + room + TINY)
 
-    return m.mean(m.each(read, last.steps, last.rooms, last.each))
+    return m.mean(m.each(read, way.alone, way.before, way.room))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """What others find of the steps of a prompt, at any rate; by class, as numbers or as the rows of an array."""
+
+    met: Amount  #: mean of what a prompt takes from all others, no more than a last step has room for [s]
+    alone: Any  #: whether a prompt is read in one step
+    before: Any  #: for how long others come before its last step, but in the first one and unseen [s]
+    room: Any  #: what its last step has room for [s]
+
+
+def crossing(s: PromptSteps, c: Calibration, m: Mixture) -> Crossing:
+    """Return what others find of the steps of prompts, worked out once a mixture."""
+    if (known := m.__dict__.get("_crossing")) is None:
+        last, whole = m.last(c.chunk), larger(s.mixed[-1] - s.decode, 0.0)
+        known = m.__dict__["_crossing"] = Crossing(
+            met=m.at_most(last.room * whole),
+            alone=m.each(lambda steps: 1.0 * (steps < 2), last.steps),
+            before=m.each(
+                lambda steps, each: larger(steps - 1 - c.poll, 0.0) * (each + c.mixes * s.decode), last.steps, last.each
+            ),
+            room=m.each(lambda room: room * whole, last.rooms),
+        )  # fmt: skip
+    found: Crossing = known
+    return found
 
 
 def seen_later(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, wait: Amount, polled: Amount) -> Amount:
@@ -176,10 +217,10 @@ def seen_later(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, wait: A
     return (wait + s.decode / 2) * fewer - s.decode / 2 + polled * gate / (1 - gate)
 
 
-def decoding(load: Load, s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
-    """Return how long a request decodes, prompts of others that are read meanwhile included. [s]"""
+def decoding(load: Load, s: PromptSteps, times: PromptTimes, rate: Amount, queue: Amount) -> Amount:
+    """Return how long a request decodes that waits `queue` for its turn, others' prompts meanwhile included. [s]"""
     busy = smaller(rate * times.extra, BUSIEST)
-    return (load.output * s.decode + busy * (turn(s, c, times, m, rate) + times.own)) / (1 - busy)
+    return (load.output * s.decode + busy * (queue + times.own)) / (1 - busy)
 
 
 # -- waiting --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import weights
 from kvplan.perf.arrays import alike_rows
+from kvplan.perf.class_lengths import over_lengths
 from kvplan.perf.operators import Amount, Operator
 from kvplan.perf.prompts import (
     PromptClass,
@@ -68,12 +69,14 @@ class AlikePrompts:
 
         decode = step(self.decode, self.attention, batch, False)
         saved = decode - decode / self.accepted(c, batch, decode)
+        attention, bent = over_lengths(self.classes, [part.device(c, True) for part in self.prompts])
         return PromptSteps(
             sizes=self.sizes,
             decode=decode - saved,
             mixed=tuple(step(part, self.attention, batch, True) - saved for part in self.mixed),
             alone=tuple(step(part, self.idle, 0.0, True) for part in self.alone),
-            attention=tuple(part.device(c, True) for part in self.prompts),
+            attention=attention,
+            squares=bent,
         )
 
     def accepted(self, c: Calibration, batch: Array, decode: Array) -> Amount:
@@ -188,9 +191,10 @@ class Between:
         return self.row * len(self.loads)
 
     @cached_property
-    def fixed(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """What no batch changes: prompts by themselves, and their attention. [s]"""
-        return tuple(map(self.lone, self.steps.alone)), tuple(map(self.lone, self.steps.attention))
+    def fixed(self) -> tuple[tuple[Array, ...], ...]:
+        """What no batch changes: prompts by themselves, their attention, and what of it grows as the square. [s]"""
+        s = self.steps
+        return tuple(tuple(map(self.lone, times)) for times in (s.alone, s.attention, s.squares))
 
     def lone(self, times: Array) -> Array:
         """Return times of one column, or of none, for each candidate."""
@@ -225,8 +229,9 @@ class Between:
     def at(self, batch: Array) -> PromptSteps:
         """Return the steps at a batch of each candidate."""
         mid = self.mid(batch)
-        alone, attention = self.fixed
+        alone, attention, bent = self.fixed
         s = self.steps
         return PromptSteps(
-            sizes=s.sizes, decode=mid(s.decode), mixed=tuple(map(mid, s.mixed)), alone=alone, attention=attention
-        )
+            sizes=s.sizes, decode=mid(s.decode), mixed=tuple(map(mid, s.mixed)), alone=alone, attention=attention,
+            squares=bent,
+        )  # fmt: skip
