@@ -288,11 +288,11 @@ class Mixture:
         return [of(*x) for x in zip(*columns, strict=True)] if self.weights is None else of(*columns)
 
     def last(self, chunk: float) -> "LastSteps":
-        """Return the steps in which prompts end that are read `chunk` tokens a step, worked out once."""
-        if (known := self.__dict__.get("_last")) is None:
-            known = self.__dict__["_last"] = self._last_steps(chunk)
-        found: LastSteps = known
-        return found
+        """Return the steps in which prompts end that are read `chunk` tokens a step, worked out once for each."""
+        known: dict[float, LastSteps] = self.__dict__.setdefault("_last", {})
+        if chunk not in known:
+            known[chunk] = self._last_steps(chunk)
+        return known[chunk]
 
     def _last_steps(self, chunk: float) -> "LastSteps":
         """Return the same, worked out."""
