@@ -40,7 +40,7 @@ def idle(
     for name, word, others in _variants(asked, usual):
         found = found if found is not None else figures(asked)
         if all(_same(found, other, figures) for other in others):
-            notes.append(f"nothing changes by {name}={word}: {why(f'{name}={word}')}")
+            notes.append(f"the option {name}={word} changes nothing: {why(f'{name}={word}')}")
     return tuple(notes)
 
 
