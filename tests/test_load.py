@@ -17,7 +17,7 @@ from kvplan.measuring.serving.reading import read_server
 from kvplan.perf.serving import receiving
 from kvplan.planning.load import at, at_concurrency, at_rate, broken, ladder, largest_concurrency, largest_rate, survey
 from kvplan.planning.replica import estimate
-from kvplan.planning.server import Server, server, timed
+from kvplan.planning.server import Server, on_fewest, server, timed
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.report.estimate import source_lines
@@ -453,6 +453,9 @@ def test_lengths_that_are_all_alike_are_asked_for_and_are_those_of_a_replay(tmp_
     assert kvplan.load("llama3.1-8b", "h100", 4000, 400, **ask).points == spread.points
     with pytest.raises(KvplanError, match="expected spread or exact"):
         kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths="fixed", **ask)
+    fewer = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, lengths="exact", weights="mxfp4", concurrency=4)
+    smaller = on_fewest(fewer.server)
+    assert smaller is not None and smaller.spread == 0.0
     rates = [kvplan.load("llama3.1-8b", "h100", 4000, 400, lengths=k, rate=1, tp=1, on=ON) for k in ("spread", "exact")]
     assert rates[0].points[0].ttft.mean == pytest.approx(rates[1].points[0].ttft.mean, rel=0.01)
 

@@ -826,7 +826,8 @@ def test_refreshed_prices_become_a_file_that_is_shown(run, monkeypatch, tmp_path
 def test_an_sxm_board_and_a_pcie_card_are_told_apart() -> None:
     names = {
         "NVIDIA H100 80GB HBM3": "h100-sxm", "NVIDIA H100 PCIe": "h100-pcie", "Standard_ND96isr_H100_v5": "h100-sxm",
-        "a3-highgpu-8g": "h100-sxm", "somewhere": None,
+        "a3-highgpu-8g": "h100-sxm", "a3-megagpu-8g": "h100-sxm", "p5.48xlarge": "h100-sxm", "p4d.24xlarge": None,
+        "somewhere": None,
     }  # fmt: skip
     for instance, ours in names.items():
         assert cloud.gpu_of(offer("H100", 80.0, instance, 1.0)) == ours  # type: ignore[arg-type]

@@ -10,12 +10,9 @@ from kvplan.specs.model import Attention, Compressed, Cross, ModelSpec, Recurren
 
 #: options that are lists, each of whose words is an option of its own
 LISTED = ("without", "with_features")
-#: options that only say how a GPU's memory is divided; and those that pages depend on too
-DIVIDING = (
-    "utilization", "max_num_seqs", "kv_cache_memory_bytes", "cpu_offload", "tp", "pp", "dp",
-    "dcp", "pp_layers", "engine", "block_size", "max_num_batched_tokens", *LISTED,
-)  # fmt: skip
+#: options that pages depend on, and all that say how a GPU's memory is divided
 PAGED = ("tp", "pp", "dp", "dcp", "pp_layers", "engine", "block_size", "max_num_batched_tokens", *LISTED)
+DIVIDING = (*PAGED, "utilization", "max_num_seqs", "kv_cache_memory_bytes", "cpu_offload")
 #: options of which 1 is what nobody has to say
 RANKS = ("tp", "pp", "dp")
 #: values that some options are tried with besides: one that only says what holds anyhow is not idle
@@ -43,7 +40,7 @@ def idle(
     for name, word, others in _variants(asked, usual):
         found = found if found is not None else figures(asked)
         if all(_same(found, other, figures) for other in others):
-            notes.append(f"nothing changes by {name}={word}: {why(f'{name}={word}')}")
+            notes.append(f"the option {name}={word} changes nothing: {why(f'{name}={word}')}")
     return tuple(notes)
 
 

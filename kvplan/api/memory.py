@@ -7,7 +7,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.idle import idle, reason
+from kvplan.api.idle import DIVIDING, idle, reason
 from kvplan.api.running import running, served, spread
 from kvplan.catalog.fields import named
 from kvplan.catalog.lookup import as_path
@@ -22,11 +22,7 @@ from kvplan.specs.model import ModelSpec
 #: what drafts beside a smaller model
 DRAFTS = ("mtp", "eagle3")
 #: options that may change nothing of a model or an engine
-OPTIONS = (
-    "encoder_tokens", "tp", "pp", "dp", "utilization", "block_size", "max_num_seqs",
-    "max_num_batched_tokens", "engine", "speculative", "pp_layers", "dcp", "kv_cache_memory_bytes", "cpu_offload",
-    "without", "with_features",
-)  # fmt: skip
+OPTIONS = (*DIVIDING, "encoder_tokens", "speculative")
 #: more tokens than a page has
 MOST_BLOCK = 65_536
 #: more tokens than are drafted for a step

@@ -58,7 +58,6 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "seq_length",
         "model_max_length",
         "max_target_positions",
-        "max_sequence_length",
         "max_context_length",
     ),
     "num_experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),

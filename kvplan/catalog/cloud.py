@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Protocol
 
+from kvplan.catalog.instances import family_gpu
 from kvplan.errors import SpecError
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
@@ -19,9 +20,8 @@ NAMES = {
 }  # fmt: skip
 #: GPUs sold on an SXM board and on a PCIe card, which gpuhunt calls alike: (SXM, PCIe)
 FORMS = {("H100", 80): ("h100-sxm", "h100-pcie"), ("A100", 80): ("a100-80gb-sxm", "a100-80gb-pcie")}
-#: how an instance's name tells which
-SXM = ("sxm", "hbm3", "p4de.", "p5.", "standard_nd", "a2-ultragpu", "a3-highgpu", "a3-megagpu")
-PCIE = ("pcie", "standard_nc")
+#: words of a name that tell which, where the shelf of instances has none of that name
+SXM, PCIE = ("sxm", "hbm3"), ("pcie",)
 
 
 class Offer(Protocol):
@@ -43,6 +43,8 @@ def gpu_of(offer: Offer) -> str | None:
     instance = (offer.instance_name or "").lower()
     if key in FORMS:
         sxm, pcie = FORMS[key]
+        if (known := family_gpu(instance)) in (sxm, pcie):
+            return known
         if any(word in instance for word in PCIE):
             return pcie
         return sxm if any(word in instance for word in SXM) else None

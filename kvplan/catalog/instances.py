@@ -39,7 +39,7 @@ def instance(word: str) -> str:
 
     Raises SpecError for a size that its family does not have, naming the nearest.
     """
-    asked = _BEFORE.sub("", word.strip().lower()).replace(" ", "_")
+    asked = _bare(word)
     known = _instances()
     if asked in known:
         return known[asked].gpu
@@ -53,6 +53,18 @@ def instance(word: str) -> str:
         )
     whole = {one.gpu for name, one in known.items() if _parted(name)[0] == asked}
     return whole.pop() if len(whole) == 1 else ""
+
+
+def family_gpu(word: str) -> str:
+    """Return the GPU that all known sizes of an instance's family hold; '' where none is known or they differ."""
+    family = _parted(_bare(word))[0]
+    held = {one.gpu for name, one in _instances().items() if family and _parted(name)[0] == family}
+    return held.pop() if len(held) == 1 else ""
+
+
+def _bare(word: str) -> str:
+    """Return an instance's name as it is compared: lower case, nothing of its cloud before it."""
+    return _BEFORE.sub("", word.strip().lower()).replace(" ", "_")
 
 
 def _parted(name: str) -> tuple[str, str]:

@@ -29,9 +29,8 @@ class Rules:
     step: float = 0.0  #: large tensors take multiples of it, 0: as they are [B]
     width: int = 1  #: the width of the model in MXFP4 experts is padded to a multiple of it
     scale: float = 0.0  #: of an FP4 expert's scale beside its packed one [B]
-    block: float = (
-        0.0  #: of a scale of BLOCK FP8 weights of an expert, where a checkpoint has one for BLOCK x BLOCK [B]
-    )
+    #: of a scale of BLOCK FP8 weights of an expert, where a checkpoint has one for BLOCK x BLOCK [B]
+    block: float = 0.0
 
 
 def rules(engine: Engine, gpu: Gpu | None = None) -> Rules:

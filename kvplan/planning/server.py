@@ -181,7 +181,7 @@ def on_fewest(s: Server) -> Server | None:
     try:
         return server(
             s.model, site, technique=s.technique, prompt=s.prompt, output=s.output, hit=hit, speculation=s.speculation,
-            percentile=s.percentile, mixed=s.mixed, answers=s.answers,
+            percentile=s.percentile, mixed=s.mixed, answers=s.answers, spread=s.spread,
         )  # fmt: skip
     except Incompatible:  # it holds one by other means than tensor parallelism
         return None

@@ -92,7 +92,7 @@ def by_release(m: Memory) -> str:
     changed = [at for at, before in zip(shown, [("", ""), *shown], strict=False) if at[1] != before[1]]
     if len(changed) < 2:
         return ""
-    each, engine = ", ".join(f"{release} {size}" for release, size in changed), m.deployment.engine
+    each, engine = ", ".join(f"{size} from {release} on" for release, size in changed), m.deployment.engine
     example = f"engine={engine.name}@{changed[0][0]}"
     return f"Room for the cache by release of {engine.title}: {each}; {example} counts by the rules of one."
 

@@ -60,7 +60,7 @@ def smollm3_rule(c: Config) -> Callable[[int], str]:
 
 @family("orion")
 def orion(c: Config) -> Body:
-    """Orion has norms with biases."""
+    """Read Orion: Llama whose norms have biases."""
     bias = c.flag("attention_bias")
     return plain(c, *full(c), qkv_bias=bias, o_bias=bias, norm=2)
 

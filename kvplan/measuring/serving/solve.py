@@ -17,8 +17,8 @@ from kvplan.specs.calibration import ALL
 
 #: told what is done, of how many, and what is next
 Progress = Callable[[int, int, str], None]
-#: rounds at most; a fit is at its optimum when one gains less than this share of the loss (with 5e-4 fits ended 37 above
-#: an optimum of 4,684, where shares bend at what the datasheet leaves)
+#: rounds at most; a fit is at its optimum when one gains less than this share of the loss (with 5e-4 fits
+#: ended 37 above an optimum of 4,684, where shares bend at what the datasheet leaves)
 ROUNDS, SETTLED = 60, 1e-4
 #: rounds in which runs may change between with and without speculative decoding
 DECIDING = 6
