@@ -17,9 +17,9 @@ from kvplan.specs.calibration import ALL
 
 #: told what is done, of how many, and what is next
 Progress = Callable[[int, int, str], None]
-#: rounds at most; a fit is at its optimum when one gains less than this share of the loss (with 5e-4 fits
-#: ended 37 above an optimum of 4,684, where shares bend at what the datasheet leaves)
-ROUNDS, SETTLED = 60, 1e-4
+#: rounds at most; a fit is at its optimum when so many rounds in a row gain less than this share of the loss: a round
+#: may gain little just before one that gains much, where shares bend at what the datasheet leaves
+ROUNDS, SETTLED, IN_A_ROW = 60, 1e-4, 2
 #: rounds in which runs may change between with and without speculative decoding
 DECIDING = 6
 #: steps of a start at which all rows are believed
@@ -60,6 +60,7 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
     point = problem.at(zero, problem.speculative)
     if not deciding:
         point = better_start(problem, point, observed)
+    small = 0
     for turn in range(ROUNDS):
         if progress:
             progress(turn, ROUNDS, "fit")
@@ -69,11 +70,10 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
             if (speculative != point.speculative).any():
                 point = problem.at(point.effects, speculative)
                 step = linear(problem, point, observed)
-        trial = line_search(problem, point, problem.effects(step.derivative, observed // 2, step.weights))
-        gained = point.loss - trial.loss
-        if gained > 0:
-            point = trial
-        if gained < SETTLED * max(point.loss, 1.0) and turn >= (DECIDING if deciding else 0):
+        before = point.loss
+        point = line_search(problem, point, problem.effects(step.derivative, observed // 2, step.weights))
+        small = small + 1 if before - point.loss < SETTLED * max(before, 1.0) else 0
+        if small >= IN_A_ROW and turn >= (DECIDING if deciding else 0):
             break
     step = linear(problem, point, observed)
     inverse = cho_solve(step.factor, np.eye(len(observed)), check_finite=False)
@@ -110,15 +110,17 @@ def linear(problem: Problem, point: Iterate, observed: Array, believed: bool = F
 
 
 def line_search(problem: Problem, point: Iterate, target: tuple[Array, ...]) -> Iterate:
-    """Return the first point on the way back from a step's target that is better, else the last one tried."""
-    length, trial = 1.0, point
+    """Return the best of points ever nearer a step's start, each halfway back, until one is worse than a better one."""
+    length, best = 1.0, point
     while length > SHORTEST:
         mixed = tuple(old + length * (new - old) for old, new in zip(point.effects, target, strict=True))
         trial = problem.at(mixed, point.speculative)
-        if trial.loss < point.loss:
+        if trial.loss < best.loss:
+            best = trial
+        elif best is not point:
             break
-        length /= 3
-    return trial
+        length /= 2
+    return best
 
 
 def decided(problem: Problem, point: Iterate, step: LinearStep, observed: Array) -> Array:
