@@ -12,8 +12,10 @@ from kvplan.catalog.collected import collection_of, collections
 from kvplan.catalog.fields import read_source
 from kvplan.catalog.files import read_yaml
 from kvplan.catalog.instances import instance_file
+from kvplan.catalog.scripted import benchmark_file, benchmarks
 from kvplan.catalog.shelves import names
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.specs.recipes import Setting, recipe_of
 from kvplan.specs.source import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -242,7 +244,7 @@ def test_instances_of_clouds_are_their_gpus_and_other_accelerators_say_what_is_m
 
 
 def test_collections_say_which_rows_find_their_prompts_again() -> None:
-    accel, iog = collections()
+    accel, iog, own = collections()
     assert collection_of({"source": "FreedomIntelligence/AccelMark@5797fc4"}) is accel and accel.in_process
     assert collection_of({"note": "sharegpt; 200 prompts only"}) is iog and not iog.in_process and iog.prompts == 200
     assert collection_of({"source": "elsewhere", "note": None}) is None
@@ -250,6 +252,80 @@ def test_collections_say_which_rows_find_their_prompts_again() -> None:
     assert [iog.finds("", rate, holds) for rate, holds in ((16.0, True), (32.0, True), (16.0, False))] == [
         True, False, False,
     ]  # fmt: skip
+    assert [one.own_runs for one in (accel, iog, own)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("values", "theirs"),
+    [
+        ({"date": "", "sweep": "Qwen_Qwen3-32B"}, True),
+        ({"date": None, "sweep": "Qwen_Qwen3-32B"}, True),
+        ({"date": " ", "sweep": "Qwen_Qwen3-32B"}, True),
+        ({"date": "2025-11-02", "sweep": "Qwen_Qwen3-32B"}, False),
+        ({"sweep": "Qwen_Qwen3-32B"}, False),  # a file without days says nothing by that
+        ({"date": "", "sweep": "20251102"}, False),
+        ({"date": ""}, False),
+    ],
+)
+def test_runs_of_those_who_collected_rows_have_no_day_and_are_called_by_a_model(
+    values: dict[str, object], theirs: bool
+) -> None:
+    assert collections()[-1].has(values) is theirs
+
+
+def test_recipes_of_published_scripts_are_of_gpus_and_engines_of_the_shelf() -> None:
+    (made,) = benchmarks()
+    gpus = [catalog.gpu(name) for name in names("gpus")]
+    assert {word for one in made.recipes for word in one.architectures} <= {one.architecture for one in gpus}
+    assert (made.collection, made.unnamed, made.begun, made.warmed) == ("InferenceX", True, "2025-08-12", "2026-01-21")
+    held = Setting(
+        engine="trtllm", gpu="b200", architecture="blackwell", model_type="deepseek_v3", bits=8.0, tensor=8, ranks=1,
+        lengths=(1024.0, 1024.0), concurrency=64.0, day="2026-02-05",
+    )  # fmt: skip
+    recipe = recipe_of(held, made.recipes)
+    assert recipe is not None and (recipe.hold, recipe.scripts) == (40.0, "dsr1_fp8_b200_trt.sh")
+    assert recipe.tokens(1024.0, 64.0) == 8192 and recipe.tokens(8192.0, 64.0) == 8192 + 64 + 96
+    assert recipe_of(held, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("{engine: vllm}", "missing scripts"),
+        ("{scripts: a.sh}", "missing engine"),
+        ("{scripts: a.sh, engine: vlm}", r"rows\[0\]: engine: must be one of"),
+        ("{scripts: a.sh, engine: vllm, gpus: [b2000]}", "gpus: must be one of"),
+        ("{scripts: a.sh, engine: vllm, gpus: b200}", "gpus: expected a list"),
+        ("{scripts: a.sh, engine: vllm, many: 0}", "many: must be from 1 to 100,000"),
+        ("{scripts: a.sh, engine: vllm, tensor: 1.5}", "tensor: must be a whole number from 1 to 1,000"),
+        ("{scripts: a.sh, engine: vllm, formats: [5]}", "formats: expected two numbers"),
+        ("{scripts: a.sh, engine: vllm, formats: [8, 5]}", "formats: expected a width above the first"),
+        ("{scripts: a.sh, engine: vllm, lengths: 1024}", "lengths: expected a list"),
+        ("{scripts: a.sh, engine: vllm, since: 2026-02, until: 2026-01-01}", "since: expected a date"),
+        ("{scripts: a.sh, engine: vllm, since: 2026-02-01, until: 2026-02-01}", "until: expected a day after"),
+        ("{scripts: a.sh, engine: vllm, decoding: perhaps}", "decoding: must be yes or no"),
+        ("{scripts: a.sh, engine: vllm, bugdet: 8192}", "bugdet"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line(row: str, says: str, tmp_path: Path) -> None:
+    source = 'source: {kind: code, ref: "a script", date: 2026-11-30}\ncollection: Mine\nbegun: 2026-01-01\n'
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\ntitle: Mine\n{source}warmed: 2026-01-01\nrows:\n  - {row}\n", "utf-8")
+    with pytest.raises(KvplanError, match=says) as refused:
+        benchmark_file(str(path))
+    assert "\n" not in str(refused.value) and "mine.yaml" in str(refused.value)
+
+
+def test_benchmarks_of_ones_own_add_the_margin_to_those_that_count_requests(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        'name: mine\nsource: {kind: code, ref: "a script", date: 2026-11-30}\ncollection: Mine\nbegun: 2026-01-01\n'
+        "warmed: 2026-01-01\nmargin: 10\nrows:\n  - {scripts: a.sh, engine: vllm, prompts: 1, decoding: yes}\n"
+        "  - {scripts: a.sh, engine: vllm, prompts: 2, decoding: no}\n",
+        "utf-8",
+    )
+    made = benchmark_file(str(path))
+    assert [one.tokens(100.0, 4.0) for one in made.recipes] == [114.0, 200.0] and not made.unnamed
 
 
 def test_the_share_beside_a_tower_falls_with_its_size() -> None:

@@ -87,7 +87,7 @@ def test_percentiles_move_smoothly_with_volumes() -> None:
 
 
 def test_replicas_near_saturation_are_told_in_plans() -> None:
-    full = planned("code-review", "50%", weights="fp8", load="1.05")
+    full = planned("code-review", "50%", weights="fp8", load="1.1")
     notes = [note for note in full.warnings if "of the most this server can do" in note]
     one = PlannedReplica(demand=full.demand, plan=full.plan, site=full.site)
     assert bool(notes) == (one.fullness > NEAR_FULL)

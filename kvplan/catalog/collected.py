@@ -23,7 +23,8 @@ from kvplan.specs.collection import Collection
 
 #: prompts that may be sent again
 PROMPTS = ValueRange(1, 1e6)
-FIELDS = ("collection", "in", "resends", "once", "prompts", "first_rate", "in_process", "source")
+FLAGS = ("resends", "in_process", "own_runs")
+FIELDS = ("collection", "in", "resends", "once", "prompts", "first_rate", "in_process", "empty", "own_runs", "source")
 
 
 @cache
@@ -50,11 +51,12 @@ def collection_file(word: str) -> tuple[Collection, ...]:
             Collection(
                 name=text(row, "collection", place),
                 marks={k: str(v) for k, v in mapping(row["in"], f"{place}: in", "{source: NAME}").items()},
+                empty=tuple(map(str, listed(row.get("empty") or [], f"{place}: empty"))),
                 once=text(row, "once", place, ""),
                 prompts=count(row["prompts"], f"{place}: prompts", PROMPTS) if "prompts" in row else 0,
                 first_rate=number(row["first_rate"], f"{place}: first_rate", POSITIVE) if "first_rate" in row else None,
                 source=source_of(row, default, place),
-                **{flag: yes(row[flag], f"{place}: {flag}") for flag in ("resends", "in_process") if flag in row},
+                **{flag: yes(row[flag], f"{place}: {flag}") for flag in FLAGS if flag in row},
             )
         )
     return tuple(found)

@@ -10,7 +10,7 @@ from kvplan.catalog.shelves import names, shipped
 from kvplan.errors import SpecError, UnknownName, shown
 
 #: shelves of a few names, which kvplan list does not show
-UNLISTED = ("apis", "claims", "collections", "drafts", "instances", "makers", "ownership", "quality")
+UNLISTED = ("apis", "claims", "collections", "drafts", "instances", "makers", "ownership", "quality", "recipes")
 #: lines of other names in a file of a shelf: of the same thing, and of models made from it
 _ALIASES = re.compile(r"^(?:aliases|derived):\s*\[(.*)\]\s*(?:#.*)?$", re.MULTILINE)
 _SUFFIX = re.compile(r"-(instruct|it|chat|hf|base)$")

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kvplan.catalog.collected import collections
+from kvplan.catalog.scripted import benchmarks
 from kvplan.errors import SpecError, shown
 from kvplan.kv.replica import Parallel
 from kvplan.measuring.serving.row_formats import weight_bits
@@ -11,7 +13,7 @@ from kvplan.measuring.serving.rows import CLOSED, LARGEST
 from kvplan.specs.eras import day_of, eras_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.recipes import BEGUN, WARMED, Setting, recipe_of
+from kvplan.specs.recipes import Benchmark, Setting, recipe_of
 from kvplan.units import parse
 
 #: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option, vLLM's name
@@ -23,8 +25,8 @@ SCHEDULER = {
 #: what each is called where it is assumed
 ASSUMED = {**SCHEDULER, "waves": "requests a slot"}
 UNWARMED = "no requests were sent to warm the server up, as published benchmarks did before they had that"
-#: in the name of a collection: its rows were taken by the scripts that `recipes.RECIPES` describes
-PUBLISHED = "InferenceX"
+#: columns that published benchmarks leave empty: a row that names a source, or counts lengths or requests, is another's
+ELSEWHERE = ("source", "lengths", "requests", "mean_lengths")
 
 
 @dataclass(frozen=True)
@@ -48,26 +50,25 @@ class RawRow:
         return number or (default or 0.0)
 
 
-def published(entry: RawRow, engine: str) -> bool:
-    """Return whether a row was taken by the scripts of published serving benchmarks.
+def published(entry: RawRow, engine: str) -> Benchmark | None:
+    """Return the published serving benchmarks whose scripts took a row, None where none did.
 
     So are those that name no source and count no requests, and those collected from one; not those that whoever
     collected them took, nor those of a day before there were such scripts. These close their loops, and ran no release
     of a past era: their first are vLLM 0.10, SGLang 0.4.7 and TensorRT-LLM 1.1.
     """
-    if "" < day_of_run(entry) < BEGUN or eras_of(engine, entry.text("engine_version")):
-        return False
+    if eras_of(engine, entry.text("engine_version")):
+        return None
     if not (entry.text("arrival") or CLOSED).lower().startswith(CLOSED):
-        return False
-    elsewhere = of_collectors(entry) or any(
-        entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths")
-    )
-    return not elsewhere or PUBLISHED in entry.text("source")
+        return None
+    day, unnamed = day_of_run(entry), not (of_collectors(entry) or any(map(entry.text, ELSEWHERE)))
+    known = (one for one in benchmarks() if (one.unnamed if unnamed else one.collection in entry.text("source")))
+    return next((one for one in known if not "" < day < one.begun), None)
 
 
 def of_collectors(entry: RawRow) -> bool:
-    """Return whether a run was taken by those who collected the rows: without a day, and called by its model."""
-    return "date" in entry.values and not entry.text("date") and "_" in entry.text("sweep")
+    """Return whether a run was taken by those who collected the rows, with lengths as they are stated."""
+    return any(one.own_runs and one.has(entry.values) for one in collections())
 
 
 def day_of_run(entry: RawRow) -> str:
@@ -84,18 +85,19 @@ def scheduler_of(
     """
     none = {"hold": 0.0}  # 0 holds no prompt: the engine's default
     stated = {name: entry.size(column, none.get(name)) for name, column in SCHEDULER.items() if entry.text(column)}
-    if not published(entry, engine):
+    benchmark = published(entry, engine)
+    if benchmark is None:
         return stated, ()
     lengths, concurrency = (entry.size("isl"), entry.size("osl")), entry.size("concurrency", 1.0)
     day = day_of_run(entry)
-    unwarmed = {"cold": 1.0} if "" < day < WARMED else {}
+    unwarmed = {"cold": 1.0} if "" < day < benchmark.warmed else {}
     words = [UNWARMED] if unwarmed else []
     who = Setting(
         engine=engine, gpu=gpu.name, architecture=gpu.architecture, model_type=model.model_type,
         bits=weight_bits(model, weight_format), tensor=parallel.tensor, ranks=parallel.data, lengths=lengths,
         concurrency=concurrency, day=day,
     )  # fmt: skip
-    recipe = recipe_of(who)
+    recipe = recipe_of(who, benchmark.recipes)
     if not recipe:
         return {**unwarmed, **stated}, tuple(words)
     usual = {
