@@ -247,7 +247,8 @@ def test_widths_of_llama_cpp_are_those_of_its_blocks() -> None:
     spec, form = with_weights(model, "Q4_K_M")
     assert form is None
     assert spec.quantization is not None
-    assert (spec.quantization.bits, spec.quantization.head) == (4.89, True)
+    # 4.89 over all of a Llama 3.1 8B, whose embedding and head of 4.5 and 6.6 bits count apart
+    assert (spec.quantization.bits, spec.quantization.head) == (pytest.approx(4.79, abs=0.01), True)
     assert with_weights(model, "3.17 bpw")[0].quantization.bits == 3.17
     assert with_weights(model, "fp8") == (model, "fp8")
     with pytest.raises(SpecError, match="expected from 1 bpw"):
@@ -260,7 +261,7 @@ def test_lines_of_llama_bench_are_compared_with_predictions(tmp_path: Path) -> N
     path.write_text("\n".join(json.dumps(run) for run in runs), "utf-8")
     found = kvplan.validate(str(path), settings={})
     assert sorted(found.metrics) == ["TPOT", "TTFT"]
-    assert {p.row.weight_bits for p in found.few} == {4.89}
+    assert [p.row.weight_bits for p in found.few] == [pytest.approx(4.79, abs=0.01)] * 2
 
 
 # -- vLLM without a server ------------------------------------------------------------------------

@@ -1593,13 +1593,13 @@ def test_fewer_replicas_are_sought_on_the_gpus_that_are_left_beside_the_spares()
 
 
 def test_across_confidences_a_looser_question_never_costs_more_and_a_surer_plan_says_so() -> None:
-    """Unasked, a TTFT of 80 ms gets the surest plan there is; 91 ms reach 90 % and cost more, and why is said."""
+    """Unasked, a TTFT of 78 ms gets the surest plan there is; 89 ms reach 90 % and cost more, and why is said."""
     ask = {"model": "llama3.1-8b", "gpus": "h100", "techniques": "baseline", "weights": "fp8", "on": ON}
-    unasked = kvplan.recommend("chat", ttft=0.08, **ask)
+    unasked = kvplan.recommend("chat", ttft=0.078, **ask)
     share, usd = unasked.demand.limits.confidence, unasked.plan.usd
     assert unasked.sought == 0.9 > share and unasked.remedies[0].plan.usd > usd
     (tight, loose), (sure_tight, sure_loose) = (
-        [kvplan.recommend("chat", confidence=c, ttft=ttft, **ask).plan for ttft in (0.08, 0.091)] for c in (share, 0.9)
+        [kvplan.recommend("chat", confidence=c, ttft=ttft, **ask).plan for ttft in (0.078, 0.089)] for c in (share, 0.9)
     )
     assert tight.usd == usd and loose.usd <= usd * (1 + TIE), "a looser limit at one confidence"
     assert sure_tight is None and loose.usd <= sure_loose.usd * (1 + TIE), "a lower confidence under one limit"
@@ -1618,7 +1618,7 @@ def test_twice_an_offline_load_takes_at_most_twice_the_gpus() -> None:
 
 def test_odds_are_at_most_those_of_keeping_up() -> None:
     """Replicas of chat that are 85 % full were stated to keep the limits with 98 %; one in twenty would fall behind."""
-    ask = {"queries_per_day": 12.8e6, "gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
+    ask = {"queries_per_day": 13.1e6, "gpus": "h100", "techniques": "fp8", "weights": "fp8", "on": ON}
     full = kvplan.recommend("chat", "llama3.1-8b", **ask)
     fullness = PlannedReplica(demand=full.demand, plan=full.plan, site=full.site).fullness
     keeping_up = float(chance(fullness, 1.0, full.site.calibration.tpot))

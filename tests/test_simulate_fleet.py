@@ -563,7 +563,7 @@ def test_a_burst_is_told_apart_from_its_hour(tmp_path: Path) -> None:
     at = np.interp(gaps, [0, 7200, 7920, 14_640], [0, 1800, 1860, 3540])[gaps < 14_640]
     trace = tmp_path / "burst.csv"
     trace.write_text("timestamp_ms,input_length,output_length\n" + "".join(f"{1e3 * x:.0f},2000,40\n" for x in at))
-    ask = {"find_replicas": True, "router": "random", "tpot": "40ms", "on": ON}
+    ask = {"find_replicas": True, "router": "random", "tpot": "25ms", "on": ON}
     found = kvplan.simulate("llama3.1-8b", "h100", trace=str(trace), **ask)
     hour, burst = found.outcome, found.burst.smallest
     assert hour.surge == pytest.approx(2.9, rel=0.1) and hour.kept and not hour.kept_in_busiest

@@ -110,13 +110,14 @@ def test_drafting_further_ahead_takes_more_pages_of_recurrent_states() -> None:
 
 
 def test_it_is_tried_beside_decoding_without_and_never_raises_the_cost() -> None:
-    plain = kvplan.recommend(model="llama3.1-70b", **CHAT)
-    more = kvplan.recommend(model="llama3.1-70b", speculative="eagle3", **CHAT)
+    ask = {**CHAT, "gpus": "b200"}
+    plain = kvplan.recommend(model="llama3.1-70b", **ask)
+    more = kvplan.recommend(model="llama3.1-70b", speculative="eagle3", **ask)
     assert plain.plan.drafting is None and not plain.demand.drafting
     assert more.tried > 4 * plain.tried
     assert more.plan.usd < plain.plan.usd and more.plan.drafting is not None
     assert any("With speculative decoding (EAGLE-3) a query costs" in line for line in more.why)
-    bad = kvplan.recommend(model="llama3.1-70b", speculative="eagle3:16=1.01", **CHAT)
+    bad = kvplan.recommend(model="llama3.1-70b", speculative="eagle3:16=1.01", **ask)
     assert bad.plan == replace(plain.plan, slo_probability=bad.plan.slo_probability)
     assert any("was tried and does not lower the cost" in line for line in bad.why)
 

@@ -122,7 +122,7 @@ def test_a_wrong_value_is_refused_by_its_parameter(
         (lambda: kvplan.recommend("chat", **MODEL, objective="speed"),
          "objective: expected cost, energy, gpus or latency, got 'speed'"),
         (lambda: kvplan.calibrate([]), "rows: name at least one file of measured rows, or the metrics of a server"),
-        (lambda: show("gpu", []), "names: name the gpu to show"),
+        (lambda: show("gpu", []), "names: name the gpu to show, as kvplan list gpus has them"),
         (lambda: kvplan.load(**MODEL, gpu="h100", isl=2000, osl=200, disaggregated="0:1"),
          "disaggregated: write prefill:decode replicas from 1 to 1,024, as in 1:2, got '0:1'"),
     ],
