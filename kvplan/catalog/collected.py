@@ -11,10 +11,7 @@ from kvplan.catalog.fields import (
     listed,
     mapping,
     number,
-    read_source,
-    required,
-    shelf_document,
-    source_of,
+    shelf_rows,
     text,
     yes,
 )
@@ -40,23 +37,16 @@ def collection_of(values: Mapping[str, Any]) -> Collection | None:
 
 def collection_file(word: str) -> tuple[Collection, ...]:
     """Return the collections of one file, by name or path; raise SpecError where it cannot be understood."""
-    raw, _, location = shelf_document("collections", word, "collections")
-    default = read_source(raw.get("source"), location)
-    required(raw, ("name", "title", "source", "rows"), ("rows",), location)
-    found = []
-    for i, item in enumerate(listed(raw["rows"], f"{location}: rows")):
-        place = f"{location}: rows[{i}]"
-        row = required(item, FIELDS, ("collection", "in"), place)
-        found.append(
-            Collection(
-                name=text(row, "collection", place),
-                marks={k: str(v) for k, v in mapping(row["in"], f"{place}: in", "{source: NAME}").items()},
-                empty=tuple(map(str, listed(row.get("empty") or [], f"{place}: empty"))),
-                once=text(row, "once", place, ""),
-                prompts=count(row["prompts"], f"{place}: prompts", PROMPTS) if "prompts" in row else 0,
-                first_rate=number(row["first_rate"], f"{place}: first_rate", POSITIVE) if "first_rate" in row else None,
-                source=source_of(row, default, place),
-                **{flag: yes(row[flag], f"{place}: {flag}") for flag in FLAGS if flag in row},
-            )
+    return tuple(
+        Collection(
+            name=text(row, "collection", place),
+            marks={k: str(v) for k, v in mapping(row["in"], f"{place}: in", "{source: NAME}").items()},
+            empty=tuple(map(str, listed(row.get("empty") or [], f"{place}: empty"))),
+            once=text(row, "once", place, ""),
+            prompts=count(row["prompts"], f"{place}: prompts", PROMPTS) if "prompts" in row else 0,
+            first_rate=number(row["first_rate"], f"{place}: first_rate", POSITIVE) if "first_rate" in row else None,
+            source=source,
+            **{flag: yes(row[flag], f"{place}: {flag}") for flag in FLAGS if flag in row},
         )
-    return tuple(found)
+        for row, place, source in shelf_rows("collections", word, FIELDS, ("collection", "in"))
+    )

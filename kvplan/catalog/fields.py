@@ -4,7 +4,7 @@ A refusal says where, what was expected and what stands there: `h200.yaml: memor
 '80 GB/s'`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import inf
@@ -271,6 +271,22 @@ def read_source(raw: object, location: str) -> Source:
 def source_of(entry: object, default: Source, location: str) -> Source:
     """Return the source that an entry names, its file's where it names none."""
     return read_source(entry["source"], location) if isinstance(entry, Mapping) and "source" in entry else default
+
+
+def shelf_rows(
+    kind: str, word: str, fields: Sequence[str], needed: Sequence[str]
+) -> Iterator[tuple[Document, str, Source]]:
+    """Yield the rows of a document of a shelf, each with its place for messages and its source.
+
+    A row without a source has the document's. Raises SpecError and UnknownName as `required` does.
+    """
+    raw, _, location = shelf_document(kind, word, kind)
+    default = read_source(raw.get("source"), location)
+    required(raw, ("name", "title", "source", "rows"), ("rows",), location)
+    for i, item in enumerate(listed(raw["rows"], f"{location}: rows")):
+        place = f"{location}: rows[{i}]"
+        row = required(item, fields, needed, place)
+        yield row, place, source_of(row, default, place)
 
 
 def stated(raw: object, default: Source, location: str) -> tuple[object, Source]:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from kvplan.catalog.fields import ValueRange, count, listed, read_source, required, shelf_document, source_of, text
+from kvplan.catalog.fields import ValueRange, count, listed, shelf_rows, text
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, shown
 from kvplan.specs.source import Source
@@ -85,18 +85,9 @@ def _instances() -> dict[str, Instance]:
 
 def instance_file(word: str) -> tuple[Instance, ...]:
     """Return the instances of one file, by name or path; raise SpecError where it cannot be understood."""
-    raw, _, location = shelf_document("instances", word, "instances")
-    default = read_source(raw.get("source"), location)
-    required(raw, ("name", "title", "source", "rows"), ("rows",), location)
     found: list[Instance] = []
-    for i, item in enumerate(listed(raw["rows"], f"{location}: rows")):
-        place = f"{location}: rows[{i}]"
-        row = required(item, FIELDS, ("gpu", "count", "types"), place)
-        gpu, gpus, source = (
-            text(row, "gpu", place),
-            count(row["count"], f"{place}: count", COUNT),
-            source_of(row, default, place),
-        )
+    for row, place, source in shelf_rows("instances", word, FIELDS, ("gpu", "count", "types")):
+        gpu, gpus = text(row, "gpu", place), count(row["count"], f"{place}: count", COUNT)
         types = listed(row["types"], f"{place}: types")
         found += [Instance(name=str(one), gpu=gpu, count=gpus, source=source) for one in types]
     return tuple(found)

@@ -12,10 +12,7 @@ from kvplan.catalog.fields import (
     mapping,
     number,
     one_of,
-    read_source,
-    required,
-    shelf_document,
-    source_of,
+    shelf_rows,
     text,
 )
 from kvplan.catalog.shelves import names
@@ -53,13 +50,8 @@ def _makers() -> dict[str, Maker]:
 
 def maker_file(word: str) -> dict[str, Maker]:
     """Return the rows of one file of makers, by name or path; raise SpecError where it cannot be understood."""
-    raw, _, location = shelf_document("makers", word, "makers")
-    default = read_source(raw.get("source"), location)
-    required(raw, ("name", "title", "source", "rows"), ("rows",), location)
     found: dict[str, Maker] = {}
-    for i, item in enumerate(listed(raw["rows"], f"{location}: rows")):
-        place = f"{location}: rows[{i}]"
-        row = required(item, FIELDS, ("maker",), place)
+    for row, place, source in shelf_rows("makers", word, FIELDS, ("maker",)):
         named = text(row, "maker", place)
         if named != named.lower() or named in found:
             raise SpecError(f"{place}: maker: one row each, in lower case, got {named!r}")
@@ -77,6 +69,6 @@ def maker_file(word: str) -> dict[str, Maker]:
                 one_of(form, f"{place}: keeps", formats): tuple(map(str, listed(kept, f"{place}: keeps: {form}")))
                 for form, kept in keeps.items()
             },
-            source=source_of(row, default, place),
+            source=source,
         )
     return found
