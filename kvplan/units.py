@@ -179,10 +179,10 @@ def show_bytes(value: float) -> str:
 
 
 def written_above(seconds: float) -> str:
-    """Return a time as an option takes it, in two digits, none of them less than it is: '0.54s', '34ms'."""
+    """Return a time as an option takes it, in two digits, none of them less than it is: '1.2s', '540ms'."""
     step = 10.0 ** (floor(log10(seconds)) - 1)
     whole = ceil(seconds / step * (1 - 1e-12)) * step
-    return f"{whole:.6g}s" if whole >= 0.1 else f"{whole * 1e3:.6g}ms"
+    return f"{whole:.6g}s" if whole >= 1 else f"{whole * 1e3:.6g}ms"
 
 
 def short_below(amount: float) -> float:

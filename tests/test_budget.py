@@ -380,3 +380,11 @@ def test_keys_of_an_indexer_are_gathered_into_a_buffer(release: str, length: int
     assert gathered_bytes(catalog.model("glm-5.2"), rules, length) == many * length * 132
     assert gathered_bytes(catalog.model("deepseek-v4-flash"), rules, length) == many * length * 132 / 4
     assert gathered_bytes(catalog.model("deepseek-v3"), rules, length) == 0
+
+
+def test_a_step_too_large_is_named_and_not_the_weights() -> None:
+    """A million sequences sample 8,192 rows of logits a step: 15 GiB of weights are not what does not fit 79 GiB."""
+    found = kvplan.memory("llama3.1-8b", context="8k", gpu="h100", max_num_seqs=1_000_000)
+    assert found.reason.startswith("a step's activations do not fit 1x h100-sxm beside the weights: short by ")
+    assert "a smaller max_num_seqs=N" in found.reason and "weights=fp8" not in found.reason
+    assert found.rooms[-1].kv_cache == 0 < found.rooms[0].kv_cache

@@ -503,7 +503,7 @@ def test_what_nothing_keeps_is_refused_with_the_floor_and_what_to_write() -> Non
 
 @pytest.mark.parametrize(
     ("seconds", "written"),
-    [(0.534, "0.54s"), (0.0336, "34ms"), (12.1, "13s"), (0.54, "0.54s"), (380.0, "380s"), (0.00012, "0.12ms")],
+    [(0.534, "540ms"), (0.0336, "34ms"), (12.1, "13s"), (0.54, "540ms"), (380.0, "380s"), (0.00012, "0.12ms")],
 )
 def test_a_limit_to_write_is_never_below_the_time(seconds: float, written: str) -> None:
     assert written_above(seconds) == written

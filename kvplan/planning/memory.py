@@ -67,7 +67,7 @@ class Room:
     """The room that one release of the engine leaves for the cache on a GPU."""
 
     release: str  #: the first release of those that leave it
-    kv_cache: float  #: room for the cache [B]
+    kv_cache: float  #: room for the cache, 0 where what else it takes does not fit [B]
     kv_tokens: int  #: its capacity as the engine logs it [token]
 
 
@@ -280,7 +280,7 @@ def rooms(model: ModelSpec, ask: Ask, deployment: Deployment, engines: Iterable[
         budget = memory(model, ask, replace(deployment, engine=engine)).budget
         if budget is None:
             return ()
-        room = Room(release=engine.release, kv_cache=budget.kv_cache, kv_tokens=budget.kv_tokens)
+        room = Room(release=engine.release, kv_cache=max(budget.kv_cache, 0.0), kv_tokens=budget.kv_tokens)
         if not found or not alike(found[-1], room):
             found.append(room)
     return tuple(found) if len(found) > 1 else ()
@@ -327,6 +327,12 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
         return (
             f"a cache of kv_cache_memory_bytes={show_bytes(asked)} does not fit {gpus}x {gpu.name}: "
             f"{show_bytes(budget.kv_cache)} per GPU are left beside weights and a step's activations; ask for no more"
+        )
+    if budget.kv_cache < 0 and budget.amounts["activations"] > budget.amounts["weights"]:
+        return (
+            f"a step's activations do not fit {gpus}x {gpu.name} beside the weights: short by "
+            f"{show_bytes(-budget.kv_cache)} per GPU before any KV cache; take a smaller max_num_seqs=N or "
+            "max_num_batched_tokens=N, or add GPUs"
         )
     if budget.kv_cache < 0:
         lighter = " or use weights=fp8" if budget.held.total > MORE_THAN_FP8 * budget.held.model.parameters else ""

@@ -88,7 +88,7 @@ def by_release(m: Memory) -> str:
     """Return the room that the engine's releases leave for the cache, '' where one was named or all leave as much."""
     if not m.rooms:
         return ""
-    shown = [(r.release, show_bytes(max(r.kv_cache, 0.0))) for r in m.rooms]
+    shown = [(r.release, show_bytes(r.kv_cache) if r.kv_cache else "none") for r in m.rooms]
     changed = [at for at, before in zip(shown, [("", ""), *shown], strict=False) if at[1] != before[1]]
     if len(changed) < 2:
         return ""

@@ -243,7 +243,7 @@ def calibration(
 
 
 def least(a: Amount, b: Amount) -> Amount:
-    """Return the lesser of two amounts, smoothly: 4 % less where both are alike, 1 % where one is a fifth more."""
+    """Return the lesser of two amounts, smoothly: 4 % less where both are alike, 1 % where one is a tenth more."""
     return a * (1 + (a / b) ** BENDS) ** (-1 / BENDS)
 
 
