@@ -612,6 +612,16 @@ def test_predict_keeps_rows_and_columns_and_never_stops_at_a_bad_row(run, tmp_pa
         assert 0 < low < middle < high
 
 
+def test_predict_keeps_a_rows_own_note_and_adds_to_it_once(run, tmp_path) -> None:
+    rows = write(tmp_path / "rows.csv", [{**ROW, "model": "nonesuch-9b", "note": "running batch 14.0"}])
+    once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"
+    assert run("predict", str(rows), "-o", str(once)).code == 0
+    assert run("predict", str(once), "-o", str(twice)).code == 0
+    note = read(once)[0]["note"]
+    assert note.startswith("running batch 14.0; ") and "no model named 'nonesuch-9b'" in note
+    assert read(twice)[0]["note"] == note
+
+
 def test_many_rows_are_predicted_together_as_each_alone(run, tmp_path) -> None:
     rows = entries("deepseek-r1", "b200", "sglang", (8,), loads=range(1, 601), moe_ep="8")
     source, out = write(tmp_path / "rows.csv", rows), tmp_path / "out.csv"
