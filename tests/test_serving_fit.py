@@ -390,7 +390,8 @@ def test_three_rows_of_ones_own_server_are_enough() -> None:
     options = FitOptions(progress=lambda *step: told.append(step))
     found, _ = fit(servers(mine), catalog.engine(), ABOUT, shipped, options)
     assert np.median(abs(off(mine, found))[:, 0]) < 0.05 and np.median(abs(off(rest, found))[:, 0]) < 0.10
-    assert [done + 1 == total for done, total, _ in told] == [False] * (len(told) - 1) + [True], "ends when the fit does"
+    ends = [done + 1 == total for done, total, _ in told]
+    assert ends == [False] * (len(told) - 1) + [True], "the last that is told is the end"
 
 
 @pytest.mark.parametrize("stated", [True, False])
