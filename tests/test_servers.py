@@ -20,7 +20,7 @@ from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
 from kvplan.perf.serving import receiving, serve, steps
 from kvplan.specs.eras import era_of, launch_of, release_of
-from kvplan.specs.serving_profile import Identity
+from kvplan.specs.identity import Identity
 
 ROW = {
     "model": "llama3.1-8b", "gpu": "h100", "engine": "vllm", "isl": "1000", "osl": "500", "concurrency": "16",

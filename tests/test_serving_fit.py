@@ -21,6 +21,7 @@ from kvplan.measuring.serving.profiles import ProfileHeading, profile_of
 from kvplan.measuring.serving.solve import solve
 from kvplan.report.validate import times
 from kvplan.specs.calibration import ALL, Range
+from kvplan.specs.identity import Identity, family
 from kvplan.specs.serving_profile import (
     NOWHERE,
     RELEASE,
@@ -29,9 +30,7 @@ from kvplan.specs.serving_profile import (
     SIBLING,
     SUPPORT,
     WAYS,
-    Identity,
     ServingProfile,
-    family,
     figure,
     least,
     named_range,

@@ -19,8 +19,9 @@ from kvplan.measuring.serving.arrays import RowArrays
 from kvplan.measuring.serving.rows import OFFLINE, ServerRow
 from kvplan.specs.calibration import ALL
 from kvplan.specs.eras import era_moves
+from kvplan.specs.levels import LEVELS, OWN, Level
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import LEVELS, OWN, Level, ServingProfile
+from kvplan.specs.serving_profile import ServingProfile
 
 Array = Any
 #: scatter expected of logarithms: TPOT, TTFT

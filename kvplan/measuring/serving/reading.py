@@ -16,8 +16,8 @@ from kvplan.measuring.serving.scheduler import RawRow, of_collectors, scheduler_
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.identity import family
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import family
 from kvplan.units import GIB
 
 #: columns every end-to-end row has; the others may be missing or empty
