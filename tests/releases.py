@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from kvplan.catalog import engines
+from kvplan.specs.eras import as_numbers
 
 #: the newest release of each engine that tests and golden files know; to move on, write another and --update-golden
 NEWEST = {"llamacpp": "b6000", "sglang": "0.5.22", "trtllm": "1.0", "vllm": "0.33"}
@@ -15,8 +16,8 @@ _whole = engines._engine_file
 def _known(word: str) -> engines._EngineFile:
     """Return an engine's file without the releases newer than the engine's NEWEST."""
     file = _whole(word)
-    newest = engines._number(NEWEST.get(file.location.removesuffix(".yaml"), file.newest))
-    return replace(file, changes={r: part for r, part in file.changes.items() if engines._number(r) <= newest})
+    newest = as_numbers(NEWEST.get(file.location.removesuffix(".yaml"), file.newest))
+    return replace(file, changes={r: part for r, part in file.changes.items() if as_numbers(r) <= newest})
 
 
 def forget_newer_releases() -> None:

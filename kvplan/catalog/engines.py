@@ -10,12 +10,9 @@ from kvplan.catalog.engine_rules import check_rules, stated_rules
 from kvplan.catalog.fields import mapping, shelf_document
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.specs.eras import numbers
+from kvplan.specs.eras import RELEASE, as_numbers, numbers
 from kvplan.specs.hardware import Engine
 from kvplan.specs.source import Source
-
-#: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
-RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class _EngineFile:
 
     def until(self, release: str) -> list[tuple[str, Mapping[str, Any]]]:
         """Return where each part that holds of a release stands, and the part; later ones change earlier ones."""
-        older = [r for r in self.releases if _number(r) <= _number(release)]
+        older = [r for r in self.releases if as_numbers(r) <= as_numbers(release)]
         parts = [(f"{self.location}: {r}", mapping(self.changes[r] or {}, f"{self.location}: {r}")) for r in older]
         return [(self.location, self.base), *parts]
 
@@ -58,13 +55,7 @@ def _engine_file(word: str) -> _EngineFile:
     if not changes or not all(re.fullmatch(RELEASE, r, re.ASCII) for r in changes):
         got = shown(", ".join(changes)) if changes else "none"
         raise SpecError(f"{location}: releases: expected entries such as '0.19', got {got}")
-    return _EngineFile(name, location, raw, {release: changes[release] for release in sorted(changes, key=_number)})
-
-
-def _number(release: str) -> tuple[int, ...]:
-    """Return a release as numbers that compare: '0.21.1rc2' is (0, 21, 1)."""
-    match = re.match(RELEASE, release, re.ASCII)
-    return tuple(int(part) for part in re.findall(r"\d+", match[0], re.ASCII)) if match else ()
+    return _EngineFile(name, location, raw, {release: changes[release] for release in sorted(changes, key=as_numbers)})
 
 
 @cache
@@ -90,7 +81,7 @@ def engine(word: str = "vllm") -> Engine:
 
 def _version(file: _EngineFile, release: str, wanted: str) -> str:
     """Return the releases that the rules of one hold for, in words."""
-    after = next((r for r in file.releases if _number(r) > _number(release)), None)
+    after = next((r for r in file.releases if as_numbers(r) > as_numbers(release)), None)
     if after is not None:
         return f"{release} to before {after}"
     known = f"{release} and later"
@@ -151,7 +142,7 @@ def described(word: str) -> Engine:
             f"engine {name}: release {shown(wanted)} is newer than those whose options kvplan knows, "
             f"{', '.join(file.told or file.releases)}; write {name}@{file.newest}"
         )
-    if first and re.fullmatch(RELEASE, wanted, re.ASCII) and _number(wanted) < _number(first):
+    if first and re.fullmatch(RELEASE, wanted, re.ASCII) and as_numbers(wanted) < as_numbers(first):
         raise SpecError(
             f"engine {name}@{wanted}: kvplan knows the options of releases from {first} on; write {name}@{first}"
         )
@@ -160,14 +151,14 @@ def described(word: str) -> Engine:
 
 def _newer(wanted: str, newest: str) -> bool:
     """Return whether a release is newer than the newest described; a later patch of it is not."""
-    return _number(wanted)[:2] > _number(newest)[:2]
+    return as_numbers(wanted)[:2] > as_numbers(newest)[:2]
 
 
 def _in_force(wanted: str, file: _EngineFile, name: str) -> str:
     """Return the release whose rules hold for the one wanted; raise UnknownName, SpecError."""
     if not re.fullmatch(rf"{RELEASE}(\.?[^\d.].*)?", wanted, re.ASCII):
         raise UnknownName("release", wanted, file.releases, f"write {name}@{file.newest}", f"engine {name}")
-    older = [r for r in file.releases if _number(r) <= _number(wanted)]
+    older = [r for r in file.releases if as_numbers(r) <= as_numbers(wanted)]
     if not older:
         oldest = file.releases[0]
         raise SpecError(
