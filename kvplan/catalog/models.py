@@ -13,7 +13,7 @@ from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, called, path_of, read_json, read_text, read_yaml
-from kvplan.catalog.hub_files import NAME, described, snapshot
+from kvplan.catalog.hub_files import INDEX, NAME, described, snapshot, total_size
 from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped, uploads
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
@@ -212,14 +212,15 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
     return replace(spec, file_bytes=tensor_bytes(path.parent) if whole else None)
 
 
+#: how the files of a folder are called where no index names them, in the order they are looked for
+SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors", "consolidated.safetensors")
+
+
 def tensor_bytes(folder: Path) -> int | None:
     """Return the bytes of a folder's safetensors, as their index or their headers say; None where it has none. [B]"""
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.is_file():
-        about = read_json(read_text(index, called(index)), called(index)).get("metadata")
-        total = about.get("total_size") if isinstance(about, dict) else None
-        known = isinstance(total, (int, float)) and not isinstance(total, bool) and 0 < total < LARGEST_FILES
-        return int(total) if known and total is not None else None
+        return total_size(index)
     files = next((found for pattern in SAFETENSORS if (found := sorted(folder.glob(pattern)))), [])
     sizes = [_tensors(path) for path in files if path.is_file()]
     stated = re.search(r"-of-(\d{5})", files[0].name) if files else None
@@ -233,14 +234,6 @@ def _tensors(path: Path) -> int | None:
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     return size - 8 - header if 0 < header < size - 8 else None
-
-
-#: how the files of a folder are called where no index names them, in the order they are looked for
-SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors", "consolidated.safetensors")
-
-
-#: no folder holds more [B]
-LARGEST_FILES = 1e15
 
 
 def _gguf_at(path: Path, as_family: str | None) -> ModelSpec:
