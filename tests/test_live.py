@@ -125,7 +125,7 @@ def test_what_is_asked_of_a_prometheus_server() -> None:
     assert endpoint("localhost:9090") == endpoint(f"{place}/") == f"{place}/api/v1/query_range"
     assert endpoint("https://h/prom") == "https://h/prom/api/v1/query_range"
     for wrong in ("http://[::1", "localhost:99999", "ftp://h"):
-        with pytest.raises(SpecError, match="prometheus: .* is no address"):
+        with pytest.raises(SpecError, match=r"prometheus: .* is no address"):
             endpoint(wrong)
     assert selector({"b", "a"}, {"job": 'x"y'}) == '{__name__=~"a|b",job="x\\"y"}'
     names = samples_of()
