@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from kvplan.catalog.shelves import TYPED, keep
+from kvplan.catalog.shelves import KEPT, keep
 
 
 class Parsed(build_py):
@@ -21,7 +21,7 @@ class Parsed(build_py):
             return
         rmtree(self.build_lib, ignore_errors=True)
         super().run()
-        for kind in TYPED:
+        for kind in KEPT:
             keep(Path(self.build_lib, "kvplan", *(("models",) if kind == "models" else ("profiles", kind))), kind)
 
 

@@ -18,7 +18,8 @@ from kvplan.kv.replica import Parallel
 from kvplan.perf.matrices import Matrices
 from kvplan.perf.operators import routed
 from kvplan.specs.hardware import Gpu
-from kvplan.specs.serving_profile import Identity, ServingProfile, number_format
+from kvplan.specs.identity import Identity, number_format
+from kvplan.specs.serving_profile import ServingProfile
 
 #: tokens up to which weights are what is waited for, and from which products are
 FEW, MANY = 16, 4096

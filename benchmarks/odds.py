@@ -25,7 +25,8 @@ from kvplan.measuring.serving.holdout import HeldOut
 from kvplan.measuring.serving.intervals import ranges_of
 from kvplan.planning.certainty import TOGETHER, Z80, certainty, standard
 from kvplan.specs.calibration import Range
-from kvplan.specs.serving_profile import family, named_range
+from kvplan.specs.identity import family
+from kvplan.specs.serving_profile import named_range
 
 #: odds that are stated, and parts that servers are dealt into
 STATED, PARTS = (0.5, 0.7, 0.8, 0.9, 0.95), 10

@@ -22,7 +22,7 @@ def text(word: str) -> bytes:
 def value(v: Any) -> bytes:
     """Return a value of a header after its type."""
     if isinstance(v, list):
-        kind, code = (7, "?") if isinstance(v[0], bool) else (5, "i")
+        kind, code = (7, "?") if v and isinstance(v[0], bool) else (5, "i")
         return struct.pack("<IIQ", 9, kind, len(v)) + b"".join(struct.pack(f"<{code}", x) for x in v)
     return struct.pack("<I", 8) + text(v) if isinstance(v, str) else struct.pack("<II", 4, v)
 
@@ -240,9 +240,14 @@ def test_deepseek_v4_states_its_compression_layer_by_layer(tmp_path: Path) -> No
     assert kv_layout(read, 16.0).stored(30_000) == kv_layout(known, 16.0).stored(30_000)
 
 
+def test_an_empty_list_that_says_nothing_of_the_cache_is_left_aside(tmp_path: Path) -> None:
+    assert gguf("llama3.1-8b", "llama", {"rope.dimension_sections": []}, [], tmp_path).layers
+
+
 @pytest.mark.parametrize(
     ("architecture", "own", "message"),
     [
+        ("llama", {"attention.head_count_kv": []}, "llama.attention.head_count_kv differs between layers"),
         (
             "llama",
             {"attention.head_count_kv": [8, 4, *[8] * 30]},

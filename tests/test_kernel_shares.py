@@ -11,7 +11,7 @@ from kvplan.api.kernel_profiles import known, predictor
 from kvplan.measuring.kernels.shares import EXPERT_KERNELS, LEAST, LINKS, MOST, REFERENCES, kernel_factors, shares
 from kvplan.measuring.serving.problem import start_of
 from kvplan.specs.calibration import ALL
-from kvplan.specs.serving_profile import Identity
+from kvplan.specs.identity import Identity
 
 
 def test_a_perfect_kernel_reaches_all_of_the_datasheet() -> None:

@@ -124,6 +124,9 @@ def test_what_is_asked_of_a_prometheus_server() -> None:
     place = "http://localhost:9090"
     assert endpoint("localhost:9090") == endpoint(f"{place}/") == f"{place}/api/v1/query_range"
     assert endpoint("https://h/prom") == "https://h/prom/api/v1/query_range"
+    for wrong in ("http://[::1", "localhost:99999", "ftp://h"):
+        with pytest.raises(SpecError, match=r"prometheus: .* is no address"):
+            endpoint(wrong)
     assert selector({"b", "a"}, {"job": 'x"y'}) == '{__name__=~"a|b",job="x\\"y"}'
     names = samples_of()
     assert "vllm:time_to_first_token_seconds_bucket" in names and "sglang:num_running_reqs" in names

@@ -20,7 +20,7 @@ from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
 from kvplan.perf.serving import receiving, serve, steps
 from kvplan.specs.eras import era_of, launch_of, release_of
-from kvplan.specs.serving_profile import Identity
+from kvplan.specs.identity import Identity
 
 ROW = {
     "model": "llama3.1-8b", "gpu": "h100", "engine": "vllm", "isl": "1000", "osl": "500", "concurrency": "16",
@@ -610,6 +610,16 @@ def test_predict_keeps_rows_and_columns_and_never_stops_at_a_bad_row(run, tmp_pa
     for t in ("ttft", "tpot"):
         low, middle, high = (float(found[0][f"{t}_ms{end}"]) for end in ("_low", "", "_high"))
         assert 0 < low < middle < high
+
+
+def test_predict_keeps_a_rows_own_note_and_adds_to_it_once(run, tmp_path) -> None:
+    rows = write(tmp_path / "rows.csv", [{**ROW, "model": "nonesuch-9b", "note": "running batch 14.0"}])
+    once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"
+    assert run("predict", str(rows), "-o", str(once)).code == 0
+    assert run("predict", str(once), "-o", str(twice)).code == 0
+    note = read(once)[0]["note"]
+    assert note.startswith("running batch 14.0; ") and "no model named 'nonesuch-9b'" in note
+    assert read(twice)[0]["note"] == note
 
 
 def test_many_rows_are_predicted_together_as_each_alone(run, tmp_path) -> None:

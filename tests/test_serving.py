@@ -17,7 +17,8 @@ from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.serving import BUSIEST, Load, Served, Steps, first_wave, held, passes, receiving, serve, steps
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration
-from kvplan.specs.serving_profile import RELEASE, SERVER, family, shape
+from kvplan.specs.identity import family, shape
+from kvplan.specs.serving_profile import RELEASE, SERVER
 
 PROFILE = catalog.serving_profile()
 H200 = catalog.gpu("h200")

@@ -21,6 +21,7 @@ from kvplan.measuring.serving.profiles import ProfileHeading, profile_of
 from kvplan.measuring.serving.solve import solve
 from kvplan.report.validate import times
 from kvplan.specs.calibration import ALL, Range
+from kvplan.specs.identity import Identity, family
 from kvplan.specs.serving_profile import (
     NOWHERE,
     RELEASE,
@@ -29,9 +30,7 @@ from kvplan.specs.serving_profile import (
     SIBLING,
     SUPPORT,
     WAYS,
-    Identity,
     ServingProfile,
-    family,
     figure,
     least,
     named_range,
@@ -386,8 +385,12 @@ def test_three_rows_of_ones_own_server_are_enough() -> None:
     slow = [{**row, "tpot_ms": str(1.6 * float(row["tpot_ms"])), "ttft_ms": str(1.6 * float(row["ttft_ms"]))}
             for row in truth]  # fmt: skip
     mine, rest = slow[1::4], [row for n, row in enumerate(slow) if n % 4 != 1]
-    found, _ = fit(servers(mine), catalog.engine(), ABOUT, shipped, FitOptions())
+    told: list[tuple[int, int, str]] = []
+    options = FitOptions(progress=lambda *step: told.append(step))
+    found, _ = fit(servers(mine), catalog.engine(), ABOUT, shipped, options)
     assert np.median(abs(off(mine, found))[:, 0]) < 0.05 and np.median(abs(off(rest, found))[:, 0]) < 0.10
+    ends = [done + 1 == total for done, total, _ in told]
+    assert ends == [False] * (len(told) - 1) + [True], "the last that is told is the end"
 
 
 @pytest.mark.parametrize("stated", [True, False])

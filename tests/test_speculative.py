@@ -10,7 +10,7 @@ from kvplan import catalog
 from kvplan.api.memory import drafting
 from kvplan.api.speculating import draftings_of
 from kvplan.catalog.drafts import draft_file
-from kvplan.errors import Incompatible, SpecError
+from kvplan.errors import Incompatible, SpecError, UnknownName
 from kvplan.kv.replica import weights
 from kvplan.planning.configurations import configurations
 from kvplan.planning.fitting import rooms
@@ -63,6 +63,9 @@ def test_a_wrong_row_of_drafts_is_one_line(row: str, says: str, tmp_path) -> Non
         f"name: mine\ntitle: t\nsource: {{kind: paper, ref: r, date: 2026-11-29}}\nrows:\n  - {row}\n", "utf-8"
     )
     with pytest.raises(SpecError, match=says):
+        draft_file(str(path))
+    path.write_text("name: mine\nsource: {kind: paper, ref: r, date: 2026-11-29}\nclaims: []\n", "utf-8")
+    with pytest.raises(UnknownName, match="claims"):
         draft_file(str(path))
 
 

@@ -78,7 +78,7 @@ def test_what_an_answer_has_no_use_for_is_not_imported(arguments: list[str]) -> 
     assert unused & set(work["modules"]) == set()
     families = {name.rsplit(".", 1)[-1] for name in work["modules"] if ".architectures." in name}
     shared = {"attention", "config", "decoders", "feed_forward", "formats", "parts", "quantization", "reader"}
-    shared |= {"tensor_formats"}  # which quantization reads blocks with
+    shared |= {"quantization_methods", "tensor_formats"}  # which quantization reads blocks with
     assert families == {"families", "llama", "registry", *shared}
 
 

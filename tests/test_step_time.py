@@ -37,7 +37,8 @@ from kvplan.perf.step_time import (
     step_time,
 )
 from kvplan.specs.calibration import ALL, CACHE4, CACHE8, COUNTS, KERNELS, Calibration, Range
-from kvplan.specs.serving_profile import Identity, calibration
+from kvplan.specs.identity import Identity
+from kvplan.specs.serving_profile import calibration
 
 TERA = 1e12
 #: round numbers: 4 TB/s, 1000 TFLOP/s at 16 bits, nothing else takes time

@@ -15,7 +15,8 @@ from kvplan.report import load as of_load
 from kvplan.report import recommend as of_recommend
 from kvplan.report import simulate as of_simulate
 from kvplan.report.blocks import Bars, Page, Table, Text
-from kvplan.specs.serving_profile import PART, WAYS, Identity
+from kvplan.specs.identity import Identity
+from kvplan.specs.serving_profile import PART, WAYS
 from kvplan.units import show_percent, show_time
 
 DAY = "2026-11-24"

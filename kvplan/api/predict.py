@@ -87,7 +87,7 @@ def predict_kernels(word: str, output: str, kind: str | None, profiles: Sequence
                 made = oracle.predict(row.shape)
                 tiers[made.tier] += 1
                 tally.update(rows=1, noted=int(bool(made.note)))
-                yield {**entry, **kernel_cells(made)}
+                yield {**entry, **with_own_note(kernel_cells(made), entry)}
 
     write_csv(output, [*kept, *PREDICTED], predicted())
     stands = dict(sorted(tiers.items()))
@@ -121,7 +121,7 @@ def predict_servers(
                 made = server_cells(p) if isinstance(p, PredictedRow) else {"note": p.reason}
                 bases[p.basis if isinstance(p, PredictedRow) else "none"] += 1
                 tally.update(rows=1, noted=int(bool(made["note"])))
-                yield {**{name: entry[name] for name in kept}, **made}
+                yield {**{name: entry[name] for name in kept}, **with_own_note(made, entry)}
 
     write_csv(output, [*kept, *SERVED, "note"], predicted())
     return Predicted(
@@ -134,3 +134,10 @@ def server_cells(p: "PredictedRow") -> dict[str, str]:
     times = (p.ttft, *p.ttft_range, p.tpot, *p.tpot_range)
     made = dict(zip(SERVED, (f"{time * 1e3:.6g}" for time in times), strict=True))
     return {**made, "note": "; ".join(p.notes)}
+
+
+def with_own_note(made: Mapping[str, str], entry: Mapping[str, object]) -> dict[str, str]:
+    """Return a prediction's columns with what the row's own note says before theirs, once however often it is read."""
+    own = str(entry.get("note") or "").strip()
+    own = own.removesuffix(made["note"]).removesuffix("; ")
+    return {**made, "note": "; ".join(filter(None, (own, made["note"])))}

@@ -87,13 +87,10 @@ SYNONYMS = {
     "minimax_m1": "minimax",
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
-    "kimi_k25": "kimi_k25",
     "phi-msft": "phi",
     "stablelm_epoch": "stablelm",
-    "deepseek_v32": "deepseek_v32",
     "exaone4_5_text": "exaone4",
     "nemotron-nas": "nemotron_nas",
-    "gpt_bigcode": "gpt_bigcode",
     "internlm2": "llama",  # no published file sets its bias
 }
 _MISSING = object()

@@ -54,15 +54,10 @@ def read_model(
     config = text_config(raw, place, classes, as_family)
     assumed = assumptions(config, stated_type(from_params(raw)), as_family)
     body = FAMILIES[config.model_type](config)
-    holder = config if config.parent is None else config.parent
     return ModelSpec(
         name=name,
         title=title or name,
-        model_type=holder.model_type
-        if config.parent
-        else stated_type(raw) or config.model_type
-        if config.model_type == PLAIN
-        else config.model_type,
+        model_type=told_type(raw, config),
         hidden=config.size("hidden_size"),
         vocab=config.size("vocab_size"),
         max_context=max_context(config),
@@ -78,6 +73,13 @@ def read_model(
         source=source,
         config=dict(raw),
     )
+
+
+def told_type(raw: Mapping[str, Any], config: Config) -> str:
+    """Return what a model is called by type: the whole file's, or what one read as a plain decoder states."""
+    if config.parent is not None:
+        return config.parent.model_type
+    return (stated_type(raw) if config.model_type == PLAIN else "") or config.model_type
 
 
 def towers(c: Config) -> tuple[Weight, ...]:
@@ -248,15 +250,16 @@ def assumptions(c: Config, stated: str, as_family: str | None) -> tuple[str, ...
     return (*assumed, "assumed: a gated feed-forward of three matrices and RMS norms, which only the weights depend on")
 
 
+def rope_scaling(c: Config) -> Mapping[str, Any]:
+    """Return how a config scales rotary positions, {} where it does not."""
+    scaling = c.get("rope_scaling", None) or c.get("rope_parameters", None)
+    return scaling if isinstance(scaling, Mapping) else {}
+
+
 def max_context(c: Config) -> int | None:
     """Return the longest context the config states, RoPE scaling included where the file needs it."""
-    stated = (
-        c.optional("max_position_embeddings")
-        if "max_position_embeddings" in c.raw or c.parent
-        else c.optional("max_position_embeddings", None)
-    )
-    scaling = c.get("rope_scaling", None) or c.get("rope_parameters", None)
-    if not stated or not isinstance(scaling, Mapping):
+    stated, scaling = c.optional("max_position_embeddings"), rope_scaling(c)
+    if not stated or not scaling:
         return stated
     original, factor = _above_one(scaling.get("original_max_position_embeddings")), _above_one(scaling.get("factor"))
     if factor is None or factor > MOST_SCALED:
@@ -271,8 +274,8 @@ def max_context(c: Config) -> int | None:
 
 def stated_context(c: Config) -> int | None:
     """Return the length a file states beside YaRN's original one where `max_context` is longer, None elsewhere."""
-    scaling = c.get("rope_scaling", None) or c.get("rope_parameters", None)
-    if not isinstance(scaling, Mapping) or scaling.get("rope_type", scaling.get("type")) != "yarn":
+    scaling = rope_scaling(c)
+    if scaling.get("rope_type", scaling.get("type")) != "yarn":
         return None
     stated, longest = c.optional("max_position_embeddings"), max_context(c)
     named = scaling.get("original_max_position_embeddings") is not None

@@ -69,18 +69,17 @@ def language_model(raw: Mapping[str, Any], model_type: str, place: str, classes:
         FAMILIES,
         outer,
     )
-    own, whole = inner.flag("tie_word_embeddings", outer.flag("tie_word_embeddings")), outer.flag("tie_word_embeddings")
-    tied = (
-        own
-        if text_only(outer)
-        else {
-            "outer": whole,
-            "either": whole or inner.flag("tie_word_embeddings"),
-            "text": inner.flag("tie_word_embeddings"),
-        }[kind.tied]
-    )
-    outer.raw = {**outer.raw, "tie_word_embeddings": tied}
+    outer.raw = {**outer.raw, "tie_word_embeddings": _tied(outer, inner, kind)}
     return inner
+
+
+def _tied(outer: Config, inner: Config, kind: Tower) -> bool:
+    """Return whether a language model's head is its embedding, as the whole file says, its text part, or either."""
+    whole = outer.flag("tie_word_embeddings")
+    if text_only(outer):
+        return inner.flag("tie_word_embeddings", whole)
+    own = inner.flag("tie_word_embeddings")
+    return {"outer": whole, "either": whole or own, "text": own}[kind.tied]
 
 
 def states_decoder(raw: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ import re
 
 from kvplan.catalog.instances import instance
 from kvplan.catalog.lookup import every_name, plain, resolve
-from kvplan.catalog.shelves import document, names
+from kvplan.catalog.shelves import document
 from kvplan.errors import SpecError, UnknownName, shown
 
 #: words of a card's name that say who made it, and its memory behind it, as in 'NVIDIA RTX 6000 Ada Generation 48GB'
@@ -54,7 +54,7 @@ def _card(named: str) -> str:
     """
     sold = _SOLD.search(named)
     bare = _MADE.sub("", _SOLD.sub("", named)).removesuffix(" generation").removesuffix(" gpu")
-    known = {**every_name("gpus"), **{name: name for name in names("gpus")}}
+    known = every_name("gpus")
     for tried in (named, bare, plain(bare), bare.replace(" ", "").replace("-", "")):
         name = known.get(tried)
         if name and (sold is None or _memory(name) == sold[1]):

@@ -2,18 +2,8 @@
 
 from functools import cache
 
-from kvplan.catalog.fields import (
-    ValueRange,
-    count,
-    listed,
-    number,
-    one_of,
-    read_source,
-    required,
-    shelf_document,
-    source_of,
-    text,
-)
+from kvplan.catalog.fields import ValueRange, count, number, one_of, shelf_rows, text
+from kvplan.catalog.files import Document
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError
 from kvplan.specs.drafts import Acceptance
@@ -33,21 +23,16 @@ def acceptances() -> tuple[Acceptance, ...]:
 
 def draft_file(word: str) -> tuple[Acceptance, ...]:
     """Return the rows of one file of drafts, by name or path."""
-    raw, _, location = shelf_document("drafts", word, "drafts")
-    default = read_source(raw.get("source"), location)
-    required(raw, ("name", "title", "source", "rows"), ("rows",), location, "drafts")
-    rows = listed(raw["rows"], f"{location}: rows")
-    return tuple(_row(row, default, f"{location}: rows[{i}]") for i, row in enumerate(rows))
+    rows = shelf_rows("drafts", word, FIELDS, FIELDS[:6])
+    return tuple(_acceptance(row, source, place) for row, place, source in rows)
 
 
-def _row(raw: object, default: Source, location: str) -> Acceptance:
-    row = required(raw, FIELDS, FIELDS[:6], location, "drafts")
+def _acceptance(row: Document, source: Source, location: str) -> Acceptance:
     drafted = count(row["drafted"], f"{location}: drafted", DRAFTED)
     tokens = number(row["tokens"], f"{location}: tokens", TOKENS)
     if tokens >= drafted + 1:
         raise SpecError(f"{location}: tokens: {drafted} drafted tokens yield less than {drafted + 1}, got {tokens:g}")
     return Acceptance(
-        draft=one_of(row["draft"], f"{location}: draft", KINDS), drafted=drafted, tokens=tokens,
-        source=source_of(raw, default, location),
+        draft=one_of(row["draft"], f"{location}: draft", KINDS), drafted=drafted, tokens=tokens, source=source,
         **{key: text(row, key, location) for key in ("model", "family", "task")},
     )  # fmt: skip

@@ -5,7 +5,7 @@ Source: ggml's docs/gguf.md (version 3) and the block sizes of ggml-common.h.
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -188,21 +188,7 @@ def config_of(said: Mapping[str, Any], held: Mapping[str, Any], location: str) -
     entries = Said(own=own, count=count, tensors=held.keys(), location=location)
     read, understood = LAYERED.get(named, (None, ()))
     config: dict[str, Any] = {"model_type": FAMILIES.get(named, named), "torch_dtype": "float16"}
-    for key, value in own.items():
-        if isinstance(value, list):
-            if key == WINDOWS and all(isinstance(v, bool | int) for v in value):
-                config["layer_types"] = windows(entries)
-                continue
-            if len(set(map(str, value))) != 1 and key not in understood and not key.startswith(_ASIDE):
-                raise SpecError(
-                    f"{location}: {named}.{key} differs between layers in a way kvplan does not know; give its "
-                    "config.json"
-                )
-            value = value[0]
-        if key in KEYS:
-            config[KEYS[key]] = value
-        elif not key.startswith(_ASIDE):
-            config[key.replace(".", "_")] = value
+    config |= _fields(entries, named, understood)
     tokens = said.get("tokenizer.ggml.tokens")
     if tokens is not None:
         config.setdefault("vocab_size", len(tokens) if isinstance(tokens, list) else tokens)
@@ -213,19 +199,52 @@ def config_of(said: Mapping[str, Any], held: Mapping[str, Any], location: str) -
     elif named == "llama":
         config["model_type"] = "mixtral"
     if "kv_lora_rank" in config:
-        rope, wide, narrow = (
-            next((own[k] for k in keys if isinstance(own.get(k), int)), unsaid)
-            for keys, unsaid in (
-                (("rope.dimension_count",), 64),
-                (("attention.key_length_mla", "attention.key_length"), 192),
-                (("attention.value_length_mla", "attention.value_length"), 128),
-            )
-        )
-        config |= {"qk_rope_head_dim": rope, "qk_nope_head_dim": wide - rope, "v_head_dim": narrow}
+        config |= _latent_widths(own)
         config.pop("head_dim", None)
     if any(key.startswith("ssm.") for key in own):
         config["mamba_ssm_cache_dtype"] = "float32"  # llama.cpp keeps recurrent states so
     return config | read(entries) if read else config
+
+
+def _fields(entries: Said, named: str, understood: Collection[str]) -> dict[str, Any]:
+    """Return a header's entries as fields of a config.json; SpecError for one that differs between layers."""
+    fields: dict[str, Any] = {}
+    for key, value in entries.own.items():
+        if key == WINDOWS and isinstance(value, list) and all(isinstance(v, bool | int) for v in value):
+            fields["layer_types"] = windows(entries)
+            continue
+        if key.startswith(_ASIDE) and key not in KEYS:
+            continue
+        if isinstance(value, list):
+            if not value or (len(set(map(str, value))) > 1 and key not in understood):
+                raise SpecError(
+                    f"{entries.location}: {named}.{key} differs between layers in a way kvplan does not know; give its "
+                    "config.json"
+                )
+            value = value[0]
+        fields[KEYS.get(key, key.replace(".", "_"))] = value
+    return fields
+
+
+#: a latent's width -> the keys that state it, the first that is there, and what it is where none is [element]
+LATENT_WIDTHS = {
+    "rope": (("rope.dimension_count",), 64),
+    "key": (("attention.key_length_mla", "attention.key_length"), 192),
+    "value": (("attention.value_length_mla", "attention.value_length"), 128),
+}
+
+
+def _latent_widths(own: Mapping[str, Any]) -> dict[str, int]:
+    """Return the widths of a latent's heads (MLA) as fields of a config.json: rotated, plain, and the values'."""
+    width = {
+        part: next((own[key] for key in keys if isinstance(own.get(key), int)), unsaid)
+        for part, (keys, unsaid) in LATENT_WIDTHS.items()
+    }
+    return {
+        "qk_rope_head_dim": width["rope"],
+        "qk_nope_head_dim": width["key"] - width["rope"],
+        "v_head_dim": width["value"],
+    }
 
 
 def _without_drafts(own: Mapping[str, Any]) -> tuple[dict[str, Any], int]:

@@ -27,6 +27,8 @@ PARAMS, GGUF, APART = "params.json", "*.gguf", re.compile(r"mmproj|-(?!00001)\d{
 BESIDE = ("hf_quant_config.json", INDEX)
 #: what is kept beside the snapshots of a checkpoint in one file, which has no index: the bytes its header adds up to
 HEADER = "kvplan-header.json"
+#: no checkpoint holds more [B]
+LARGEST = 1e15
 #: letters of a revision in a cache, which are hexadecimal
 REVISION = re.compile(r"[0-9a-f]{7,64}")
 
@@ -60,12 +62,17 @@ class Snapshot:
             (self.folder / INDEX, INDEX),
             (self.folder.parent.parent / HEADER, "the header of its file"),
         ):
-            if path.is_file():
-                stated = read_json(read_text(path, called(path)), called(path)).get("metadata")
-                size = stated.get("total_size") if isinstance(stated, dict) else None
-                if isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < 1e15:
-                    return int(size), basis
+            if path.is_file() and (size := total_size(path)):
+                return size, basis
         return 0, ""
+
+
+def total_size(index: Path) -> int | None:
+    """Return the bytes of a checkpoint's tensors as an index states them, None where that is no size. [B]"""
+    stated = read_json(read_text(index, called(index)), called(index)).get("metadata")
+    size = stated.get("total_size") if isinstance(stated, dict) else None
+    known = isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < LARGEST
+    return int(size) if known and size is not None else None
 
 
 @contextmanager

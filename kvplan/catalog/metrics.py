@@ -18,7 +18,7 @@ LARGEST = 16 * 2**20
 PATIENCE = 10.0
 #: formats asked for, the one whose parser knows more types first
 ACCEPTED = "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"
-#: hosts that are this machine
+#: hosts that are this machine, whose GPUs are here
 HERE = ("localhost", "127.0.0.1", "::1")
 NEEDS = "metrics: needs the package prometheus-client: pip install 'kvplan[live]'"
 
@@ -28,10 +28,6 @@ class _SamePlace(HTTPRedirectHandler):
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         """Return None, for which urllib raises HTTPError."""
-
-
-#: hosts whose GPUs are this machine's
-HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def address(url: str) -> str:

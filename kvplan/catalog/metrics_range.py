@@ -8,9 +8,9 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from kvplan.catalog.metrics import fetched
+from kvplan.catalog.metrics import fetched, located
 from kvplan.errors import SpecError, shown
 from kvplan.specs.metrics import MetricSample, Scrape
 
@@ -26,8 +26,8 @@ NAME, INSTANCE = "__name__", "instance"
 def endpoint(url: str) -> str:
     """Return the address of a Prometheus server's range queries; raise SpecError for what is none."""
     word = url if "//" in url else f"http://{url}"
-    parts = urlsplit(word)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = located(word)
+    if parts is None:
         raise SpecError(f"prometheus: {shown(url)} is no address; write one like http://localhost:9090")
     plain = word.rstrip("/")
     return plain if parts.path.endswith(PATH) else f"{plain}{PATH}"

@@ -6,18 +6,22 @@ from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvplan import CODE
 from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, called, path_of, read_json, read_text, read_yaml
-from kvplan.catalog.hub_files import NAME, described, snapshot
+from kvplan.catalog.hub_files import INDEX, NAME, described, snapshot, total_size
 from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped, uploads
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.specs.model import ModelSpec
+from kvplan.specs.model import ModelSpec, Quantization
 from kvplan.specs.source import Source
+
+if TYPE_CHECKING:
+    from kvplan.catalog.hub import Upload
 
 #: what no config.json has, but every file of a workload; a model that messages name
 WORKLOAD, EXAMPLE = ("task", "arrivals", "slo"), "llama3.1-8b"
@@ -208,14 +212,15 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
     return replace(spec, file_bytes=tensor_bytes(path.parent) if whole else None)
 
 
+#: how the files of a folder are called where no index names them, in the order they are looked for
+SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors", "consolidated.safetensors")
+
+
 def tensor_bytes(folder: Path) -> int | None:
     """Return the bytes of a folder's safetensors, as their index or their headers say; None where it has none. [B]"""
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.is_file():
-        about = read_json(read_text(index, called(index)), called(index)).get("metadata")
-        total = about.get("total_size") if isinstance(about, dict) else None
-        known = isinstance(total, (int, float)) and not isinstance(total, bool) and 0 < total < LARGEST_FILES
-        return int(total) if known and total is not None else None
+        return total_size(index)
     files = next((found for pattern in SAFETENSORS if (found := sorted(folder.glob(pattern)))), [])
     sizes = [_tensors(path) for path in files if path.is_file()]
     stated = re.search(r"-of-(\d{5})", files[0].name) if files else None
@@ -229,14 +234,6 @@ def _tensors(path: Path) -> int | None:
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     return size - 8 - header if 0 < header < size - 8 else None
-
-
-#: how the files of a folder are called where no index names them, in the order they are looked for
-SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors", "consolidated.safetensors")
-
-
-#: no folder holds more [B]
-LARGEST_FILES = 1e15
 
 
 def _gguf_at(path: Path, as_family: str | None) -> ModelSpec:
@@ -261,40 +258,49 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     """
     from kvplan.catalog.hub import upload
 
-    variant = upload(word)
-    if variant is None:
+    said = upload(word)
+    if said is None:
         return None
-    spec = _model_named(variant.base, as_family, variant.known)
-    if variant.parameters and not 0.85 < spec.parameters / variant.parameters < 1.15:  # deepseek-r1:1.5b is another
+    spec = _model_named(said.base, as_family, said.known)
+    if said.parameters and not 0.85 < spec.parameters / said.parameters < 1.15:  # deepseek-r1:1.5b is another
         return None
-    how = variant.form.stored(spec) if variant.form else None
-    if how is not None and variant.skip is not None:
-        how = replace(how, skip=variant.skip)
-    if how is not None and variant.kv_bits:
-        how = replace(how, kv_bits=variant.kv_bits)
-    note = f"{shown(word)} is read by its name: the shape of {spec.name}"
-    if how is not None:
-        note += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
-        note += f", its experts of {variant.form.experts:.4g}" if variant.form and variant.form.experts else ""
-    elif variant.form or not variant.remark:
-        note += f", with weights of {_width(replace(spec, quantization=None) if variant.form else spec)}"
-    if variant.context:
-        note += f", for {variant.context:,} tokens"
-    if variant.remark:
-        own = spec.quantization.bits if spec.quantization else 16.0
-        note += f"; {variant.remark.format(f'the {own:.4g} bits it was published in' if own else 'its own widths')}"
+    how = _stored(said, spec)
     linear = how is not None and how.bits is not None and how.bits < 8 and not how.skip and _linear(spec)
-    if linear:
-        note += f"; {LINEAR}"
-    guessed = (f"assumed: {note}; its own config.json was not seen",) if variant.tuned or linear else ()
+    note = _read_by_name(word, said, spec, how) + (f"; {LINEAR}" if linear else "")
+    guessed = (f"assumed: {note}; its own config.json was not seen",) if said.tuned or linear else ()
     return replace(
         spec,
         title=f"{spec.title} {how.method}" if how else spec.title,
-        quantization=how if variant.form else spec.quantization,
+        quantization=how if said.form else spec.quantization,
         assumed=guessed + spec.assumed,
-        max_context=variant.context or spec.max_context,
+        max_context=said.context or spec.max_context,
         notes=(*(guessed or (note,)), *spec.notes),
     )
+
+
+def _stored(said: "Upload", spec: ModelSpec) -> Quantization | None:
+    """Return how an upload of a model stores its matrices, None where its name says no format, or one of 16 bits."""
+    how = said.form.stored(spec) if said.form else None
+    if how is None:
+        return None
+    how = how if said.skip is None else replace(how, skip=said.skip)
+    return replace(how, kv_bits=said.kv_bits) if said.kv_bits else how
+
+
+def _read_by_name(word: str, said: "Upload", spec: ModelSpec, how: Quantization | None) -> str:
+    """Return what was read from the name of an upload, as a remark."""
+    note = f"{shown(word)} is read by its name: the shape of {spec.name}"
+    if how is not None:
+        note += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
+        note += f", its experts of {said.form.experts:.4g}" if said.form and said.form.experts else ""
+    elif said.form or not said.remark:
+        note += f", with weights of {_width(replace(spec, quantization=None) if said.form else spec)}"
+    if said.context:
+        note += f", for {said.context:,} tokens"
+    if said.remark:
+        own = spec.quantization.bits if spec.quantization else 16.0
+        note += f"; {said.remark.format(f'the {own:.4g} bits it was published in' if own else 'its own widths')}"
+    return note
 
 
 #: what the format in the name of an upload leaves open. Safetensors of Qwen3.6's and 3.8's 27B are 17.3 to 20.8 GiB as

@@ -91,7 +91,7 @@ def price_file(word: str) -> tuple[Price, ...]:
             Price(
                 gpu=gpu_name(text(entry, "gpu", place), place),
                 provider=text(entry, "provider", place, text(raw, "name", location, name)),
-                term=_term(text(entry, "term", place, "on-demand"), f"{place}: term"),
+                term=_term(text(entry, "term", place, ON_DEMAND), f"{place}: term"),
                 price=rent(entry["price"], f"{place}: price", stated),
                 start=day(entry["from"], f"{place}: from"),
                 end=day(entry["to"], f"{place}: to") if "to" in entry else None,

@@ -21,7 +21,7 @@ BOUNDS = {"quality.drop": (-1.0, 1.0)}
 
 
 def plan_path(word: str) -> Path:
-    """Return the file a recommendation is kept in; raise WrongUse for one that is not JSON by its name."""
+    """Return the file a recommendation is kept in; raise SpecError for one that is not JSON by its name."""
     path = path_of(word)
     if path.suffix != ".json":
         raise SpecError(f"save: {word}: write a file name that ends with .json, as in plan.json")

@@ -6,7 +6,7 @@ Editors complete and check by it; readers stay the judges, since a schema cannot
 from collections.abc import Callable, Iterable
 
 from kvplan import CODE
-from kvplan.catalog import claim_files, engines, fleets, launching, rental, scores, sweeps, workloads
+from kvplan.catalog import claim_files, engine_rules, fleets, launching, rental, scores, sweeps, workloads
 from kvplan.catalog.files import read_json
 from kvplan.catalog.gpus import NEEDED, RATES
 from kvplan.catalog.shapes import (
@@ -284,26 +284,27 @@ def claims() -> Shape:
 
 def engine() -> Shape:
     """Return the schema of an engine's memory rules."""
-    figures = {n: stated(quantity(unit)) for n, unit in engines.UNITS.items()}
-    figures["pool"] = one_of(engines.POOLS, "what the share of a GPU's memory is of")
-    figures["capacity"] = stated(one_of(engines.CAPACITIES, "what the tokens that it logs are of"))
+    figures = {n: stated(quantity(unit)) for n, unit in engine_rules.UNITS.items()}
+    figures["pool"] = one_of(engine_rules.POOLS, "what the share of a GPU's memory is of")
+    figures["capacity"] = stated(one_of(engine_rules.CAPACITIES, "what the tokens that it logs are of"))
     step = dict.fromkeys(("max_num_seqs", "max_num_batched_tokens", "graph", "wide_graph"), number())
     names = {"anyOf": [listed(text()), fields({"value": listed(text()), "source": source()}, ("value", "source"))]}
+    reserve, vision = engine_rules.RESERVE, engine_rules.VISION
     launch = {n: by_name(text()) if n in launching.TABLES else text() for n in launching.KNOWN}
     runner: dict[str, Shape] = {
         **figures,
         "models": listed(text(), "parts of the model types it serves"),
         "serves": one_of(SERVES, "which other models it serves"),
-        "lacks": listed(one_of(engines.LACKS), "what its profiling run leaves out"),
+        "lacks": listed(one_of(engine_rules.LACKS), "what its profiling run leaves out"),
         "source": source(),
     }
     rules = {
         "name": NAMED["name"], **ALIASES, **figures,
         "first_step": listed(text(), "GPUs whose first step is the largest"),
-        **dict.fromkeys(engines.LISTS, names),
-        "steps": listed(fields({"memory": quantity("B"), **step}, engines.SIZES), "largest steps by memory", 1),
-        "reserve": fields({n: quantity(u) for n, u in engines.RESERVE.items()}, engines.RESERVE, "what is left free"),
-        "vision": with_source(fields(dict.fromkeys(engines.VISION, number()), engines.VISION, "beside a vision tower")),
+        **dict.fromkeys(engine_rules.LISTS, names),
+        "steps": listed(fields({"memory": quantity("B"), **step}, engine_rules.SIZES), "largest steps by memory", 1),
+        "reserve": fields({n: quantity(u) for n, u in reserve.items()}, reserve, "what is left free"),
+        "vision": with_source(fields(dict.fromkeys(vision, number()), vision, "beside a vision tower")),
         "runtime": by_name(quantity("B"), "GPUs of a replica: bytes that the runtime takes"),
         "plain_runtime": by_name(quantity("B"), "the same of GPUs without NVLink SHARP"),
         "second_runner": fields(runner, ("source",), "another model runner: its models and figures"),

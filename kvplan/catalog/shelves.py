@@ -13,8 +13,13 @@ from zlib import crc32
 from kvplan import DATA
 
 Document = dict[str, Any]
-#: shelves whose files are kept parsed, and whether their numbers and booleans are (else, as elsewhere, all is text)
-TYPED = {"models": True, "gpus": False, "prices": False, "engines": False, "serving": True, "quality": False}
+#: shelves whose files are kept parsed: all that `document` reads
+KEPT = (
+    "apis", "claims", "collections", "drafts", "engines", "gpus", "instances", "makers", "models", "ownership",
+    "prices", "quality", "recipes", "serving", "workloads",
+)  # fmt: skip
+#: those whose numbers and booleans are parsed, too; else all is text
+TYPED = ("models", "serving")
 #: the file of a shelf with what its files say: name -> [checksum of the text, document]
 PARSED = "parsed.json"
 
@@ -46,7 +51,7 @@ def parsed(kind: str, name: str, text: str) -> Document:
     """Return what a text of a shelf says."""
     from kvplan.catalog.safe_yaml import read_yaml
 
-    return read_yaml(text, f"{name}.yaml", typed=TYPED.get(kind, False))
+    return read_yaml(text, f"{name}.yaml", typed=kind in TYPED)
 
 
 @cache

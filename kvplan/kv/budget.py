@@ -37,7 +37,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """Options of an engine that change how a GPU's memory is used; those of a Deployment, under the same names."""
+    """Options of an engine that change how a GPU's memory is used."""
 
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
@@ -52,7 +52,7 @@ class Running:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deployment:
+class Deployment(Running):
     """An engine on a GPU and how it is run. None leaves a choice to the engine (or, for weights, to the checkpoint)."""
 
     engine: Engine  #: whose rules divide the memory
@@ -64,16 +64,6 @@ class Deployment:
     max_num_seqs: int | None = None  #: sequences of one step
     max_num_batched_tokens: int | None = None  #: tokens of one step [token]
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
-    graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
-    compiles: bool = True  #: whether the engine compiles the model as it starts, as without a compile cache
-    profiles_images: bool = True  #: whether the profiling run encodes the largest image, where the engine does so
-    flashinfer: bool = False  #: whether FlashInfer samples, where the engine leaves it to what is installed
-    #: whether prefixes are cached, which pins more pages of recurrent states; None: as the engine does for the model
-    prefix_caching: bool | None = None
-    hybrid: bool = True  #: whether layers that see a window free what they no longer see
-    context_ranks: int = 1  #: GPUs of a tensor-parallel group that divide a request's tokens (decode context parallel)
-    kv_bytes: float | None = None  #: fixed size of the cache on a GPU, whatever the share [B]
-    offloaded: float = 0.0  #: weights that a GPU leaves in the host's memory [B]
     draft: "Draft | None" = None  #: what drafts tokens
 
     @property

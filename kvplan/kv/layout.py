@@ -45,7 +45,7 @@ class Keep:
         if self.rest is not None:
             return length % self.rest
         if self.every > 1:
-            return replace(self, every=1, prompt=self.prompt and self.prompt // self.every).tokens(length // self.every)
+            return self.of_vectors.tokens(length // self.every)
         prompt = self.of_prompt(length)
         kept = _capped(prompt, self.prompt_share, self.prompt_budget)
         kept += _capped(length - prompt, None, self.answer_budget)
@@ -70,21 +70,29 @@ class Keep:
         if self.fixed is not None or self.rest is not None:
             return 0.0
         if self.every > 1:
-            each = replace(self, every=1, prompt=self.prompt and self.prompt // self.every)
-            return each.growth(length // self.every) / self.every
+            return self.of_vectors.growth(length // self.every) / self.every
         if self.others is not None and self.share is not None:
             if self.window is not None and length >= self.window:
                 return 0.0
             return float(self.share) if length >= self.others else 1.0
         if self.selects_prompt and length > self.of_prompt(length):
-            if self.answer_budget is not None and length - self.of_prompt(length) >= self.answer_budget:
-                return 0.0
-            return 0.0 if self.window is not None and self.tokens(length) >= self.window else 1.0
+            return self._answer_growth(length)
         caps = (self.window, self.budget, self.prompt_budget)
         if any(cap is not None and length >= cap for cap in caps):
             return 0.0
         share = self.prompt_share if self.share is None else self.share
         return 1.0 if share is None else float(share)
+
+    def _answer_growth(self, length: int) -> float:
+        """Return the tokens kept of one more token generated, where the prompt's were selected. [token]"""
+        if self.answer_budget is not None and length - self.of_prompt(length) >= self.answer_budget:
+            return 0.0
+        return 0.0 if self.window is not None and self.tokens(length) >= self.window else 1.0
+
+    @property
+    def of_vectors(self) -> "Keep":
+        """The rule as it counts vectors of `every` tokens each."""
+        return replace(self, every=1, prompt=self.prompt and self.prompt // self.every)
 
     @property
     def evicts(self) -> bool:

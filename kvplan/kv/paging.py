@@ -6,6 +6,7 @@ here is per GPU of a tensor-parallel group.
 
 from dataclasses import dataclass, replace
 from math import ceil, inf
+from typing import Any
 
 from kvplan.kv.layout import Group, Keep, KVLayout
 from kvplan.specs.hardware import Engine
@@ -148,49 +149,62 @@ def paging(
     token in layers that see only a window. For each of `drafted` tokens a recurrent state takes one more page, and its
     convolution one more column.
     """
-    groups = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
-    groups = [replace(g, constant=g.constant + drafted * g.column) if g.column and drafted else g for g in groups]
-    state_pages += drafted
-    if not hybrid or any(g.kind in engine.whole_kinds for g in groups):
-        groups = [replace(g, keep=replace(g.keep, window=None, chunk=False)) for g in groups]
+    groups = _served(layout, engine, hybrid, drafted)
     if any(g.page for g in groups):
         return _own_pages(groups, prefill_tokens, compacts, block_size, engine.capacity == "bytes")
     latent = any(g.kind == "latent" for g in groups)
     block = block_size or (engine.latent_block_size if latent else engine.block_size)
-    merged = _merge([_spec(g, tensor, block) for g in groups])
+    specs = _merge([_spec(g, tensor, block) for g in groups])
     if engine.contiguous:
-        return _rows(merged, prefill_tokens)
-    cell = _cell(merged, engine)
-    # layers that all keep alike share one block table, each with its own page size
-    if len({_rule(s) for s in merged}) <= 1:
-        pages = tuple((s.group, s.constant or s.per_token * s.block) for s in merged)
-        alike = tuple(merged[:1])
-        return Paging(
-            specs=alike,
-            stacks=(1,) * len(alike),
-            pages=pages,
-            block_bytes=sum(g.count * page for g, page in pages),
-            prefill_tokens=prefill_tokens,
-            compacts=compacts,
-            state_pages=state_pages,
-            ranks=ranks,
-            cell=cell,
-        )
-    merged, page = _equalise(merged, block)
-    counts = [s.group.count for s in merged]
-    size = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
+        return _rows(specs, prefill_tokens)
+    alike = len({_rule(s) for s in specs}) <= 1
+    tables = _one_table(specs) if alike else _stacked(specs, block)
     return Paging(
-        specs=tuple(merged),
-        stacks=tuple(ceil(n / size) for n in counts),
-        pages=tuple((s.group, page) for s in merged),
-        block_bytes=size * page,
+        **tables,
         prefill_tokens=prefill_tokens,
         compacts=compacts,
-        state_pages=state_pages,
+        state_pages=state_pages + drafted,
         ranks=ranks,
-        even=even,
-        cell=cell,
+        even=even and not alike,
+        cell=_cell(specs, engine),
     )
+
+
+def _served(layout: KVLayout, engine: Engine, hybrid: bool, drafted: int) -> list[Group]:
+    """Return the groups of a layout that take memory, as an engine keeps them."""
+    groups = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
+    groups = [replace(g, constant=g.constant + drafted * g.column) if g.column and drafted else g for g in groups]
+    if hybrid and not any(g.kind in engine.whole_kinds for g in groups):
+        return groups
+    return [replace(g, keep=replace(g.keep, window=None, chunk=False)) for g in groups]
+
+
+def _one_table(specs: list[Spec]) -> dict[str, Any]:
+    """Return the pages of layers that all keep alike: they share one block table, each with its own page size."""
+    pages = tuple((s.group, s.constant or s.per_token * s.block) for s in specs)
+    one = tuple(specs[:1])
+    return {
+        "specs": one,
+        "stacks": (1,) * len(one),
+        "pages": pages,
+        "block_bytes": sum(g.count * page for g, page in pages),
+    }
+
+
+def _stacked(specs: list[Spec], block: int) -> dict[str, Any]:
+    """Return the pages of layers that keep unlike: all of one size, in stacks of as many layers as a block id has.
+
+    Those are as many as the smallest group has, or the largest where it has less than half as many again.
+    """
+    specs, page = _equalise(specs, block)
+    counts = [s.group.count for s in specs]
+    size = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
+    return {
+        "specs": tuple(specs),
+        "stacks": tuple(ceil(n / size) for n in counts),
+        "pages": tuple((s.group, page) for s in specs),
+        "block_bytes": size * page,
+    }
 
 
 def _cell(specs: list[Spec], engine: Engine) -> float:
@@ -249,35 +263,39 @@ def _own_pages(
     (`by_bytes`) divides a request's bytes, pages padded to the next of those sizes, by a block of the layers that keep
     every token: 37.93 GiB are 2,497,693 tokens of 256,000 each (0.22.1, eight GPUs, steps of 8,192).
     """
-    alike: dict[tuple[object, ...], Group] = {}
-    for g in groups:
-        key = (g.keep, g.page, g.token_bytes)
-        alike[key] = replace(alike[key], layers=alike[key].layers + g.layers) if key in alike else g
-    groups = list(alike.values())
-    held = [g for g in groups if g.keep.window is None]
-    base = max((g.count for g in held), default=1)
+    groups = _alike(groups)
+    base = max((g.count for g in groups if g.keep.window is None), default=1)
     counts = [max(1, round(g.count / base)) for g in groups]
     size = max(ceil(g.count / n) for g, n in zip(groups, counts, strict=True))
-    specs, pages, stacks = [], [], []
-    seen: set[int | None] = set()
-    for g, count in zip(groups, counts, strict=True):
-        tokens = block_size if block_size and g.keep.window is None else g.page or 1
-        entries = max(tokens // g.keep.every, 1)
-        specs.append(Spec(group=g, per_token=g.token_bytes, constant=0.0, block=entries))
-        pages.append((g, ceil(entries * g.token_bytes / ALIGNED) * float(ALIGNED)))
-        stacks.append(0 if g.page in seen else count)
-        seen.add(g.page)
+    specs = tuple(_own_page(g, block_size) for g in groups)
+    pages = [(s.group, ceil(s.block * s.per_token / ALIGNED) * float(ALIGNED)) for s in specs]
+    tables = [g.page for g in groups]  # those with pages of as many tokens share one, which the first stands for
     whole = [(g, page) for g, page in pages if g.keep.window is None]
     padded = [(g, min((held for _, held in whole if held >= page), default=page)) for g, page in pages]
     return Paging(
-        specs=tuple(specs),
-        stacks=tuple(stacks),
+        specs=specs,
+        stacks=tuple(0 if g.page in tables[:i] else n for i, (g, n) in enumerate(zip(groups, counts, strict=True))),
         pages=tuple(padded),
         logged_page=sum(g.count * page for g, page in whole) if by_bytes else 0.0,
         block_bytes=size * sum(page for _, page in whole),
         prefill_tokens=prefill_tokens,
         compacts=compacts,
     )
+
+
+def _alike(groups: list[Group]) -> list[Group]:
+    """Join groups that keep alike and whose tokens and pages are as large."""
+    joined: dict[tuple[object, ...], Group] = {}
+    for g in groups:
+        key = (g.keep, g.page, g.token_bytes)
+        joined[key] = replace(joined[key], layers=joined[key].layers + g.layers) if key in joined else g
+    return list(joined.values())
+
+
+def _own_page(g: Group, block_size: int | None) -> Spec:
+    """Return layers whose page holds so many tokens, one vector at least; `block_size` counts but for windows."""
+    tokens = block_size if block_size and g.keep.window is None else g.page or 1
+    return Spec(group=g, per_token=g.token_bytes, constant=0.0, block=max(tokens // g.keep.every, 1))
 
 
 def _as_engine(g: Group) -> Group:

@@ -96,11 +96,7 @@ def activation_bytes(
     rows, hidden = min(sequences, tokens), tokens * model.hidden * 2.0
     wide = _widths(model, parallel.tensor, parallel.expert_ranks > 1)
     experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
-    seen = model.vision if deployment.profiles_images else None
-    images = hidden if engine.keeps_workspaces and seen is not None else 0.0
-    if engine.keeps_deepstack and (levels := deepstack_levels(model)) and first:
-        largest = engine.encoder_patches / seen.merge**2 * model.hidden * 2.0 if seen else 0.0
-        images = levels * hidden + (1 + levels) * max(largest, images)
+    images = _image_buffers(model, deployment, hidden, first)
     kept = images + (experts if engine.keeps_workspaces and form_of(model, deployment) != "mxfp4" else 0.0)
     counts = sequences * model.vocab * engine.kept_bytes_per_logit + gathered_bytes(model, engine, length)
     feed = (
@@ -109,19 +105,37 @@ def activation_bytes(
     feed += 2 * hidden * (parallel.pipeline > 1)  # the hidden states and the residual between stages
     sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
     sampler += hidden + rows * model.hidden * 2.0 + kept + counts
-    encoder = encoder_bytes(model, engine) + counts if first and engine.encoder_patches and seen else 0.0
     copies = engine.compile_copies if first and deployment.compiles and not model.sees else 0
-    compiled = copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts
-    sampled = sampler if last else 0.0
-    if encoder > max(feed, sampled, compiled):
-        return encoder, f"vision tower: an image of {engine.encoder_patches:,} patches"
-    if copies and compiled > max(feed, sampled):
-        return compiled, "a copy of the embedding, to time its kernels by; none when restarted from a compile cache"
-    if sampled < feed:
-        return feed, f"feed-forward of {tokens:,} tokens"
-    per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
-    besides = ", buffers of experts" * (kept > images) + ", image embeddings" * (images > 0)
-    return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
+    profiled = first and engine.encoder_patches and deployment.profiles_images and model.vision is not None
+    peaks = {
+        "sampler": sampler if last else 0.0,
+        "feed-forward": feed,
+        "copies": copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts if copies else 0.0,
+        "encoder": encoder_bytes(model, engine) + counts if profiled else 0.0,
+    }
+    binding = max(peaks, key=lambda part: peaks[part])
+    if binding == "encoder":
+        words = f"vision tower: an image of {engine.encoder_patches:,} patches"
+    elif binding == "copies":
+        words = "a copy of the embedding, to time its kernels by; none when restarted from a compile cache"
+    elif binding == "feed-forward":
+        words = f"feed-forward of {tokens:,} tokens"
+    else:
+        per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
+        besides = ", buffers of experts" * (kept > images) + ", image embeddings" * (images > 0)
+        words = f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
+    return peaks[binding], words
+
+
+def _image_buffers(model: ModelSpec, deployment: "Deployment", hidden: float, first: bool) -> float:
+    """Return the buffers that an engine keeps for the images of a step, whose hidden states take `hidden` bytes. [B]"""
+    engine, seen = deployment.engine, model.vision if deployment.profiles_images else None
+    images = hidden if engine.keeps_workspaces and seen is not None else 0.0
+    levels = deepstack_levels(model) if engine.keeps_deepstack and first else 0
+    if not levels:
+        return images
+    largest = engine.encoder_patches / seen.merge**2 * model.hidden * 2.0 if seen else 0.0
+    return levels * hidden + (1 + levels) * max(largest, images)
 
 
 def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:

@@ -1,7 +1,6 @@
 """How techniques are written and composed: the parts of a name, its one spelling, and what is said of the whole."""
 
 from functools import lru_cache
-from re import findall
 
 from kvplan.architectures.formats import FORMATS
 from kvplan.errors import Incompatible, UnknownName
@@ -9,6 +8,7 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.techniques import TECHNIQUES, Speed, Support, Technique, has_heads, latents
 from kvplan.kv.techniques.technique import ANY
 from kvplan.kv.tiers import TIERS
+from kvplan.specs.eras import as_numbers
 from kvplan.specs.hardware import Engine, Gpu
 
 BASELINE = "baseline"
@@ -155,15 +155,10 @@ def supporting(kind: Technique, argument: str, engine: Engine | str) -> Support 
     release = "" if isinstance(engine, str) or engine.newest else engine.release
     for support in kind.engines:
         fits = support.engine == name and support.only in (None, argument)
-        if fits and (not release or numbers(support.since) <= numbers(release)):
-            gone = support.until and (not release or numbers(support.until) <= numbers(release))
+        if fits and (not release or as_numbers(support.since) <= as_numbers(release)):
+            gone = support.until and (not release or as_numbers(support.until) <= as_numbers(release))
             return None if gone else support
     return None
-
-
-def numbers(release: str) -> tuple[int, ...]:
-    """Return a release as numbers that compare: 'b1480' is (1480,)."""
-    return tuple(int(part) for part in findall(r"\d+", release))
 
 
 def runs_on(text: str, gpu: Gpu) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from kvplan.report.blocks import Block, Column, Heading, Json, Page, Text, grid, notes, record, records, schema, table
 from kvplan.report.sources import brief, source
 from kvplan.specs.calibration import ALL, FACTOR, TERMS, Range, Term
-from kvplan.specs.serving_profile import Identity, ServingProfile
+from kvplan.specs.identity import Identity
+from kvplan.specs.serving_profile import ServingProfile
 from kvplan.units import show_count, show_time
 
 #: servers side by side in one table

@@ -21,7 +21,7 @@ class Term:
     """One number of the serving model: its prior value, and how far (in its logarithm) a fit may take it.
 
     `of` names the figure of the GPU's datasheet that a share is of; shares never pass 1. `kind` says which levels of a
-    fit (GPU, engine, model, ...) differ in it, see `LEVELS` of serving_profile.py.
+    fit (GPU, engine, model, ...) differ in it, see `LEVELS` of levels.py.
     """
 
     name: str  #: as profiles and `Calibration` call it

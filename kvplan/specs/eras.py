@@ -44,6 +44,14 @@ NUMBER = re.compile(
     r"(?<![\d.])v?(\d{1,9}\.\d{1,9}(?:\.\d{1,9})?(?!\d)(?:\.?(?:rc|post|dev)\d{0,18})*)", re.IGNORECASE | re.ASCII
 )
 YEAR = re.compile(r"\b(20\d\d)\b")
+#: a release as options write it: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1, b6000
+RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
+
+
+def as_numbers(release: str) -> tuple[int, ...]:
+    """Return a release as numbers that compare: '0.21.1rc2' is (0, 21, 1), 'b1480' (1480,)."""
+    match = re.match(RELEASE, release, re.ASCII)
+    return tuple(int(part) for part in re.findall(r"\d+", match[0], re.ASCII)) if match else ()
 
 
 def release_of(version: str) -> str:

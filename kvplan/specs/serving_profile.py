@@ -9,91 +9,14 @@ Shares (of a datasheet figure) combine on the logistic scale: none passes 1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from kvplan.specs.calibration import (
-    ALL,
-    HARDWARE,
-    OVERHEAD,
-    SCHEDULING,
-    TERM,
-    Amount,
-    Calibration,
-    Range,
-    Term,
-)
+from kvplan.specs.calibration import ALL, TERM, Amount, Calibration, Range
 from kvplan.specs.eras import era_moves, era_of, launch_of, release_of
 from kvplan.specs.hardware import Gpu
+from kvplan.specs.identity import Identity, family, mixture, number_format, shape, stored_bits
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
-
-
-@dataclass(frozen=True, kw_only=True)
-class Level:
-    """One way in which servers differ: widths of deviations (standard deviations of logarithms) by kind of term.
-
-    `named` are widths of single terms, before those of their kind.
-    """
-
-    name: str  #: as profiles call it
-    kinds: Mapping[str, float] = field(default_factory=dict)  #: kind of term -> width [logarithm]
-    named: Mapping[str, float] = field(default_factory=dict)  #: term -> width, in place of its kind's [logarithm]
-
-    def width(self, term: Term) -> float:
-        """Return how far this level lets a term deviate [logarithm], 0 where not at all."""
-        return self.named.get(term.name, self.kinds.get(term.kind, 0.0))
-
-
-def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, float]:
-    return {HARDWARE: hardware, OVERHEAD: overhead, SCHEDULING: scheduling}
-
-
-#: A datasheet is the prior of a GPU, and kernels measured on a dozen of them reach alike shares of it: narrow, and so
-#: is attention of prompts, which kernels tell. Engines differ by kernels and most by schedulers; kernels are
-#: written for one architecture (a platform), so that B200 tells B300 what H100 cannot; releases fuse kernels and make
-#: hosts faster. Models differ by what the physics leaves out (shapes of their products, balance of their experts),
-#: engines by how well they were tuned for one, from release to release and on all GPUs (editions), and by their kernels
-#: for a number format; mixtures of experts have kernels of their own on each GPU, so that what slows them is not held
-#: against its dense models (mixtures). A server keeps its launch script from release to release. What one collection
-#: measured on a GPU ran on one machine's processor and operating system, which tells nobody else (hosts). A run differs
-#: by what its record leaves out: narrow, so that what runs share stays with their release, model and GPU. Widths of
-#: overheads and scheduling are those of the largest evidence.
-LEVELS = (
-    Level(name="vendors", kinds=_kinds(0.25, 0.45, 0.20), named={"prompt": 0.1}),
-    Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
-    Level(name="gpus", kinds=_kinds(0.03, 0.05, 0.18), named={"pace": 0.03}),
-    Level(name="mixtures", named={"pace": 0.15, "experts": 0.1, "experts_rate": 0.1}),
-    Level(name="engines", kinds=_kinds(0.10, 0.17, 0.40), named={"prompt": 0.05, "cold": 1.0}),
-    Level(name="platforms", kinds=_kinds(0.12, 0.30, 0.0), named={"prompt": 0.05}),
-    Level(name="servers", kinds=_kinds(0.03, 0.05, 0.14)),
-    Level(name="eras", kinds={OVERHEAD: 0.8, SCHEDULING: 0.3}),
-    Level(name="releases", kinds={OVERHEAD: 0.23}, named={"request": 0.2, "poll": 0.28, "burst": 0.2, "pace": 0.07}),
-    Level(name="models", kinds=_kinds(0.12, 0.23, 0.57), named={"prompt": 0.05}),
-    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10), named={"prompt": 0.05, "cold": 1.0}),
-    Level(name="editions", named={"request": 0.3, "poll": 0.6, "burst": 0.32, "pace": 0.07}),
-    Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
-    Level(name="own", named={"poll": 0.2, "request": 0.12, "burst": 0.15}),
-    Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.7, "poll": 0.5, "request": 0.5}),
-    Level(
-        name="sources",
-        named={"pace": 0.15, "step": 0.4, "sequence": 0.65, "bridge": 0.6}
-        | {"poll": 1.0, "request": 0.9, "burst": 0.7, "met": 1.0},
-    ),
-    Level(
-        name="hosts",
-        named={"pace": 0.2, "step": 0.5, "sequence": 0.33, "request": 0.37, "kernel": 0.3, "eager": 0.3},
-    ),
-    Level(name="sites", named={"pace": 0.25, "step": 0.25, "sequence": 0.4, "bridge": 0.27}),
-    Level(name="sweeps", named={"pace": 0.055, "poll": 0.47, "request": 0.2, "burst": 0.27, "cold": 1.0}),
-)
-
-#: on top of a profile, rows of one's own move their server (GPU, engine and model) by what they need
-OWN = (
-    Level(name="own", kinds=_kinds(0.08, 0.08, 0.3), named={"pace": 0.08}),
-    Level(name="servers", kinds=_kinds(0.2, 0.25, 0.5), named={"pace": 0.05}),
-    Level(name="releases", named={"request": 0.4, "poll": 0.4, "burst": 0.4, "pace": 0.1}),
-)
 
 #: engines whose prompts do not share a step with decoding
 APART = ("sglang",)
@@ -124,88 +47,6 @@ SUPPORT = {
     PART: "the GPU or the engine, not both together",
     NOWHERE: "neither the GPU nor the engine",
 }
-
-
-def family(model: ModelSpec) -> str:
-    """Return what tells architectures apart: releases that differ in weights only are one model to a server."""
-    return f"{model.model_type} {model.parameters / 1e9:.1f}B"
-
-
-def shape(model: ModelSpec) -> str:
-    """Return what a model is to a server whatever its name, class and vocabulary: its layers, width and their weights.
-
-    A fine-tune has the shape of the model it was made from.
-    """
-    return f"{len(model.layers)} x {model.hidden}, {sum(layer.parameters for layer in model.layers)}"
-
-
-@lru_cache(maxsize=512)
-def mixture(model: ModelSpec) -> bool:
-    """Return whether a model routes tokens to experts, of which each reads a part."""
-    return any(weight.used < weight.copies for layer in model.layers for weight in layer.weights)
-
-
-#: weights up to so many bits, scales included, are of 8 and of 4 bits
-EIGHT, FOUR = 8.6, 5.0
-
-
-def stored_bits(model: ModelSpec) -> float:
-    """Return the width of a checkpoint's quantised weights, 16 where it has none. [bit]"""
-    return (model.quantization.bits if model.quantization else None) or 16.0
-
-
-def number_format(gpu: Gpu, bits: float) -> str:
-    """Return what kernels are written for: weights of 16, 8 or 4 bits, which a GPU multiplies in or unpacks."""
-    if bits > EIGHT:
-        return "16 bits"
-    width, native = ("8 bits", gpu.fp8) if bits > FOUR else ("4 bits", gpu.fp4)
-    return width if native else f"{width}, unpacked"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Whose row or plan it is; '' where that is not known, and then nothing is taken from that level."""
-
-    gpu: str  #: the GPU's name in the catalogue
-    engine: str  #: the engine's name in the catalogue
-    version: str = ""  #: its release, as stated
-    model: str = ""  #: architecture and size, see `family`
-    sweep: str = ""  #: benchmark run a row is from
-    source: str = ""  #: collection a row is from, '' for rows of a known script
-    architecture: str = ""  #: of the GPU: hopper, blackwell, ...
-    vendor: str = ""  #: of the GPU
-    number_format: str = ""  #: of its weights, see `number_format`
-    mixture: bool = False  #: whether the model routes tokens to experts
-
-    @property
-    def kernels(self) -> tuple[str, ...]:
-        """What its measured kernels are called: all of its architecture's, and those for its number format."""
-        return (self.architecture, f"{self.architecture} {self.number_format}")
-
-    def members(self) -> dict[str, str]:
-        """Return who this is at every level."""
-        release = f"{self.engine} {release_of(self.version)}" if self.version else ""
-        return {
-            "vendors": self.vendor,
-            "architectures": self.architecture,
-            "gpus": self.gpu,
-            "mixtures": self.gpu if self.mixture else "",
-            "engines": self.engine,
-            "platforms": f"{self.architecture} {self.engine}" if self.architecture else "",
-            "servers": f"{self.gpu} {self.engine}",
-            "eras": era_of(self.engine, self.version),
-            "releases": release,
-            "builds": f"{self.engine} {self.number_format}" if self.number_format else "",
-            "own": f"{self.gpu} {self.engine} {self.model}" if self.model else "",
-            "models": self.model,
-            "ports": f"{self.engine} {self.model}" if self.model else "",
-            "editions": f"{release} {self.model}" if release and self.model else "",
-            "origins": "others" if self.source else "",
-            "sources": self.source,
-            "hosts": f"{self.source} {self.gpu}" if self.source else "",
-            "sites": f"{self.source} {self.gpu} {self.engine} {self.model}" if self.source else "",
-            "sweeps": f"{self.sweep} {self.gpu} {self.engine} {self.version} {self.model}" if self.sweep else "",
-        }
 
 
 def calibration(

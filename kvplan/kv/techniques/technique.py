@@ -8,9 +8,6 @@ from kvplan.errors import Incompatible
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.source import Source
 
-#: what is kept depends on the tokens it has seen, the question among them if it is there (aware), on nothing that was
-#: asked (agnostic), or is chosen anew for each token generated (each step); '' for what drops no token
-QUERY = ("aware", "agnostic", "each step", "")
 #: stands for whatever argument a technique is given
 ANY = "*"
 Apply = Callable[[KVLayout, str], KVLayout]
@@ -77,7 +74,9 @@ class Technique:
     source: Source  #: its paper
     heals: float = 0.0  #: tokens a model is trained on before it serves so, 0 where none are needed [token]
     implied: str = ""  #: what an argument may leave out, as it is spelled in one
-    query: str = ""  #: whether what it keeps depends on the question, one of QUERY
+    #: whether what it keeps depends on the tokens it has seen, the question among them if it is there ('aware'), on
+    #: nothing that was asked ('agnostic'), or is chosen anew for each token generated ('each step'); '' drops no token
+    query: str = ""
     left: Callable[[str], float] | None = None  #: share that an argument names, where a layout does not tell it
     summary: str  #: what it does, in one line
     apply: Apply  #: (layout, what follows the name) -> layout

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kvplan.architectures.formats import split_format
+from kvplan.catalog.fields import enumerated
 from kvplan.catalog.results import read_results
 from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmarks.aiperf import read_aiperf_sweep, read_perf
@@ -158,19 +159,23 @@ def _row(stated: Row, origin: str) -> Row:
         stated["precision"] = "fp4" if named[1].name.endswith("fp4") else named[1].name
     spoken = stated.pop(PROTOCOL, None)
     stated = _parted(stated, origin)
-    missing = [name for name in NEEDED if name not in stated]
-    if missing:
-        what = [NEEDED[name][0] for name in missing]
-        listed = f"{', '.join(what[:-1])} and {what[-1]}" if len(what) > 1 else what[0]
-        add = " ".join(f"settings={name}={NEEDED[name][1]}" for name in missing)
-        protocol = f" (backend {shown(spoken)} is a protocol that many engines speak)" if spoken else ""
-        raise SpecError(f"{origin}: says nothing of {listed}{protocol if 'engine' in missing else ''}; add {add}")
+    _complete(stated, spoken, origin)
     stated = _without_cached(_with_latency(_by_littles_law(stated, origin), origin), origin)
     row: Row = {name: _words(stated.get(name, ""), f"{origin}: {name}") for name in TEXTS}
     row |= {name: _mean(stated[name], f"{origin}: {name}") for name in MEANS}
     row |= _parallelism({name: _share(stated[name], f"{origin}: {name}") for name in COUNTS if name in stated}, origin)
     row |= {name: stated[name] for name in TIMES if name in stated}
     return row | {name: stated[name] for name in stated if name not in COLUMNS}
+
+
+def _complete(stated: Row, spoken: Value | None, origin: str) -> None:
+    """Raise SpecError that names all that a row cannot do without and lacks; `spoken` is the protocol it states."""
+    missing = [name for name in NEEDED if name not in stated]
+    if missing:
+        add = " ".join(f"settings={name}={NEEDED[name][1]}" for name in missing)
+        protocol = f" (backend {shown(spoken)} is a protocol that many engines speak)" if spoken else ""
+        named = enumerated([NEEDED[name][0] for name in missing])
+        raise SpecError(f"{origin}: says nothing of {named}{protocol if 'engine' in missing else ''}; add {add}")
 
 
 def _parted(stated: Row, origin: str) -> Row:

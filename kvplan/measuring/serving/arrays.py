@@ -1,6 +1,6 @@
 """Many end-to-end rows side by side, as the arrays that `perf` times at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,24 +79,33 @@ def stack(rows: Sequence[ServerRow], engine: Engine) -> tuple[RowArrays, list[Ra
 
 def side_by_side(rows: Sequence[ServerRow], loads: Sequence[RankLoad]) -> RowArrays:
     """Return rows with their loads as arrays."""
-    load = Load(**{name: np.array([getattr(a.load, name) for a in loads], float) for name in Load.__dataclass_fields__})
+
+    def each(of: Callable[[ServerRow], Any]) -> Any:
+        return np.array([of(row) for row in rows])
+
+    load = {name: np.array([getattr(a.load, name) for a in loads], float) for name in Load.__dataclass_fields__}
     stacked = {name: stacks.stack([getattr(a.passes, name) for a in loads]) for name in Passes.__dataclass_fields__}
     figures = {
         name: np.array([getattr(r.gpu, name) or 0.0 for r in rows], float) for name in GpuArrays.__dataclass_fields__
     }
-    figures["link"] = np.array([link_of(r.gpu, r.parallel) for r in rows])
+    figures["link"] = each(lambda r: link_of(r.gpu, r.parallel))
     return RowArrays(
         rows=tuple(rows),
-        load=load,
+        load=Load(**load),
         passes=Passes(**stacked),
         gpus=GpuArrays(**figures),
-        mixes=np.array([float(mixes(r)) for r in rows]),
-        launch=np.array([launch_of(r.engine, r.version, r.gpu.architecture) for r in rows]),
-        medians=np.array([r.medians for r in rows]),
-        host_work=np.array([r.host_work for r in rows]),
+        mixes=each(lambda r: float(mixes(r))),
+        launch=each(lambda r: launch_of(r.engine, r.version, r.gpu.architecture)),
+        medians=each(lambda r: r.medians),
+        host_work=each(lambda r: r.host_work),
         late=np.array([a.late for a in loads]),
-        behind=np.array([r.requests / 2 / r.parallel.data if r.arrival == OPEN and r.rate else 0.0 for r in rows]),
-        apart=np.array([r.parallel.data / r.rate if r.rate else 0.0 for r in rows]),
-        chunk=np.array([r.chunk for r in rows]),
-        occupied=np.array([r.occupied for r in rows]),
+        behind=each(behind),
+        apart=each(lambda r: r.parallel.data / r.rate if r.rate else 0.0),
+        chunk=each(lambda r: r.chunk),
+        occupied=each(lambda r: r.occupied),
     )
+
+
+def behind(row: ServerRow) -> float:
+    """Return the prompts that came to a rank before the mean one of an open loop's run, 0 of other loads."""
+    return row.requests / 2 / row.parallel.data if row.arrival == OPEN and row.rate else 0.0

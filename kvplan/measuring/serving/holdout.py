@@ -11,7 +11,8 @@ from kvplan.measuring.serving.problem import Array, Problem
 from kvplan.measuring.serving.rows import ServerRow
 from kvplan.measuring.serving.solve import Solved
 from kvplan.specs.eras import release_of
-from kvplan.specs.serving_profile import RELEASE, SEEN, WAYS, ServingProfile, family, stood_on
+from kvplan.specs.identity import family
+from kvplan.specs.serving_profile import RELEASE, SEEN, WAYS, ServingProfile, stood_on
 from kvplan.specs.source import Source
 
 #: ways of holding rows out together, each making other kinds of support

@@ -10,16 +10,8 @@ from kvplan.measuring.serving.holdout import HeldOut
 from kvplan.measuring.serving.problem import NOISE, Array
 from kvplan.measuring.serving.rows import ServerRow
 from kvplan.specs.calibration import Range
-from kvplan.specs.serving_profile import (
-    PART,
-    RELEASE,
-    SEEN,
-    SERVER,
-    SIBLING,
-    ServingProfile,
-    family,
-    stood_on,
-)
+from kvplan.specs.identity import family
+from kvplan.specs.serving_profile import PART, RELEASE, SEEN, SERVER, SIBLING, ServingProfile, stood_on
 
 #: rows of one server that weigh as much as all others in its interval
 SHRINK = 20

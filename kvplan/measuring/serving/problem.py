@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.architectures.parts import MTP_KEYS
 from kvplan.measuring.serving.arrays import RowArrays
 from kvplan.measuring.serving.rows import OFFLINE, ServerRow
 from kvplan.specs.calibration import ALL
 from kvplan.specs.eras import era_moves
+from kvplan.specs.levels import LEVELS, OWN, Level
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import LEVELS, OWN, Level, ServingProfile
+from kvplan.specs.serving_profile import ServingProfile
 
 Array = Any
 #: scatter expected of logarithms: TPOT, TTFT
@@ -34,8 +36,6 @@ CROWDED = 1.5
 FREEDOM = 2.0
 #: step of numeric derivatives, in logarithms
 STEP = 1e-4
-#: what configs call the layers that predict several tokens
-MTP = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", "mtp_num_layers")
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,17 @@ class Problem:
         kernels: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
     ):
         self.arrays, rows = arrays, arrays.rows
-        times = [[r.tpot, r.ttft] for r in rows]
+        times = np.array([[r.tpot or np.nan, r.ttft or np.nan] for r in rows])
         #: which of TPOT and TTFT were measured [row, 2]
-        self.known = np.array([[time is not None for time in row] for row in times])
+        self.known = ~np.isnan(times)
         #: logarithms of measured TPOT and TTFT, 0 where not measured [row, 2]
-        self.measured = np.log(np.array([[time or 1.0 for time in row] for row in times]))
+        self.measured = np.log(np.where(self.known, times, 1.0))
         #: scatter expected of them [row, 2; logarithm]
         self.noise = np.array(NOISE) * np.array([scatter(r) for r in rows])
         #: what rows say speculative decoding gains, 0 where they do not say [row]
         self.gains = np.array([r.speculation_gain or 0.0 for r in rows])
         #: which rows ran with speculative decoding, before the fit decides [row]
-        self.speculative = np.array([r.speculation_gain == 0.0 for r in rows])
-        if fixed:
-            self.speculative |= np.array([r.speculation_gain is None and fixed.speculates(r.identity) for r in rows])
+        self.speculative = np.array([speculated(r, fixed) for r in rows])
         #: which rows may have run with it and do not say [row]
         self.undecided = np.array([r.speculation_gain is None and has_mtp_layers(r.model) for r in rows])
         self.runs, self.editions = [run_of(r) for r in rows], [edition_of(r) for r in rows]
@@ -188,6 +186,13 @@ def start_of(row: ServerRow, fixed: ServingProfile | None, kernels: Mapping[str,
     return [moved.get(term.name, 0.0) for term in ALL]
 
 
+def speculated(row: ServerRow, fixed: ServingProfile | None) -> bool:
+    """Return whether a row ran with speculative decoding: as it says, else as a profile knows of its run."""
+    if row.speculation_gain is None:
+        return fixed is not None and fixed.speculates(row.identity)
+    return row.speculation_gain == 0.0
+
+
 def run_of(row: ServerRow) -> str:
     """Return what rows were run together, or at least under one release with one model."""
     names = row.identity.members()
@@ -204,4 +209,4 @@ def has_mtp_layers(model: ModelSpec) -> bool:
     fields = [*model.config.items()]
     for nested in model.config.values():
         fields += nested.items() if isinstance(nested, dict) else ()
-    return any(key in MTP and isinstance(count, int) and count > 0 for key, count in fields)
+    return any(key in MTP_KEYS and isinstance(count, int) and count > 0 for key, count in fields)

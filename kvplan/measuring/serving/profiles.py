@@ -14,7 +14,9 @@ from kvplan.measuring.serving.rows import ServerRow
 from kvplan.measuring.serving.solve import Solved
 from kvplan.specs.calibration import ALL, Range
 from kvplan.specs.eras import release_of
-from kvplan.specs.serving_profile import LEVELS, OWN, ServingProfile, family, shape
+from kvplan.specs.identity import family, shape
+from kvplan.specs.levels import LEVELS, OWN
+from kvplan.specs.serving_profile import ServingProfile
 from kvplan.specs.source import Source
 
 #: deviations smaller than this are not written down [logarithm]

@@ -16,8 +16,8 @@ from kvplan.measuring.serving.scheduler import RawRow, of_collectors, scheduler_
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.identity import family
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import family
 from kvplan.units import GIB
 
 #: columns every end-to-end row has; the others may be missing or empty
@@ -159,16 +159,9 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec, again: float) ->
     """Return the fields of a row's load, and what is odd about it; `again`: the share of prompts found in a cache."""
     factor, spread = length_spread(entry)
     replicas = entry.size("replicas", 1.0)
-    rate, requests = ((plain(entry.text(column)) or 0.0) / replicas for column in ("rate", "requests"))
-    requests /= pooled(entry.values)
-    if arrival == OPEN and not (rate or entry.text("concurrency")):
-        raise SpecError("rate: a load of Poisson arrivals needs requests per second here, or its concurrency")
-    concurrency = entry.size("concurrency", 0.0 if arrival == OPEN and rate else None) / replicas
-    if arrival == OFFLINE and requests:
-        concurrency = min(concurrency, requests)
-    known = requests > 0 or bool(entry.text("mean_lengths"))
-    waves = max(1.0, (requests or WAVES * concurrency) / concurrency) if known and concurrency else WAVES
+    rate, requests, concurrency = requests_of(entry, arrival, replicas)
     prompt, output = entry.size("isl"), entry.size("osl")
+    mean = max(1, int(prompt * factor))
     hit = entry.size("prefix_hit", again)
     if hit > 1:
         raise SpecError(f"prefix_hit: expected the share of a prompt that is cached, 0 to 1, got {hit:g}")
@@ -178,7 +171,6 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec, again: float) ->
         notes.append(f"longer than the {model.max_context:,} tokens of the model's context")
     if counted := bool(entry.text("request_rate")):  # a result file's open loop
         notes.append(f"open loop: taken as {concurrency:.3g} requests in flight on average")
-    mean = max(1, int(prompt * factor))
     load = {
         "prompt": mean,
         "cached": min(int(hit * mean), mean - 1),
@@ -191,9 +183,28 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec, again: float) ->
         "rate": 0.0 if counted else rate,
         "requests": requests,
         "concurrency": concurrency,
-        "waves": waves,
+        "waves": waves_of(entry, requests, concurrency),
     }
     return load, notes
+
+
+def requests_of(entry: RawRow, arrival: str, replicas: float) -> tuple[float, float, float]:
+    """Return a replica's part of a row's load: requests per second, requests in all, and those in flight.
+
+    0 stands for what is not stated; a load of Poisson arrivals needs the first or the last.
+    """
+    rate, requests = ((plain(entry.text(column)) or 0.0) / replicas for column in ("rate", "requests"))
+    requests /= pooled(entry.values)
+    if arrival == OPEN and not (rate or entry.text("concurrency")):
+        raise SpecError("rate: a load of Poisson arrivals needs requests per second here, or its concurrency")
+    concurrency = entry.size("concurrency", 0.0 if arrival == OPEN and rate else None) / replicas
+    return rate, requests, min(concurrency, requests) if arrival == OFFLINE and requests else concurrency
+
+
+def waves_of(entry: RawRow, requests: float, concurrency: float) -> float:
+    """Return how many requests each slot sends after the other, as published benchmarks do where nobody counted."""
+    known = requests > 0 or bool(entry.text("mean_lengths"))
+    return max(1.0, (requests or WAVES * concurrency) / concurrency) if known and concurrency else WAVES
 
 
 def times_of(entry: RawRow) -> dict[str, Any]:

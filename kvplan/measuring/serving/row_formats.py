@@ -6,8 +6,8 @@ from dataclasses import replace
 from kvplan.architectures.formats import FORMATS, UPLOADED, WeightFormat, format_named
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import SpecError, shown
+from kvplan.specs.identity import stored_bits
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import stored_bits
 
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))

@@ -8,8 +8,9 @@ from kvplan.measuring.serving.row_formats import weight_bits
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Gpu
+from kvplan.specs.identity import Identity, family, mixture, number_format
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import CHUNK, Identity, family, mixture, number_format
+from kvplan.specs.serving_profile import CHUNK
 
 #: no server has a larger value of any size
 LARGEST = 10**9

@@ -20,6 +20,8 @@ Progress = Callable[[int, int, str], None]
 #: rounds at most; a fit is at its optimum when so many rounds in a row gain less than this share of the loss: a round
 #: may gain little just before one that gains much, where shares bend at what the datasheet leaves
 ROUNDS, SETTLED, IN_A_ROW = 60, 1e-4, 2
+#: rounds that the shipped rows take from scratch: how far a fit is, is told against them
+USUAL = 30
 #: rounds in which runs may change between with and without speculative decoding
 DECIDING = 6
 #: steps of a start at which all rows are believed
@@ -60,10 +62,10 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
     point = problem.at(zero, problem.speculative)
     if not deciding:
         point = better_start(problem, point, observed)
-    small = 0
+    turn = small = 0
     for turn in range(ROUNDS):
         if progress:
-            progress(turn, ROUNDS, "fit")
+            progress(turn, max(USUAL, turn + 2), "fit")
         step = linear(problem, point, observed)
         if deciding and 0 < turn < DECIDING:
             speculative = decided(problem, point, step, observed)
@@ -75,6 +77,8 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
         small = small + 1 if before - point.loss < SETTLED * max(before, 1.0) else 0
         if small >= IN_A_ROW and turn >= (DECIDING if deciding else 0):
             break
+    if progress:
+        progress(turn, turn + 1, "fit")  # the last, whenever that comes
     step = linear(problem, point, observed)
     inverse = cho_solve(step.factor, np.eye(len(observed)), check_finite=False)
     return Solved(point, observed // 2, step.derivative, inverse, step.weights)
