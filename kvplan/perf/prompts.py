@@ -13,7 +13,6 @@ from typing import Any
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
 from kvplan.perf.class_lengths import over_lengths
-from kvplan.perf.last_steps import LastSteps, last_columns, last_steps
 from kvplan.perf.operators import (
     Amount,
     Attended,
@@ -271,24 +270,6 @@ class Mixture:
     def each(self, of: Callable[..., Amount], *columns: Any) -> Any:
         """Return what comes of the columns' values, class by class."""
         return [of(*x) for x in zip(*columns, strict=True)] if self.weights is None else of(*columns)
-
-    def last(self, chunk: float) -> LastSteps:
-        """Return the steps in which prompts end that are read `chunk` tokens a step, worked out once for each."""
-        known: dict[float, LastSteps] = self.__dict__.setdefault("_last", {})
-        if chunk not in known:
-            known[chunk] = self._last_steps(chunk)
-        return known[chunk]
-
-    def _last_steps(self, chunk: float) -> LastSteps:
-        """Return the same, worked out."""
-        fresh = tuple(k.fresh for k in self.classes)
-        many = self.weights is not None
-        steps, rooms = last_columns(fresh, chunk, self.dims) if many else last_steps(fresh, chunk)
-        each = self.each(lambda taken, n: taken / n, self.extra, steps)
-        free = self.mean(self.each(lambda taken, room: taken * room, self.extra, rooms))
-        return LastSteps(
-            steps=steps, rooms=rooms, each=each, room=self.mean(rooms), mean=self.mean(each), free=free
-        )  # fmt: skip
 
     def at_most(self, most: Amount) -> Amount:
         """Return the mean of what a prompt takes from all others, no more than so much of any. [s]"""
