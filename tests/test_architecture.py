@@ -42,7 +42,8 @@ ONLY = {
     "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
-        "measuring/", "perf/arrays", "perf/stacks", "planning/search", "planning/grid", "planning/crowd",
+        "measuring/", "perf/amounts", "perf/arrays", "perf/mixture", "perf/sessions", "perf/stacks",
+        "planning/search", "planning/grid", "planning/crowd",
         "planning/drafting",
         "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/planned", "planning/demand",
         "planning/certainty", "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/",

@@ -16,10 +16,12 @@ from queue_twin import Machine, percentile, simulate
 from kvplan import catalog
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
+from kvplan.perf.amounts import gamma, root
 from kvplan.perf.crowding import Surge, crowded, estimated, gamma_at, steps_beside, surge, together
+from kvplan.perf.mixture import Mixture
 from kvplan.perf.prompt_queue import PromptQueue
-from kvplan.perf.prompts import Mixture, PromptClass, longer_prompt, mean, slots_shared
-from kvplan.perf.queueing import Wait, closed_memory, gamma, prompt_wait, root
+from kvplan.perf.prompts import PromptClass, longer_prompt, mean, slots_shared
+from kvplan.perf.queueing import Wait, closed_memory, prompt_wait
 from kvplan.perf.token_times import below_deviations, delays_of, deviations, token_time
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate

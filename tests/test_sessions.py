@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from test_queueing import made, simulated
 
-from kvplan.perf.class_lengths import over_lengths, squares
-from kvplan.perf.prompts import Mixture, PromptClass
+from kvplan.perf.mixture import Mixture
+from kvplan.perf.prompts import PromptClass, over_lengths, squares
 from kvplan.perf.sessions import again, sessions
 from kvplan.planning.load import at_rate
 

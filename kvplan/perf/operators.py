@@ -7,22 +7,20 @@ raise to powers, so that one reading of the physics serves one plan, a search ov
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp, log
-from typing import Any, NamedTuple
+from math import log
+from typing import NamedTuple
 
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.kv.paging import share
 from kvplan.kv.replica import Parallel, Weights
+from kvplan.perf.amounts import Amount, larger, smaller
 from kvplan.perf.matrices import Matrices, parts
 from kvplan.specs.model import ModelSpec
-
-#: a float, or an array of them
-Amount = Any
 
 #: what an operator's bytes and FLOPs are limited by: see perf/step_time.py
 WEIGHTS, EXPERTS, CACHE, PROMPT, NETWORK, ELEMENTS = "weights", "experts", "cache", "prompt", "network", "elements"
 
-#: keeps quotients of nothing finite
+#: keeps quotients of nothing finite, below any time in seconds that counts
 TINY = 1e-30
 #: reads and writes of the hidden states in one layer (two norms, residuals, activations): an assumption that the fitted
 #: share `elements` corrects
@@ -51,47 +49,6 @@ class Operator(NamedTuple):
     lags: Amount = 0.0  #: time that unpacking takes at the least, however many sequences a step has [s]
     fixed: Amount = 0.0  #: of kernels that unpacking needs besides, whatever there is to unpack [s]
     fetched: Amount = 0.0  #: from the host's memory [B]
-
-
-def larger(a: Amount, b: Amount) -> Amount:
-    """Return the larger of two amounts, element by element."""
-    if getattr(a, "ndim", 0) or getattr(b, "ndim", 0):
-        from kvplan.perf.arrays import maximum
-
-        return maximum(a, b)
-    return a if a >= b else b
-
-
-def smaller(a: Amount, b: Amount) -> Amount:
-    """Return the smaller of two amounts, element by element."""
-    if getattr(a, "ndim", 0) or getattr(b, "ndim", 0):
-        from kvplan.perf.arrays import minimum
-
-        return minimum(a, b)
-    return a if a <= b else b
-
-
-def chosen(which: Any, a: Amount, b: Amount) -> Amount:
-    """Return one amount where something holds, else another, element by element."""
-    if getattr(which, "ndim", 0):
-        from kvplan.perf.arrays import where
-
-        return where(which, a, b)
-    return a if which else b
-
-
-def taken(a: Amount, which: Any) -> Amount:
-    """Return some rows of an array, a number as it is."""
-    return a[which] if getattr(a, "ndim", 0) else a
-
-
-def exponential(x: Amount) -> Amount:
-    """Return e to the power of an amount, element by element."""
-    if getattr(x, "ndim", 0):
-        from kvplan.perf.arrays import exponentials
-
-        return exponentials(x)
-    return exp(x)
 
 
 def touched(experts: int, used: float, tokens: Amount) -> Amount:

@@ -8,8 +8,9 @@ from functools import cache, cached_property
 from math import ceil
 from typing import Any
 
-from kvplan.perf.operators import Amount, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, PromptSteps
+from kvplan.perf.amounts import TINY, Amount, larger, smaller
+from kvplan.perf.mixture import Mixture
+from kvplan.perf.prompts import PromptSteps
 from kvplan.perf.serving import BUSIEST, PromptTimes
 from kvplan.perf.sessions import Sessions, again, sessions
 from kvplan.specs.calibration import Calibration

@@ -6,46 +6,17 @@ Everything works on floats and on arrays of one shape.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import e as EULER
-from math import pi
 
-from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
+from kvplan.perf.amounts import TINY, Amount, exponential, gamma, larger, logarithm, root, smaller
+from kvplan.perf.mixture import Mixture, mixture
 from kvplan.perf.prompt_queue import PromptQueue
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture
+from kvplan.perf.prompts import PromptClass, PromptSteps, mates_of
 from kvplan.perf.serving import BUSIEST, Load, Served, company, looseness, receiving
 from kvplan.specs.calibration import Calibration
 
-#: halvings before a root is found on straight lines, and those lines
-FIRST, LINES = 4, 6
-#: the same of rates without their poles: off by 0.2 % at most, by 0.01 % on average over a search
+#: halvings before the root of rates without their poles is found on straight lines, and those lines: off by 0.2 % at
+#: most, by 0.01 % on average over a search
 SMOOTH = 2, 5
-
-
-def root(
-    excess: Callable[[Amount], Amount], low: Amount, high: Amount, first: int = FIRST, lines: int = LINES,
-    less: Amount | None = None,
-) -> Amount:  # fmt: skip
-    """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois).
-
-    `less` is its value at the lower one, where that is known.
-    """
-    less, more, side = excess(low) if less is None else less, excess(high), 0.0 * low
-    for _ in range(first):
-        middle = (low + high) / 2
-        value = excess(middle)
-        over = value > 0
-        low, high = chosen(over, low, middle), chosen(over, middle, high)
-        less, more = chosen(over, less, value), chosen(over, value, more)
-    for _ in range(lines):
-        at = low - less * (high - low) / larger(more - less, TINY)
-        at = smaller(larger(at, low), high)
-        value = excess(at)
-        over = value > 0
-        now = chosen(over, 1.0, -1.0)
-        kept = 1 - 0.5 * (side == now)  # of the other end, where the same one moves again
-        less, more = chosen(over, less * kept, value), chosen(over, value, more * kept)
-        low, high, side = chosen(over, low, at), chosen(over, at, high), now
-    return at
 
 
 # -- open loops -----------------------------------------------------------------------------------
@@ -219,13 +190,6 @@ class EvenWait(Wait):
     def at_most(self, share: Amount) -> Amount:
         """Return a time that no more than `share` of all requests wait beyond, 0 at least. [s]"""
         return 2 * self.mean - self.least
-
-
-def gamma(x: Amount) -> Amount:
-    """Return the gamma function of 1 + x, by Stirling's series at 4 + x (to 1e-6), floats and arrays alike."""
-    z = x + 4.0
-    series = 1 + 1 / (12 * z) + 1 / (288 * z * z) - 139 / (51840 * z**3)
-    return (2 * pi / z) ** 0.5 * (z / EULER) ** z * series / ((x + 1) * (x + 2) * (x + 3))
 
 
 def prompt_wait(m: Mixture, served: Served, c: Calibration, load: Load, burstiness: float | None) -> Wait:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from kvplan.perf.operators import Amount, exponential, larger
-from kvplan.perf.prompts import TINY, Mixture
+from kvplan.perf.amounts import TINY, Amount, exponential, larger
+from kvplan.perf.mixture import Mixture
 
 
 @cache
@@ -25,11 +25,11 @@ def pairs(totals: tuple[int, ...], finds: tuple[bool, ...]) -> tuple[tuple[int, 
 @cache
 def rows(totals: tuple[int, ...], finds: tuple[bool, ...]) -> tuple[Any, Any]:
     """Return the same as rows of an array: of those that bring prefixes, and 1 for each that finds one of them."""
-    from kvplan.perf.arrays import array
+    import numpy as np
 
     both = pairs(totals, finds)
     each = [[1.0 * (k in found) for k in range(len(totals))] for _, found in both]
-    return array([k for k, _ in both]), array(each)
+    return np.array([k for k, _ in both]), np.array(each)
 
 
 @dataclass(frozen=True, kw_only=True)

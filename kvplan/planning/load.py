@@ -12,8 +12,8 @@ from statistics import NormalDist
 
 from kvplan.errors import SpecError
 from kvplan.kv.profiling import graph_warnings, image_warnings
+from kvplan.perf.amounts import TINY
 from kvplan.perf.crowding import HeldSlots, crowd_longer, held, open_memory, steps_beside, surge
-from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import Wait, closed_memory, variation
 from kvplan.perf.serving import BUSIEST, receiving
 from kvplan.perf.token_times import FirstToken, first_token, token_time
