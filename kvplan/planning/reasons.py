@@ -18,8 +18,6 @@ from kvplan.units import show_odds, show_percent, show_time, show_usd_each
 SMALL = 0.03
 #: and below which two costs are the same
 SAME = 0.005
-
-
 #: share of a bill from which spare replicas are worth a sentence
 MUCH = 1 / 3
 #: the bill's line of them
@@ -116,28 +114,43 @@ def prefill(plan: Plan) -> str:
 
 def compression(d: Decision) -> Iterable[str]:
     """Yield what compressing the cache and converting the weights are worth here, served by the engine or not."""
-    plan, engine = d.plan, d.demand.engine.title
-    if plan.usd is None:
+    if d.plan.usd is None:
         return
-    alike = [p for p in d.plans if p.usd is not None and p.grounded >= plan.grounded]
+    alike = [p for p in d.plans if p.usd is not None and p.grounded >= d.plan.grounded]
     usable = [p for p in alike if p.pair in d.pairs]
-    if plan.technique != spelling.BASELINE and any(technique == spelling.BASELINE for technique, _ in d.pairs):
-        plain = [p for p in usable if p.technique == spelling.BASELINE]
-        what, best = spelling.in_words(plan.technique), min(plain, key=usd, default=None)
-        alone = "the best plan that keeps prefixes on its GPUs alone"
-        plainest = alone if spelling.keeps_all(plan.technique) else "the best uncompressed plan"
-        yield from against(plan, what, best, plainest)
-    if plan.form is not None and any(form is None for _, form in d.pairs):
-        kept = [p for p in usable if p.form is None]
-        best = min(kept, key=usd, default=None)
-        yield from against(plan, f"{plan.form} weights", best, "the best plan with the checkpoint's weights")
+    yield from compressed_cache(d, usable)
+    yield from lighter_weights(d, usable)
+    yield from unserved(d, alike)
+
+
+def compressed_cache(d: Decision, usable: Sequence[Plan]) -> Iterable[str]:
+    """Yield what the technique is worth, where the search could have done without."""
+    technique = d.plan.technique
+    if technique == spelling.BASELINE or all(name != spelling.BASELINE for name, _ in d.pairs):
+        return
+    best = min((p for p in usable if p.technique == spelling.BASELINE), key=usd, default=None)
+    alone = "the best plan that keeps prefixes on its GPUs alone"
+    plainest = alone if spelling.keeps_all(technique) else "the best uncompressed plan"
+    yield from against(d.plan, spelling.in_words(technique), best, plainest)
+
+
+def lighter_weights(d: Decision, usable: Sequence[Plan]) -> Iterable[str]:
+    """Yield what the weight format is worth, where the search could have kept the checkpoint's own."""
+    if d.plan.form is None or all(form is not None for _, form in d.pairs):
+        return
+    best = min((p for p in usable if p.form is None), key=usd, default=None)
+    yield from against(d.plan, f"{d.plan.form} weights", best, "the best plan with the checkpoint's weights")
+
+
+def unserved(d: Decision, alike: Sequence[Plan]) -> Iterable[str]:
+    """Yield what a technique would save that the engine does not serve."""
     best = min((p for p in alike if not p.served_by_engine), key=usd, default=None)
-    if best is not None and usd(best) < (1 - SMALL) * plan.usd:
-        drop = best.quality.drop
-        loss = f"{show_percent(drop, 1)} quality loss" if drop is not None else "unknown quality loss"
-        change = usd(best) / plan.usd - 1
-        name = spelling.in_words(best.technique)
-        yield f"{name} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
+    if best is None or usd(best) >= (1 - SMALL) * usd(d.plan):
+        return
+    drop, change = best.quality.drop, usd(best) / usd(d.plan) - 1
+    loss = f"{show_percent(drop, 1)} quality loss" if drop is not None else "unknown quality loss"
+    name, engine = spelling.in_words(best.technique), d.demand.engine.title
+    yield f"{name} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
 
 
 def against(plan: Plan, what: str, other: Plan | None, which: str) -> Iterable[str]:

@@ -125,19 +125,34 @@ def single(i: Impasse) -> Iterator[Remedy]:
             yield moved
     if moved := less_sure(i, limits):
         yield moved
+    yield from other_weights(i)
+    yield from unbarred(i)
+    yield from other_techniques(i)
+    yield from other_gpus(i)
+
+
+def other_weights(i: Impasse) -> Iterator[Remedy]:
+    """Yield the weight formats that were not searched, each where it has a plan."""
     techniques = list(dict.fromkeys(technique for technique, _ in (*i.pairs, *i.barred)))
     for form in (*i.formats, *own_format(i.demand)):
         pairs = [(t, form) for t in techniques if not i.book.barred([(t, form)])]
         demand = replace(i.demand, forms=(form,))
         if pairs and (plan := i.elsewhere(demand, i.here, pairs)):
             yield Remedy(change=f"weights={form}", plan=plan, demand=demand)
-    yield from unbarred(i)
+
+
+def other_techniques(i: Impasse) -> Iterator[Remedy]:
+    """Yield the best of the techniques that were not searched."""
     choices = [(name, form) for name in i.techniques for form in i.demand.forms]
     barred = i.book.barred(choices)
     free = [pair for pair in choices if pair not in barred]
     if free and (plan := i.elsewhere(i.demand, i.here, free)):
         yield Remedy(change=f"techniques={plan.technique}", plan=plan, demand=i.demand)
-    if not i.guesses and (plan := i.best(limits, guesses=True)):
+
+
+def other_gpus(i: Impasse) -> Iterator[Remedy]:
+    """Yield the best GPU that was not to be recommended, since no server on it was measured, and one not searched."""
+    if not i.guesses and (plan := i.best(i.demand.limits, guesses=True)):
         yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
     if i.sites and i.pairs and (plan := i.elsewhere(i.demand, i.sites, i.pairs)):
         yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
