@@ -143,7 +143,6 @@ class Server:
 
 def server(
     model: ModelSpec, site: Site, *, technique: str, prompt: int, output: float, hit: float = 0.0,
-   
     speculation: Speculation | None = None, split: tuple[int, int] | None = None, percentile: float = 0.95,
     mixed: tuple[PromptClass, ...] = (), answers: Lengths | None = None, spread: float = LENGTH_SPREAD,
 ) -> Server:  # fmt: skip

@@ -102,11 +102,6 @@ class Solution:
         """What the replicas and the servers they are in cost. [USD/s]"""
         return sum(u.usd for u in self.uses or ()) + sum(x.usd for x in unused(self.uses or ()))
 
-    @property
-    def gap(self) -> float:
-        """By how much the cost could at most be lower, as a share of it."""
-        return max(1 - self.bound / self.usd, 0.0) if self.usd else 0.0
-
 
 def ranges(column: Option, most: int) -> list[ReplicaRange]:
     """Return a column's ranges of replicas: 1, 2 to 3, 4 to 7 ..., `full`, none above `most`."""
