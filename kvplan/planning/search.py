@@ -4,7 +4,7 @@ What configurations share is worked out once for all GPUs (`grid`, `fitting`); a
 (`crowd`). The time of a search grows linearly with its candidates.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -201,6 +201,11 @@ def reachable(one: Candidates, demand: Demand, fits: Array) -> Reach:
     sure = certainty(demand, one.site.calibration, ttft, tpot)
     alone = Reach(ttft=ttft, tpot=tpot, e2e=e2e, sure=sure)
     return Reach(**{f.name: np.concatenate([getattr(known, f.name), getattr(alone, f.name)]) for f in fields(Reach)})
+
+
+def rated(candidates: Iterable[Candidates], guesses: bool) -> list[Candidates]:
+    """Return those on GPUs that may be recommended: where servers were measured, or on any with `guesses`."""
+    return [one for one in candidates if guesses or one.site.rated]
 
 
 def of_pairs(grid: SearchGrid, pairs: Collection[Pair]) -> Array:
