@@ -115,7 +115,11 @@ def full_slots(s: Server, t: RankTimes, rate: float, burstiness: float) -> HeldS
 
 
 def disaggregated(s: Server, t: RankTimes, rate: float, burstiness: float | None, memory: Wait) -> FirstToken:
-    """Return TTFT where replicas that only prefill hand a prompt's cache to others that only decode."""
+    """Return TTFT where replicas that only prefill hand a prompt's cache to others that only decode.
+
+    They are servers side by side in front of one queue. Source: Sakasegawa, Annals of the Institute of Statistical
+    Mathematics 29, 1977.
+    """
     assert s.split is not None
     c, m, ranks = s.site.calibration, read_alone(s, t), s.split[0] * s.ranks
     each = m.times.service
