@@ -196,7 +196,7 @@ def test_one_workload_on_one_gpu_is_a_ceiling() -> None:
     (use,) = found.uses
     assert (use.replicas, use.share) == (3, pytest.approx(1))
     assert found.usd * HOUR == pytest.approx(9.0)
-    assert found.gap == pytest.approx(0, abs=1e-6)
+    assert found.bound == pytest.approx(found.usd, rel=1e-6)
 
 
 def test_availability_binds() -> None:

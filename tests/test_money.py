@@ -1,6 +1,7 @@
 """Money: hand-checked bills, annuities, energy and break-even volumes; prices that say how old they are."""
 
 import json
+import math
 import types
 from dataclasses import replace
 from datetime import date
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from kvplan import catalog
 from kvplan.catalog import cloud
 from kvplan.errors import SpecError, UnknownName
-from kvplan.money.api import Tokens, api_cost, applicable, break_even, fixed_fleet
+from kvplan.money.api import Tokens, api_cost, applicable, break_even
 from kvplan.money.bill import SPANS, WORK, Fleet, Usage, fleet_bill
 from kvplan.money.draw import Draw, measured_draw, query_energy, rated_draw
 from kvplan.money.gpu_cost import annuity, own, rent
-from kvplan.money.offers import caveat, commitment, follows_load, median_offer, old, typical_spread, upper_end
+from kvplan.money.offers import caveat, commitment, median_offer, old, typical_spread, upper_end
 from kvplan.report.recommend import break_even as break_even_document
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, ApiPrice, age, stale
@@ -78,7 +79,7 @@ def test_a_dgx_by_hand() -> None:
     assert cost.host == pytest.approx(575)
     assert cost.power("") * HOUR == pytest.approx(1.73 * 0.08) == pytest.approx(0.138, abs=1e-3)
     assert cost.power(None) * HOUR == pytest.approx((100 + 575) * 1.25 / 1000 * 0.08)
-    assert not cost.follows_load and "4 years" in cost.caveats[0]
+    assert "4 years" in cost.caveats[0]
 
 
 def test_every_assumption_has_its_own_line() -> None:
@@ -199,14 +200,6 @@ def test_doubling_a_price_doubles_every_line() -> None:
         assert two.amount == pytest.approx(2 * one.amount)
 
 
-def test_only_terms_that_let_go_follow_the_load() -> None:
-    fleet = replace(FLEET, average=20.0)
-    sizes = {
-        term: fleet_bill(fleet, LOAD, rent(price(term=term))).gpus for term in ("on-demand", "spot", "reserved-3y")
-    }
-    assert sizes == {"on-demand": 32, "spot": 32, "reserved-3y": 44}
-
-
 def test_terms_say_what_they_hide() -> None:
     assert "interrupted" in caveat("spot") and "3 years" in caveat("reserved-3y") and caveat("on-demand") == ""
     assert (
@@ -217,7 +210,6 @@ def test_terms_say_what_they_hide() -> None:
     assert (
         commitment("reserved-3y") == 3 * YEAR and commitment("reserved-6m") == 6 * MONTH and commitment("spot") is None
     )
-    assert not follows_load("owned-neocloud")
     assert "interrupted" in rented(term="spot").caveats[0] and "interrupted" in rented(term="spot").kinds[0].basis
     assert "2026-11-01" in rented().kinds[0].basis and "made up" in rented().kinds[0].basis
 
@@ -229,7 +221,6 @@ def test_impossible_fleets_are_refused() -> None:
         {"peak": 0},
         {"peak": -1},
         {"peak": 4, "spares": -1},
-        {"peak": 4, "average": 5},
         {"peak": float("nan")},
     ):
         with pytest.raises(SpecError):
@@ -366,31 +357,14 @@ def test_above_the_break_even_hosting_is_cheaper(cost: float, serves: float, spa
         assert hosting(volume) >= volume * charge * (1 - 1e-9)
 
 
-def test_break_even_of_a_function_finds_what_the_table_says() -> None:
-    table = staircase(150_000, 3043.75, spares=1, most=4)
-
-    def cost(volume: float) -> float | None:
-        return next((usd for most, usd in table if volume <= most), None)
-
-    by_table, by_function = break_even(table, api(), ONE), break_even(cost, api(), ONE)
-    assert by_function.first == pytest.approx(by_table.first) and by_function.always == pytest.approx(by_table.always)
-    assert by_function.until <= 600_000
-    assert break_even(lambda _: None, api(), ONE).always is None
-
-
-def test_break_even_of_a_bill() -> None:
-    """32 GPUs serve 32 x 86,400 / 40 = 69,120 queries a day; headroom and spares cost but serve none."""
-    bill = rented()
-    volume, usd = fixed_fleet(bill)
-    assert volume == pytest.approx(69_120) and usd == pytest.approx(bill.per("month"))
-    found = break_even(bill, api(input=2e-6, output=0.0), Tokens(input=130_000, output=500))
-    assert found.always == pytest.approx(44 * 3.99 * 24 / 0.26)
-    assert break_even(bill, api(input=None), ONE).reason == "p m: no price known"
-    assert break_even(bill, api(input=None), ONE).always is None
-    assert break_even(bill, api(input=0.0, output=0.0), ONE).always is None
-    assert break_even_document(found)["queries_per_day"] == found.always
-    nothing = replace(bill, load=replace(LOAD, parts={}))
-    assert break_even_document(break_even(nothing, api(), ONE))["until"] is None
+def test_break_even_with_an_api_of_no_charge_and_of_a_wrong_table() -> None:
+    fleets = [(69_120.0, 4_000.0)]
+    found = break_even(fleets, api(input=4e-6), ONE)
+    assert break_even_document(found)["queries_per_day"] == found.always == pytest.approx(4_000 / 0.004 * DAY / MONTH)
+    assert break_even(fleets, api(input=None), ONE).reason == "p m: no price known"
+    assert break_even(fleets, api(input=None), ONE).always is None
+    assert break_even(fleets, api(input=0.0, output=0.0), ONE).always is None
+    assert break_even_document(break_even([(math.inf, 1.0)], api(), ONE))["until"] is None
     for wrong in ([], [(10.0, 5.0), (10.0, 6.0)], [(0.0, 1.0)]):
         with pytest.raises(SpecError, match="growing volumes"):
             break_even(wrong, api(), ONE)

@@ -12,6 +12,7 @@ from kvplan import catalog
 from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
+from kvplan.perf.amounts import larger, smaller
 from kvplan.perf.matrices import parts
 from kvplan.perf.operators import (
     CACHE,
@@ -24,8 +25,6 @@ from kvplan.perf.operators import (
     attended_at,
     busiest,
     forward,
-    larger,
-    smaller,
     touched,
 )
 

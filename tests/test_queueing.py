@@ -16,9 +16,12 @@ from queue_twin import Machine, percentile, simulate
 from kvplan import catalog
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
+from kvplan.perf.amounts import gamma, root
 from kvplan.perf.crowding import Surge, crowded, estimated, gamma_at, steps_beside, surge, together
-from kvplan.perf.prompts import Mixture, PromptClass, longer_prompt, mean, slots_shared
-from kvplan.perf.queueing import Wait, closed_memory, gamma, prompt_wait, root, seen_later, turn
+from kvplan.perf.mixture import Mixture
+from kvplan.perf.prompt_queue import PromptQueue
+from kvplan.perf.prompts import PromptClass, longer_prompt, mean, slots_shared
+from kvplan.perf.queueing import Wait, closed_memory, prompt_wait
 from kvplan.perf.token_times import below_deviations, delays_of, deviations, token_time
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
@@ -483,7 +486,8 @@ def test_prompts_that_decoding_pauses_for_are_read_together(rate: float) -> None
     one = PromptClass(weight=1.0, total=1, fresh=1)
     m = Mixture(classes=(one,), own=(each,), extra=(each,), service=(each,))
     c, steps = SimpleNamespace(mixes=0.0, chunk=1e9, poll=0.0), SimpleNamespace(decode=step, mixed=(1e9,))
-    assert turn(steps, c, m.times, m, rate) + step / 2 == pytest.approx(fmean(waits), rel=0.04)
+    prompts = PromptQueue(mixture=m, steps=steps, calibration=c)
+    assert prompts.turn(rate) + step / 2 == pytest.approx(fmean(waits), rel=0.04)
 
 
 def gated(rate: float, step: float, sizes: list[float], polls: float, room: float, requests: int) -> float:
@@ -532,6 +536,7 @@ def test_a_prompt_waits_for_gates_as_of_a_queue_that_is_taken_step_by_step(
     m = Mixture(classes=classes, own=sizes, extra=sizes,
                 service=tuple(x + n * step for x, n in zip(sizes, share, strict=True)))  # fmt: skip
     c, steps = SimpleNamespace(mixes=1.0, chunk=tokens, poll=polls), SimpleNamespace(decode=step, mixed=(step + room,))
-    found = seen_later(steps, c, m, rate, turn(steps, c, m.times, m, rate), polls * step)
+    prompts = PromptQueue(mixture=m, steps=steps, calibration=c)
+    found = prompts.seen_later(rate, prompts.turn(rate), polls * step)
     simulated = gated(rate, step, list(sizes), polls, room, 25_000)
     assert found == pytest.approx(simulated - (polls + 0.5) * step, rel=0.08)

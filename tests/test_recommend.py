@@ -24,8 +24,9 @@ from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
 from kvplan.perf.crowding import gamma_at, held, open_memory, surge, swing
+from kvplan.perf.mixture import mixture
 from kvplan.perf.operators import forward
-from kvplan.perf.prompts import halfway, longer_prompt, mixture, prompt_passes, prompt_steps, slim, slots_shared
+from kvplan.perf.prompts import halfway, longer_prompt, prompt_passes, prompt_steps, slim, slots_shared
 from kvplan.perf.queueing import open_loop, serve_open
 from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, host_time, overlapped, step_time

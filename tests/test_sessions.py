@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from test_queueing import made, simulated
 
-from kvplan.perf.class_lengths import over_lengths, squares
-from kvplan.perf.prompts import Mixture, PromptClass
-from kvplan.perf.sessions import again
+from kvplan.perf.mixture import Mixture
+from kvplan.perf.prompts import PromptClass, over_lengths, squares
+from kvplan.perf.sessions import again, sessions
 from kvplan.planning.load import at_rate
 
 
@@ -75,6 +75,11 @@ def pairs_of(between: float) -> Mixture:
     return Mixture(classes=tuple(classes), own=times, extra=times, service=times)
 
 
+def longer(m: Mixture, rate: float, busy: float, wait: float) -> float:
+    """Return what the mean wait of these prompts is longer since some follow each other. [s]"""
+    return again(m, sessions(m), rate, busy, wait)
+
+
 def work_waiting(rate: float, between: float, sessions: int, follow: bool) -> float:
     """Return the mean work before a server to which pairs come, event by event; or each of them by itself. [s]"""
     rng, at, coming = random.Random(5), 0.0, []
@@ -101,19 +106,19 @@ def test_long_prompts_that_follow_each_other_make_all_wait(busy: float, between:
     alone = rate * m.moment(2) / (2 * (1 - busy))
     paired, apart = (work_waiting(rate, between, 120_000, follow) for follow in (True, False))
     assert apart == pytest.approx(alone, rel=0.04)
-    assert again(m, rate, busy, alone) == pytest.approx(paired - apart, rel=1 / 7)
+    assert longer(m, rate, busy, alone) == pytest.approx(paired - apart, rel=1 / 7)
 
 
 def test_pairs_that_come_at_once_are_one_prompt_and_those_far_apart_are_two() -> None:
     """Together E[2 S S'] more in the second moment; at first as 1 / the time between them."""
     m, rate, busy, wait = pairs_of(1e-9), 0.5, 0.4, 0.7
     whole = sum(w / 2 * FOUND * x * x for x, w in zip(TIMES, SHARES, strict=True))
-    assert again(m, rate, busy, wait) == pytest.approx(rate * whole / (1 - busy), rel=1e-4)
-    far = again(pairs_of(1e6), rate, busy, wait)
+    assert longer(m, rate, busy, wait) == pytest.approx(rate * whole / (1 - busy), rel=1e-4)
+    far = longer(pairs_of(1e6), rate, busy, wait)
     square = sum(w / 2 * FOUND * x * (x * x / 2 + x * wait) for x, w in zip(TIMES, SHARES, strict=True))
     assert far == pytest.approx(rate * square / 1e6 / (1 - busy) ** 2, rel=1e-3)
     nobody = Mixture(classes=tuple(classes_of(LENGTHS)), own=TIMES[:3], extra=TIMES[:3], service=TIMES[:3])
-    assert again(nobody, rate, busy, wait) == 0.0
+    assert longer(nobody, rate, busy, wait) == 0.0
 
 
 def test_arrays_of_sessions_are_those_of_each() -> None:
@@ -123,8 +128,8 @@ def test_arrays_of_sessions_are_those_of_each() -> None:
         rows = column.reshape(-1, *(1 for _ in shape)) * np.ones(shape)
         weights = np.array([k.weight for k in m.classes]).reshape(-1, *(1 for _ in shape))
         many = Mixture(classes=m.classes, own=rows, extra=rows, service=rows, weights=weights)
-        found = again(many, np.full(shape, 0.5), np.full(shape, 0.4), np.full(shape, 0.7))
-        assert found.shape == shape and np.allclose(found, again(m, 0.5, 0.4, 0.7))
+        found = longer(many, np.full(shape, 0.5), np.full(shape, 0.4), np.full(shape, 0.7))
+        assert found.shape == shape and np.allclose(found, longer(m, 0.5, 0.4, 0.7))
 
 
 @pytest.mark.parametrize(("sessions", "mean"), [(False, 0.06), (True, 0.04)])

@@ -12,18 +12,8 @@ from kvplan import catalog
 from kvplan.api.sites import site
 from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout
-from kvplan.perf.operators import (
-    CACHE,
-    ELEMENTS,
-    EXPERTS,
-    NETWORK,
-    PROMPT,
-    WEIGHTS,
-    Amount,
-    Operator,
-    attended_at,
-    attention,
-)
+from kvplan.perf.amounts import Amount
+from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, WEIGHTS, Operator, attended_at, attention
 from kvplan.perf.stacks import FEW, FIELDS, stack
 from kvplan.perf.step_time import (
     bound,

@@ -14,7 +14,8 @@ from kvplan.api.sites import PUBLISHED
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
 from kvplan.kv.tiers import C2C, TIERS, bandwidth
-from kvplan.perf.prompts import Mixture, PromptClass
+from kvplan.perf.mixture import Mixture
+from kvplan.perf.prompts import PromptClass
 from kvplan.perf.queueing import Wait
 from kvplan.perf.token_times import Fetch, FirstToken
 from kvplan.planning.confirm import ROUTER

@@ -3,21 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, isfinite
+from math import isfinite
 
 from kvplan.errors import SpecError
-from kvplan.money.bill import Bill
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, MILLION, MONTH
 
 #: (queries a day it can serve, USD a month), one row a fleet size
 Table = Sequence[tuple[float, float]]
-#: what hosting costs: a bill, a table, or a function from queries a day to USD a month (None: cannot be served)
-Hosting = Bill | Table | Callable[[float], float | None]
-#: queries a day a function is tried from and to, and on how many points between
-FEWEST, MOST, POINTS = 1.0, 1e9, 2000
-#: halvings after which a volume is exact
-HALVINGS = 60
+#: queries a day that are looked at
+FEWEST, MOST = 1.0, 1e9
 #: steps towards a volume, and the share of it within which two are the same
 STEPS, CLOSE = 200, 1e-6
 #: volumes at which a bound of the cost of hosting is compared with the API first
@@ -88,25 +83,24 @@ class BreakEven:
         return self.always
 
 
-def break_even(hosting: Hosting, api: ApiPrice, tokens: Tokens) -> BreakEven:
-    """Return the queries a day above which hosting is cheaper than an API.
+def uncharged(api: ApiPrice, charge: float | None) -> BreakEven:
+    """Return the answer for an API without a known charge, or that charges nothing."""
+    reason = f"{api.provider} {api.model}: no price known" if charge is None else "the API charges nothing"
+    return BreakEven(first=None, always=None, until=0.0, api_per_query=charge, reason=reason)
 
-    A bill is taken as a fleet of fixed cost that serves what its GPUs can; a table as steps, each row good up to its
-    volume; a function is tried on a geometric grid from 1 to 10^9 a day, and each crossing then narrowed down.
+
+def break_even(fleets: Table, api: ApiPrice, tokens: Tokens) -> BreakEven:
+    """Return the queries a day above which hosting is cheaper than an API; each fleet is good up to its volume.
+
+    Raises SpecError where the volumes of the table do not grow.
     """
+    if not fleets or any(not a[0] < b[0] for a, b in pairwise(fleets)) or fleets[0][0] <= 0:
+        raise SpecError("a table of fleets needs rows (queries a day, USD a month) with growing volumes")
     charge = api_cost(api, tokens)
     if charge is None or charge <= 0:
-        reason = f"{api.provider} {api.model}: no price known" if charge is None else "the API charges nothing"
-        return BreakEven(first=None, always=None, until=0.0, api_per_query=charge, reason=reason)
-    monthly = charge * MONTH / DAY  # of one query a day
-    if callable(hosting):
-        first, always, until = _crossings(hosting, monthly)
-    else:
-        table = [fixed_fleet(hosting)] if isinstance(hosting, Bill) else list(hosting)
-        _check(table)
-        first, always = _steps(table, monthly)
-        until = table[-1][0]
-    reason = ""
+        return uncharged(api, charge)
+    first, always = _steps(fleets, charge * MONTH / DAY)
+    until, reason = fleets[-1][0], ""
     if always is None:
         reason = f"up to {until:,.0f} queries a day the API is cheaper"
         if first is not None:
@@ -123,8 +117,7 @@ def between_bounds(least: Curve, most: Curve, until: float, api: ApiPrice, token
     """
     charge = api_cost(api, tokens)
     if charge is None or charge <= 0:
-        reason = f"{api.provider} {api.model}: no price known" if charge is None else "the API charges nothing"
-        return BreakEven(first=None, always=None, until=0.0, api_per_query=charge, reason=reason)
+        return uncharged(api, charge)
     daily = charge / DAY  # USD/s of one query a day
     first = lowest_volume(least, daily, until)
     always, served = _always(most, daily, until) if first is not None else (None, until)
@@ -174,19 +167,11 @@ def _always(most: Curve, daily: float, until: float) -> tuple[float | None, floa
     return volume, greatest
 
 
-def fixed_fleet(bill: Bill) -> tuple[float, float]:
-    """Return (queries a day a bill's GPUs could serve, its USD a month). Headroom and spares serve none of them."""
-    seconds = bill.load.gpu_seconds
-    return (bill.serving * DAY / seconds if seconds else inf), bill.total * MONTH
-
-
-def _check(table: Table) -> None:
-    if not table or any(not a[0] < b[0] for a, b in pairwise(table)) or table[0][0] <= 0:
-        raise SpecError("a table of fleets needs rows (queries a day, USD a month) with growing volumes")
-
-
 def _steps(table: Table, monthly: float) -> tuple[float | None, float | None]:
-    """Return the first volume at which a step meets the API's line, and the last above which every step stays below."""
+    """Return the first volume at which a step meets the API's line, and the last above which every step stays below.
+
+    `monthly` is the API's charge for one query a day. [USD/month]
+    """
     first, always, below = None, None, 0.0
     spans = []
     for volume, cost in table:
@@ -202,34 +187,6 @@ def _steps(table: Table, monthly: float) -> tuple[float | None, float | None]:
         if meets > start:
             break
     return first, always
-
-
-def _crossings(cost: Callable[[float], float | None], monthly: float) -> tuple[float | None, float | None, float]:
-    """Return the first and the last crossing of a function with the API's line, and the greatest volume it served."""
-    ratio = (MOST / FEWEST) ** (1 / POINTS)
-    tried = []
-    for i in range(POINTS + 1):
-        volume = FEWEST * ratio**i
-        usd = cost(volume)
-        if usd is None:
-            break
-        tried.append((volume, usd < volume * monthly))
-    if not tried:
-        return None, None, 0.0
-    until = tried[-1][0]
-    turns = [_narrow(cost, monthly, a[0], b[0]) for a, b in pairwise(tried) if b[1] and not a[1]]
-    if tried[0][1]:
-        turns.insert(0, tried[0][0])
-    return (turns[0] if turns else None), (turns[-1] if turns and tried[-1][1] else None), until
-
-
-def _narrow(cost: Callable[[float], float | None], monthly: float, low: float, high: float) -> float:
-    """Return a volume between two, the API cheaper at one and hosting at the other, where the two meet."""
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        usd = cost(middle)
-        low, high = (low, middle) if usd is not None and usd < middle * monthly else (middle, high)
-    return high
 
 
 def per_million(price: float | None) -> float | None:

@@ -25,23 +25,16 @@ class Fleet:
     headroom: float = 0.0  #: beyond the peak, 0 where the peak already holds it
     spares: float = 0.0  #: for when others fail (N+1)
     unused: float = 0.0  #: of servers that are paid for whole
-    #: mean of those that serve where the fleet follows the load, under terms that let GPUs go; None: all run always
-    average: float | None = None
 
     def __post_init__(self) -> None:
-        sizes = (self.peak, self.headroom, self.spares, self.unused, self.serving(True))
+        sizes = (self.peak, self.headroom, self.spares, self.unused)
         if not all(isfinite(n) and n >= 0 for n in sizes) or not self.peak:
             raise SpecError(f"a fleet needs GPUs for its peak, and none of its counts may be negative: {self}")
-        if self.serving(True) > self.peak:
-            raise SpecError(f"{self.average:g} GPUs on average are more than the {self.peak:g} of the peak")
 
-    def serving(self, follows_load: bool) -> float:
-        """Return the GPUs that are paid for to serve, on average, without headroom, spares and unused ones."""
-        return self.average if follows_load and self.average is not None else self.peak
-
-    def paid(self, follows_load: bool) -> float:
-        """Return all GPUs that are paid for, on average."""
-        return self.serving(follows_load) + self.headroom + self.spares + self.unused
+    @property
+    def gpus(self) -> float:
+        """All GPUs that are paid for."""
+        return self.peak + self.headroom + self.spares + self.unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +87,7 @@ class Bill:
 
     cells: tuple[Cell, ...]  #: every use by every kind
     load: Usage  #: what is asked of the GPUs
-    gpus: float  #: paid for, on average
-    serving: float  #: of them serve; the others are headroom, spares and unused
+    gpus: float  #: paid for
     caveats: tuple[str, ...]  #: of the price
     unit: int = 1  #: GPUs that are paid for together
 
@@ -144,18 +136,17 @@ class Bill:
 
 def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
     """Return the bill of a fleet under a load; raise SpecError when the work needs more GPUs than serve."""
-    serving = fleet.serving(cost.follows_load)
     at_work = load.rate * load.gpu_seconds
-    if at_work > serving * (1 + SLACK):
-        raise SpecError(f"the queries keep {at_work:.4g} GPUs at work, but only {serving:.4g} serve")
+    if at_work > fleet.peak * (1 + SLACK):
+        raise SpecError(f"the queries keep {at_work:.4g} GPUs at work, but only {fleet.peak:.4g} serve")
     n = show_number
     shares: list[tuple[str, float, str | None, str]] = [
         (part, load.rate * seconds, part, f"{n(seconds)} GPU-s a query: {n(load.rate * seconds)} GPUs on average")
         for part, seconds in load.parts.items()
     ]
-    waiting = max(serving - at_work, 0.0)
+    waiting = max(fleet.peak - at_work, 0.0)
     shares += [
-        ("idle", waiting, None, f"{n(waiting)} of {n(serving)} GPUs: the load is below what they could serve"),
+        ("idle", waiting, None, f"{n(waiting)} of {n(fleet.peak)} GPUs: the load is below what they could serve"),
         ("headroom", fleet.headroom, None, f"{counted(fleet.headroom)} beyond the peak"),
         ("spares", fleet.spares, None, f"{counted(fleet.spares)} to stand in when others fail"),
         ("unused", fleet.unused, None, f"{counted(fleet.unused)} of servers of {cost.unit}, which are paid for whole"),
@@ -165,8 +156,7 @@ def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
         for use, gpus, part, basis in shares
         for kind in kinds_of(cost, part)
     ]
-    gpus = fleet.paid(cost.follows_load)
-    return Bill(cells=tuple(cells), load=load, gpus=gpus, serving=serving, caveats=cost.caveats, unit=cost.unit)
+    return Bill(cells=tuple(cells), load=load, gpus=fleet.gpus, caveats=cost.caveats, unit=cost.unit)
 
 
 def counted(gpus: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan.kv.budget import Line
 from kvplan.money.draw import Draw, rated_draw
-from kvplan.money.offers import caveat, follows_load
+from kvplan.money.offers import caveat
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.money import Ownership, ServerPrice
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_percent, show_usd
@@ -22,7 +22,6 @@ class GpuCost:
     """The cost of one GPU: what it costs whatever it does, and for an owned one the electricity it draws."""
 
     fixed: tuple[Line, ...]  #: whatever it does [USD/s]
-    follows_load: bool  #: whether GPUs can be given back when the load falls
     caveats: tuple[str, ...] = ()  #: what the price hides
     tariff: float = 0.0  #: of electricity for the server, PUE included [USD/J]
     host: float = 0.0  #: the server's power beside its GPUs, a GPU's part [W]
@@ -53,7 +52,7 @@ def rent(price: Price) -> GpuCost:
     if price.gpus > 1:
         caveats += (f"let in servers of {price.gpus} GPUs",)
     return GpuCost(
-        fixed=(line,), follows_load=follows_load(price.term), caveats=caveats, unit=price.gpus,
+        fixed=(line,), caveats=caveats, unit=price.gpus,
         host_memory=price.host_memory,
     )  # fmt: skip
 
@@ -85,7 +84,6 @@ def own(gpu: Gpu, terms: Ownership, draw: Draw | None = None) -> GpuCost | None:
     basis = f"{power.basis}; {greatest - gpu.power:.0f} W of server beside it, PUE {terms.pue:g}"
     return GpuCost(
         fixed=_fixed(server, greatest, terms),
-        follows_load=False,
         caveats=(f"owned: paid for {terms.life / YEAR:g} years whether used or not",),
         tariff=tariff,
         host=greatest - gpu.power,

@@ -66,11 +66,6 @@ def commitment(term: str) -> float | None:
     return int(match[1]) * (YEAR if match[2] == "y" else MONTH) if match else None
 
 
-def follows_load(term: str) -> bool:
-    """Return whether GPUs under this term can be given back when the load falls."""
-    return commitment(term) is None and not term.startswith("owned")
-
-
 def caveat(term: str) -> str:
     """Return what a price under this term hides, '' for on-demand."""
     bound = commitment(term)

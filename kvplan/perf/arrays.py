@@ -1,16 +1,11 @@
-"""Arrays in place of floats: what the formulas of `perf` need of them, and rows that share parts."""
+"""Arrays below each other, and rows that share parts."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from math import ceil
 from typing import Any
 
 import numpy as np
 
 Array = Any
-#: how one is made, and of arrays, element by element
-array, maximum, minimum, exponentials, where = np.array, np.maximum, np.minimum, np.exp, np.where
 
 
 def alike_rows(
@@ -37,34 +32,3 @@ def below(values: Sequence[Any], dims: int = 1) -> Array:
     for i, value in enumerate(values):  # `np.stack` takes several times as long for the small arrays of a search
         rows[i] = value
     return rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptColumns:
-    """Classes of prompts below each other, as columns: their steps, and where those lie between the ones worked out."""
-
-    fresh: Array  #: tokens to compute [token]
-    chunks: Array  #: engine steps over which a prompt is computed
-    share: Array  #: the same in whole steps' tokens, in fractions
-    above: Array  #: the next larger size of a step that was worked out
-    part: Array  #: how far a step's tokens are from the size before to that one, of 1
-
-    def between(self, times: Array) -> Array:
-        """Return the times of each class's steps from those of all sizes, below each other. [s]"""
-        return (1 - self.part) * times[self.above - 1] + self.part * times[self.above]
-
-
-@cache
-def prompt_columns(fresh: tuple[int, ...], chunk: float, sizes: tuple[float, ...], dims: int = 1) -> PromptColumns:
-    """Return classes with so many tokens to compute [token], `chunk` a step at most, for arrays of `dims`."""
-    chunks = [ceil(tokens / chunk) for tokens in fresh]
-    each = [tokens / n for tokens, n in zip(fresh, chunks, strict=True)]
-    above = [
-        0 if size <= sizes[0] else next(i for i, s in enumerate(sizes) if size <= s * (1 + 1e-12)) for size in each
-    ]
-    part = [
-        (size - sizes[k - 1]) / (sizes[k] - sizes[k - 1]) if k else 1.0 for size, k in zip(each, above, strict=True)
-    ]
-    share = [tokens / chunk for tokens in fresh]
-    tokens, whole, shares, parts = (below(x, dims) for x in (fresh, chunks, share, part))
-    return PromptColumns(fresh=tokens, chunks=whole, share=shares, above=np.array(above), part=parts)

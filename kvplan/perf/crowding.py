@@ -12,8 +12,9 @@ from functools import partial
 from math import ceil, erf, log
 from typing import Any
 
-from kvplan.perf.operators import Amount, larger, smaller, taken
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, longer_prompt, powers
+from kvplan.perf.amounts import TINY, Amount, larger, smaller, taken
+from kvplan.perf.mixture import Mixture, powers
+from kvplan.perf.prompts import PromptClass, longer_prompt
 from kvplan.perf.queueing import Wait
 from kvplan.perf.serving import BUSIEST, Load, Served
 

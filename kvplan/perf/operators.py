@@ -4,25 +4,23 @@ Every amount may be a float or an array of equal shape (many batches at once): t
 raise to powers, so that one reading of the physics serves one plan, a search over thousands, and a fit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp, log
-from typing import Any, NamedTuple
+from math import log
+from typing import NamedTuple
 
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.kv.paging import share
 from kvplan.kv.replica import Parallel, Weights
+from kvplan.perf.amounts import Amount, larger, smaller
 from kvplan.perf.matrices import Matrices, parts
 from kvplan.specs.model import ModelSpec
-
-#: a float, or an array of them
-Amount = Any
 
 #: what an operator's bytes and FLOPs are limited by: see perf/step_time.py
 WEIGHTS, EXPERTS, CACHE, PROMPT, NETWORK, ELEMENTS = "weights", "experts", "cache", "prompt", "network", "elements"
 
-#: keeps quotients of nothing finite
+#: keeps quotients of nothing finite, below any time in seconds that counts
 TINY = 1e-30
 #: reads and writes of the hidden states in one layer (two norms, residuals, activations): an assumption that the fitted
 #: share `elements` corrects
@@ -51,47 +49,6 @@ class Operator(NamedTuple):
     lags: Amount = 0.0  #: time that unpacking takes at the least, however many sequences a step has [s]
     fixed: Amount = 0.0  #: of kernels that unpacking needs besides, whatever there is to unpack [s]
     fetched: Amount = 0.0  #: from the host's memory [B]
-
-
-def larger(a: Amount, b: Amount) -> Amount:
-    """Return the larger of two amounts, element by element."""
-    if getattr(a, "ndim", 0) or getattr(b, "ndim", 0):
-        from kvplan.perf.arrays import maximum
-
-        return maximum(a, b)
-    return a if a >= b else b
-
-
-def smaller(a: Amount, b: Amount) -> Amount:
-    """Return the smaller of two amounts, element by element."""
-    if getattr(a, "ndim", 0) or getattr(b, "ndim", 0):
-        from kvplan.perf.arrays import minimum
-
-        return minimum(a, b)
-    return a if a <= b else b
-
-
-def chosen(which: Any, a: Amount, b: Amount) -> Amount:
-    """Return one amount where something holds, else another, element by element."""
-    if getattr(which, "ndim", 0):
-        from kvplan.perf.arrays import where
-
-        return where(which, a, b)
-    return a if which else b
-
-
-def taken(a: Amount, which: Any) -> Amount:
-    """Return some rows of an array, a number as it is."""
-    return a[which] if getattr(a, "ndim", 0) else a
-
-
-def exponential(x: Amount) -> Amount:
-    """Return e to the power of an amount, element by element."""
-    if getattr(x, "ndim", 0):
-        from kvplan.perf.arrays import exponentials
-
-        return exponentials(x)
-    return exp(x)
 
 
 def touched(experts: int, used: float, tokens: Amount) -> Amount:
@@ -233,38 +190,54 @@ def routed(m: Matrices, parallel: Parallel, tokens: Amount) -> tuple[Amount, Amo
 @lru_cache(maxsize=64)
 def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prompt: int, cached: int = 0) -> Attended:
     """Return what attention takes at a length: decode over the cache, a prompt over itself (0: none). Remembered."""
-    decode = []
-    for kind in dict.fromkeys(g.kind for g in layout.groups):
-        groups = [g.at(length) for g in layout.groups if g.kind == kind]
-        decode.append(
-            Operator(
-                name=f"attention ({kind})",
-                limit=CACHE,
-                bytes=sum(g.count * g.read(length) * share(g, tensor) for g in groups),
-                flops=sum(g.count * visible(g, length) * g.flops for g in groups) / tensor,
-                dense=sum(g.count * visible(g, length) * g.rebuilds * share(g, tensor) for g in groups),
-                fetched=sum(g.count * g.fetched(length) * share(g, tensor) for g in groups),
-                unpacks=sum(unpacking(g, length, tensor) for g in groups),
-                lags=sum(g.count * visible(g, length) * g.unpacks.lag for g in groups),
-                fixed=sum(g.count * g.unpacks.fixed for g in groups),
-                bits=max((g.bits for g in groups if g.vectors), default=16.0),
-                kernels=kind if kind in ("latent", "index", "state") else "attention",
-                launches=len({layer for g in groups for layer in g.layers}),
-            )
-        )
-    whole = []
-    for kind in dict.fromkeys(g.kind for g in base.groups if prompt):
-        groups = [g for g in base.groups if g.kind == kind]
-        pairs = sum(g.count * g.pair_flops * (prompt_pairs(g, prompt) - prompt_pairs(g, cached)) for g in groups)
-        states = sum(2 * g.count * g.constant * share(g, tensor) for g in groups)
-        work = layout.prefill_flops * pairs / tensor
-        whole.append(Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states, flops=work))
-    if prompt and base.encoder_flops:  # images of a cached prefix are not encoded again, those beside the prompt are
-        beside = any(g.kind == "cross" for g in base.groups)
-        fresh = 1.0 if beside else 1 - cached / prompt
-        work = fresh * base.encoder_flops / tensor
-        whole.append(Operator(name="vision encoder", limit=WEIGHTS, bytes=fresh * base.encoder_bytes, flops=work))
-    return Attended(decode=tuple(decode), prompt=tuple(whole))
+    decode = tuple(cache_read(kind, groups, tensor, length) for kind, groups in by_kind(layout.groups))
+    if not prompt:
+        return Attended(decode=decode, prompt=())
+    whole = [
+        self_attention(kind, groups, tensor, prompt, cached, layout.prefill_flops)
+        for kind, groups in by_kind(base.groups)
+    ]
+    if base.encoder_flops:  # images of a cached prefix are not encoded again, those beside the prompt are
+        fresh = 1.0 if any(g.kind == "cross" for g in base.groups) else 1 - cached / prompt
+        flops = fresh * base.encoder_flops / tensor
+        whole.append(Operator(name="vision encoder", limit=WEIGHTS, bytes=fresh * base.encoder_bytes, flops=flops))
+    return Attended(decode=decode, prompt=tuple(whole))
+
+
+def by_kind(groups: Iterable[Group]) -> list[tuple[str, list[Group]]]:
+    """Return groups of layers by their kind of attention, in order."""
+    kinds: dict[str, list[Group]] = {}
+    for g in groups:
+        kinds.setdefault(g.kind, []).append(g)
+    return list(kinds.items())
+
+
+def cache_read(kind: str, every: Sequence[Group], tensor: int, length: int) -> Operator:
+    """Return the attention of one sequence's decode step over the cache of layers of one kind."""
+    groups = [g.at(length) for g in every]
+    return Operator(
+        name=f"attention ({kind})",
+        limit=CACHE,
+        bytes=sum(g.count * g.read(length) * share(g, tensor) for g in groups),
+        flops=sum(g.count * visible(g, length) * g.flops for g in groups) / tensor,
+        dense=sum(g.count * visible(g, length) * g.rebuilds * share(g, tensor) for g in groups),
+        fetched=sum(g.count * g.fetched(length) * share(g, tensor) for g in groups),
+        unpacks=sum(unpacking(g, length, tensor) for g in groups),
+        lags=sum(g.count * visible(g, length) * g.unpacks.lag for g in groups),
+        fixed=sum(g.count * g.unpacks.fixed for g in groups),
+        bits=max((g.bits for g in groups if g.vectors), default=16.0),
+        kernels=kind if kind in ("latent", "index", "state") else "attention",
+        launches=len({layer for g in groups for layer in g.layers}),
+    )
+
+
+def self_attention(
+    kind: str, groups: Sequence[Group], tensor: int, prompt: int, cached: int, work: float
+) -> Operator:  # fmt: skip
+    """Return the attention of a whole prompt over itself in layers of one kind, `work` of its pairs' FLOPs."""
+    pairs = sum(g.count * g.pair_flops * (prompt_pairs(g, prompt) - prompt_pairs(g, cached)) for g in groups)
+    states = sum(2 * g.count * g.constant * share(g, tensor) for g in groups)
+    return Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states, flops=work * pairs / tensor)
 
 
 def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Operator]:

@@ -6,32 +6,19 @@ works on floats and on arrays of one shape; classes stand side by side in tuples
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from math import ceil
 from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
-from kvplan.perf.class_lengths import over_lengths
-from kvplan.perf.last_steps import LastSteps, last_columns, last_steps
-from kvplan.perf.operators import (
-    Amount,
-    Attended,
-    Operator,
-    attended_at,
-    exponential,
-    forward,
-    larger,
-    smaller,
-)
+from kvplan.perf.amounts import TINY, Amount, exponential, larger, logarithm, smaller
+from kvplan.perf.operators import Attended, Operator, attended_at, forward
 from kvplan.perf.operators import attention as attention_of
-from kvplan.perf.serving import Load, PromptTimes, Steps, company
+from kvplan.perf.serving import Steps
 from kvplan.perf.step_time import device_time, step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
-
-#: keeps quotients of nothing finite
-TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +47,12 @@ def mean(classes: Sequence[PromptClass], amounts: Sequence[Amount]) -> Amount:
     return sum(k.weight * x for k, x in zip(classes, amounts, strict=True))
 
 
-def logarithm(x: Amount) -> Amount:
-    """Return the natural logarithm of a number from 1, as a slightly larger bound for arrays and floats alike."""
-    power = 1 / 64
-    return (x**power - 1) / power
-
-
-def mates(classes: Sequence[PromptClass], seconds: Amount) -> Amount:
-    """Return how many questions to the same prefix run beside one, on average, that is in flight for so long.
+def mates_of(classes: Sequence[PromptClass]) -> Callable[[Amount], Amount]:
+    """Return what tells, of the time that one is in flight [s], how many questions to its prefix run beside it.
 
     They follow each other at random, so seconds / between run beside one in a long row of them, and in a short one no
     more than all the others. Counted by those that find a prefix for every one that brings it.
     """
-    return mates_of(classes)(seconds)
-
-
-def mates_of(classes: Sequence[PromptClass]) -> Callable[[Amount], Amount]:
-    """Return what tells `mates` of the time that one is in flight."""
     between = next((k.between for k in classes if k.between), None)
     if between is None:
         return lambda _: 0.0
@@ -213,7 +189,7 @@ def prompt_steps(p: PromptPasses, c: Calibration, batch: Amount) -> PromptSteps:
     """Return the times of these steps; speculative decoding takes fewer steps a token."""
     decode = step_time(p.decode, c, batch)
     saved = decode - decode / c.accepted
-    attention, bent = over_lengths(p.classes, [attention_time(each, c) for each in p.attention])
+    attention, bent = over_lengths(p.classes, [device_time(each, c, True) for each in p.attention])
     return PromptSteps(
         sizes=p.sizes,
         decode=decode - saved,
@@ -224,162 +200,56 @@ def prompt_steps(p: PromptPasses, c: Calibration, batch: Amount) -> PromptSteps:
     )
 
 
-def attention_time(operators: Sequence[Operator], c: Calibration) -> Amount:
-    """Return how long the attention of a whole prompt takes. [s]"""
-    return device_time(operators, c, True)
+@cache
+def neighbours(totals: tuple[int, ...], between: tuple[float | None, ...]) -> tuple[int | None, ...]:
+    """Return which class of prompts is next to each in length and finds a prefix as it does, the shorter one if any.
+
+    None where no other does. Classes of which a cache holds as much follow each other by length.
+    """
+    follows = [False, *(between[i] == between[i + 1] and totals[i] < totals[i + 1] for i in range(len(totals) - 1))]
+    last = len(totals) - 1
+    return tuple(k - 1 if follows[k] else k + 1 if k < last and follows[k + 1] else None for k in range(last + 1))
+
+
+def squares(classes: Sequence[PromptClass], attention: Sequence[Amount]) -> tuple[Amount, ...]:
+    """Return the part of the attention of a prompt of each class that grows as the square of its length. [s]
+
+    A line and a parabola through no prompt at all, a prompt of the class, and one of the class beside it.
+    """
+    found: list[Amount] = []
+    near = neighbours(tuple(k.total for k in classes), tuple(k.between for k in classes))
+    for k, time, other in zip(classes, attention, near, strict=True):
+        if other is None:
+            found.append(0.0 * time)
+            continue
+        long = classes[other].total
+        bent = (time / k.total - attention[other] / long) / (k.total - long)
+        found.append(larger(bent * k.total**2, 0.0))
+    return tuple(found)
+
+
+def over_lengths(
+    classes: Sequence[PromptClass], attention: Sequence[Amount]
+) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
+    """Return the attention of a prompt of each class on average over its lengths, and `squares` of it. [s]
+
+    A mean of squares is the square of the mean, and as much again times the squared coefficient of variation.
+    """
+    bent = squares(classes, attention)
+    means = tuple(time + k.varied * more for k, time, more in zip(classes, attention, bent, strict=True))
+    return means, bent
+
+
+def place(sizes: Sequence[float], size: float) -> tuple[int, float]:
+    """Return the place of the first of ascending sizes that is no smaller, and how far to it a size is, of 1."""
+    k = next(i for i, s in enumerate(sizes) if size <= s * (1 + 1e-12))
+    return k, (size - sizes[k - 1]) / (sizes[k] - sizes[k - 1]) if k else 1.0
 
 
 def between(sizes: Sequence[float], times: Sequence[Amount], size: float) -> Amount:
     """Return the time of a step with so many tokens of prompts, on straight lines between those worked out. [s]"""
-    if len(sizes) == 1 or size <= sizes[0]:
-        return times[0]
-    k = next(i for i, s in enumerate(sizes) if size <= s * (1 + 1e-12))
-    part = (size - sizes[k - 1]) / (sizes[k] - sizes[k - 1])
-    return (1 - part) * times[k - 1] + part * times[k]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mixture:
-    """What the prompts of each class take at one load, by class: numbers, or the rows of an array. [s]"""
-
-    classes: tuple[PromptClass, ...]  #: the classes
-    own: Sequence[Amount]  #: from a prompt's first step to its first token, by class [s]
-    extra: Sequence[Amount]  #: what a prompt takes from all others, by class [s]
-    service: Sequence[Amount]  #: for how long a prompt keeps others waiting, by class [s]
-    weights: Amount | None = None  #: shares of the classes below each other, where times are rows of an array
-    squares: Sequence[Amount] = ()  #: the part of each time that grows as the square of a length, where known [s]
-
-    def mean(self, amounts: Any) -> Amount:
-        """Return the mean of an amount over the classes."""
-        if self.weights is None:
-            return mean(self.classes, amounts)
-        return (self.weights * amounts).sum(axis=0)
-
-    def column(self, amounts: Sequence[float]) -> Any:
-        """Return a number of each class so that it goes with times: as they are, or below each other."""
-        if self.weights is None:
-            return amounts
-        from kvplan.perf.arrays import below
-
-        return below(amounts, self.dims)
-
-    @property
-    def dims(self) -> int:
-        """Dimensions of the arrays that stand below each other, where they do."""
-        return getattr(self.service, "ndim", 1) - 1
-
-    def each(self, of: Callable[..., Amount], *columns: Any) -> Any:
-        """Return what comes of the columns' values, class by class."""
-        return [of(*x) for x in zip(*columns, strict=True)] if self.weights is None else of(*columns)
-
-    def last(self, chunk: float) -> LastSteps:
-        """Return the steps in which prompts end that are read `chunk` tokens a step, worked out once for each."""
-        known: dict[float, LastSteps] = self.__dict__.setdefault("_last", {})
-        if chunk not in known:
-            known[chunk] = self._last_steps(chunk)
-        return known[chunk]
-
-    def _last_steps(self, chunk: float) -> LastSteps:
-        """Return the same, worked out."""
-        fresh = tuple(k.fresh for k in self.classes)
-        many = self.weights is not None
-        steps, rooms = last_columns(fresh, chunk, self.dims) if many else last_steps(fresh, chunk)
-        each = self.each(lambda taken, n: taken / n, self.extra, steps)
-        free = self.mean(self.each(lambda taken, room: taken * room, self.extra, rooms))
-        return LastSteps(
-            steps=steps, rooms=rooms, each=each, room=self.mean(rooms), mean=self.mean(each), free=free
-        )  # fmt: skip
-
-    def at_most(self, most: Amount) -> Amount:
-        """Return the mean of what a prompt takes from all others, no more than so much of any. [s]"""
-        return self.mean(self.each(lambda taken: smaller(taken, most), self.extra))
-
-    @cached_property
-    def times(self) -> PromptTimes:
-        """Means over the classes, as `serve` needs them."""
-        extra = self.mean(self.extra)
-        service = self.mean(self.service)
-        squared = self.moment(2) / larger(service * service, TINY**2)
-        own = self.mean(self.own)
-        whole = mean(self.classes, [k.total for k in self.classes])
-        return PromptTimes(own=own, extra=extra, service=service, squared=squared, whole=whole)
-
-    def moment(self, power: int) -> Amount:
-        """Return a moment of the time for which a prompt keeps others waiting, the first to third. [s^power]"""
-        return self.mean(self.varied(self.service, power))
-
-    def square(self) -> Amount:
-        """Return the mean square of what a prompt takes from all others. [s^2]"""
-        return self.mean(self.varied(self.extra, 2))
-
-    @cached_property
-    def uneven(self) -> Any:
-        """Squared coefficients of variation, by class, of the times for which prompts keep others waiting.
-
-        Those of the lengths, and more where a part of the time grows as their square.
-        """
-        varied = self.column([k.varied for k in self.classes])
-        if not len(self.squares):
-            return self.each(lambda time, v: v + 0.0 * time, self.service, varied)
-        return self.each(
-            lambda time, v, bent: v * (1 + bent / larger(time, TINY)) ** 2, self.service, varied, self.squares
-        )  # fmt: skip
-
-    def varied(self, amounts: Any, power: int) -> Any:
-        """Return powers of times, by class, as they are on average over the lengths in a class: 1 + n (n - 1) / 2 v.
-
-        Exact for squares of what grows as a length; of others the first term of a series in the variation v.
-        """
-        more = power * (power - 1) / 2
-        return self.each(lambda time, v: time**power * (1 + more * v), amounts, self.uneven) if more else amounts
-
-
-def powers(amounts: Any, power: int) -> Any:
-    """Return a power of each of some numbers, or of the rows of an array."""
-    return amounts**power if hasattr(amounts, "shape") else [x**power for x in amounts]
-
-
-def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load: Load) -> Mixture:
-    """Return what the prompts of each class take at a load.
-
-    Many short prompts share a step: they divide its fixed part, as `serve` has it for prompts that are alike.
-    """
-    separate, others, weights = 1.0 - c.mixes, company(load), None
-    if dims := getattr(s.decode, "ndim", 0):  # all classes at once: many small arrays take longer than one
-        from kvplan.perf.arrays import below, prompt_columns
-
-        weights = below([k.weight for k in classes], dims)
-        columns = prompt_columns(tuple(k.fresh for k in classes), c.chunk, s.sizes, dims)
-        fresh = (weights * columns.fresh).sum(axis=0)
-    else:
-        fresh = mean(classes, [float(k.fresh) for k in classes])
-    fill = (load.batch * fresh / c.chunk) ** 4
-    crowded = fill / (1.0 + fill)
-    shared = c.mixes * others
-
-    def taking(n: Amount, share: Amount, steps: tuple[Amount, Amount], attended: Amount) -> tuple[Amount, ...]:
-        mixed, alone = (n * step + attended for step in steps)
-        whole, lone = (share * times[-1] + attended for times in (s.mixed, s.alone))
-        least = c.mixes * larger(whole - share * s.decode, 0.0) + separate * lone
-        apart = c.mixes * (mixed - n * s.decode) + separate * alone
-        taken = crowded * smaller(apart, least) + (1.0 - crowded) * apart
-        # `wait` was fitted to closed loops, where a prompt keeps others waiting for no decode steps
-        return shared * mixed + (1.0 - shared) * alone, taken, taken + load.open * c.mixes * share * s.decode
-
-    if weights is not None:
-        steps = tuple(columns.between(below(times, dims)) for times in (s.mixed, s.alone))
-        own, extra, service = taking(columns.chunks, columns.share, steps, below(s.attention, dims))
-        bent: Any = below(s.squares, dims) if s.squares else ()
-    else:
-        own, extra, service = zip(*(
-            taking(
-                k.chunks(c.chunk), k.fresh / c.chunk,
-                tuple(between(s.sizes, times, k.part(c.chunk)) for times in (s.mixed, s.alone)), attended,
-            )
-            for k, attended in zip(classes, s.attention, strict=True)
-        ), strict=True)  # fmt: skip
-        bent = s.squares
-    return Mixture(classes=tuple(classes), own=own, extra=extra, service=service, weights=weights, squares=bent)
+    k, part = place(sizes, size)
+    return (1 - part) * times[k - 1] + part * times[k] if k else times[0]
 
 
 def slim(s: PromptSteps) -> Steps:

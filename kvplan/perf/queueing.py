@@ -6,47 +6,17 @@ Everything works on floats and on arrays of one shape.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import e as EULER
-from math import pi
-from typing import Any
 
-from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture
-from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, looseness, receiving
-from kvplan.perf.sessions import again
+from kvplan.perf.amounts import TINY, Amount, exponential, gamma, larger, logarithm, root, smaller
+from kvplan.perf.mixture import Mixture, mixture
+from kvplan.perf.prompt_queue import PromptQueue
+from kvplan.perf.prompts import PromptClass, PromptSteps, mates_of
+from kvplan.perf.serving import BUSIEST, Load, Served, company, looseness, receiving
 from kvplan.specs.calibration import Calibration
 
-#: halvings before a root is found on straight lines, and those lines
-FIRST, LINES = 4, 6
-#: the same of rates without their poles: off by 0.2 % at most, by 0.01 % on average over a search
+#: halvings before the root of rates without their poles is found on straight lines, and those lines: off by 0.2 % at
+#: most, by 0.01 % on average over a search
 SMOOTH = 2, 5
-
-
-def root(
-    excess: Callable[[Amount], Amount], low: Amount, high: Amount, first: int = FIRST, lines: int = LINES,
-    less: Amount | None = None,
-) -> Amount:  # fmt: skip
-    """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois).
-
-    `less` is its value at the lower one, where that is known.
-    """
-    less, more, side = excess(low) if less is None else less, excess(high), 0.0 * low
-    for _ in range(first):
-        middle = (low + high) / 2
-        value = excess(middle)
-        over = value > 0
-        low, high = chosen(over, low, middle), chosen(over, middle, high)
-        less, more = chosen(over, less, value), chosen(over, value, more)
-    for _ in range(lines):
-        at = low - less * (high - low) / larger(more - less, TINY)
-        at = smaller(larger(at, low), high)
-        value = excess(at)
-        over = value > 0
-        now = chosen(over, 1.0, -1.0)
-        kept = 1 - 0.5 * (side == now)  # of the other end, where the same one moves again
-        less, more = chosen(over, less * kept, value), chosen(over, value, more * kept)
-        low, high, side = chosen(over, low, at), chosen(over, at, high), now
-    return at
 
 
 # -- open loops -----------------------------------------------------------------------------------
@@ -59,31 +29,32 @@ def serve_open(load: Load, s: PromptSteps, c: Calibration, m: Mixture) -> Served
     tokens, and so are those that come while it decodes: D = output x step + rate x extra x (wait + own + D). Requests
     that run = rate x (own + D), solved for the rate, times what takes the poles of D and of the wait away.
     """
-    times = m.times
+    prompts = PromptQueue(mixture=m, steps=s, calibration=c)
+    times = prompts.times
     most = smaller(load.offered / (times.own + load.output * s.decode), BUSIEST / times.service)
 
     def excess(rate: Amount) -> Amount:
         left = (1 - smaller(rate * times.service, BUSIEST)) * (1 - smaller(rate * times.extra, BUSIEST))
-        decodes = decoding(load, s, times, rate, turn(s, c, times, m, rate))
+        decodes = prompts.decoding(load.output, rate, prompts.turn(rate))
         return left * (rate * (times.own + decodes) - load.offered)
 
-    return served_at(load, s, c, m, root(excess, 0.0 * most, most, *SMOOTH, less=-load.offered))
+    return served_at(load, prompts, root(excess, 0.0 * most, most, *SMOOTH, less=-load.offered))
 
 
-def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amount) -> Served:
+def served_at(load: Load, prompts: PromptQueue, rate: Amount) -> Served:
     """Return the means of an open loop at a rate, waits for memory left out.
 
     As in `serve`, `poll` steps of the scheduler are mean ones: what prompts add to them is a wait for those.
     TPOT is the mean over requests: what came while a request waited and was read delays a short answer more a token.
     """
-    times, others = m.times, company(load)
+    s, c, times, others = prompts.steps, prompts.calibration, prompts.times, company(load)
     own, extra = times.own, times.extra
-    queue = turn(s, c, times, m, rate)
-    decodes = decoding(load, s, times, rate, queue)
+    queue = prompts.turn(rate)
+    decodes = prompts.decoding(load.output, rate, queue)
     busy = smaller(rate * extra, BUSIEST)
     even = load.output * s.decode / (1 - busy)
     polled, arriving = c.poll * s.decode * others, others * s.decode / 2
-    queue = seen_later(s, c, m, rate, queue, polled)
+    queue = prompts.seen_later(rate, queue, polled)
     ttft = receiving(c, times.whole) + polled + arriving + own + queue
     return Served(
         ttft=ttft,
@@ -127,100 +98,22 @@ def open_loop(
     def beside(running: Amount) -> Amount:
         return beside_for(running / rate)
 
-    def state(running: Amount) -> tuple[Load, PromptSteps, Mixture]:
+    def state(running: Amount) -> tuple[Load, PromptQueue]:
         batch = larger(smaller(running + 1.0 + beside(running), most + 0.0 * rate), 1.0)
         load = Load(prompt=1.0, output=output, batch=batch, offered=running, open=1.0, short=short)
         s = steps_at(batch)
-        return load, s, mixture(classes, s, c, load)
+        return load, PromptQueue(mixture=mixture(classes, s, c, load), steps=s, calibration=c)
 
     def excess(running: Amount) -> Amount:
-        load, s, m = state(running)
-        times = m.times
-        return running - rate * (times.own + decoding(load, s, times, rate, turn(s, c, times, m, rate)))
+        load, prompts = state(running)
+        return running - rate * (prompts.times.own + prompts.decoding(load.output, rate, prompts.turn(rate)))
 
     running = root(excess, 0.0 * rate, most + 0.0 * rate)
-    load, s, m = state(running)
-    return OpenLoop(running=running, mates=beside(running), load=load, mixture=m, served=served_at(load, s, c, m, rate))
-
-
-def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
-    """Return the mean wait for a prompt's turn: M/G/1, and those behind it that are read in its last step. [s]
-
-    Steps are gates: what comes in one is read in the next. So the decode step in which a prompt ends passes even where
-    it ends alone (`free` of it), as in a gated queue with vacations. The calibration's `wait` is of closed loops, whose
-    requests come in step with each other; Poisson arrivals do not.
-    Source: Takagi, Queueing Analysis 1, 1991 (Pollaczek and Khinchine's formula, and its gated form).
-    """
-    last = m.last(c.chunk)
-    busy = smaller(rate * times.service, BUSIEST)
-    alone = c.mixes * 2 * s.decode * last.free / larger(times.service, TINY)
-    ahead = busy * (times.service * times.squared + alone) / (2 * (1 - busy))
-    ahead = ahead + again(m, rate, busy, ahead)
-    return ahead + behind(s, c, m, rate, ahead + s.decode / 2)
-
-
-def behind(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, before: Amount) -> Amount:
-    """Return the mean time of those that come behind a prompt and are read in its last step, `before` its first. [s]
-
-    Of a prompt of one step they come before that begins, and what is ahead in the same step comes after its begin; of
-    one of several steps they come also in those before the last, but the `poll` ones from which nobody is seen in time.
-    No more of any of them is read than has room.
-    """
-    last, way = m.last(c.chunk), crossing(s, c, m)
-    gate = smaller(rate * last.mean, BUSIEST)
-    met, later = rate * way.met, 1.0 / (1 + gate * last.room) - 1.0
-
-    def read(alone: Amount, before_last: Amount, room: Amount) -> Amount:
-        came = met * (before * (1.0 + alone * later) + before_last)
-        return came * room / (came + room + TINY)
-
-    return m.mean(m.each(read, way.alone, way.before, way.room))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crossing:
-    """What others find of the steps of a prompt, at any rate; by class, as numbers or as the rows of an array."""
-
-    met: Amount  #: mean of what a prompt takes from all others, no more than a last step has room for [s]
-    alone: Any  #: whether a prompt is read in one step
-    before: Any  #: for how long others come before its last step, but in the first one and unseen [s]
-    room: Any  #: what its last step has room for [s]
-
-
-def crossing(s: PromptSteps, c: Calibration, m: Mixture) -> Crossing:
-    """Return what others find of the steps of prompts, worked out once a mixture."""
-    if (known := m.__dict__.get("_crossing")) is None:
-        last, whole = m.last(c.chunk), larger(s.mixed[-1] - s.decode, 0.0)
-        known = m.__dict__["_crossing"] = Crossing(
-            met=m.at_most(last.room * whole),
-            alone=m.each(lambda steps: 1.0 * (steps < 2), last.steps),
-            before=m.each(
-                lambda steps, each: larger(steps - 1 - c.poll, 0.0) * (each + c.mixes * s.decode), last.steps, last.each
-            ),
-            room=m.each(lambda room: room * whole, last.rooms),
-        )  # fmt: skip
-    found: Crossing = known
-    return found
-
-
-def seen_later(s: PromptSteps, c: Calibration, m: Mixture, rate: Amount, wait: Amount, polled: Amount) -> Amount:
-    """Return a wait for a prompt's turn where requests are seen `polled` [s] after the step they come in. [s]
-
-    Steps until then take longer by what they read of others, unless that is a prompt of several steps, ahead anyway.
-    Where a part of those that come in a step is seen with it and the others a step later, fewer are read at once: the
-    mean square of a step, and the wait with it, is less, as of a branching process with two parents.
-    """
-    last, part = m.last(c.chunk), c.poll % 1.0
-    gate = smaller(rate * last.mean, BUSIEST)
-    even, again = part * part + (1 - part) * (1 - part), (gate * last.room) ** 2
-    fewer = (1 - again) / (1 - even * again)
-    return (wait + s.decode / 2) * fewer - s.decode / 2 + polled * gate / (1 - gate)
-
-
-def decoding(load: Load, s: PromptSteps, times: PromptTimes, rate: Amount, queue: Amount) -> Amount:
-    """Return how long a request decodes that waits `queue` for its turn, others' prompts meanwhile included. [s]"""
-    busy = smaller(rate * times.extra, BUSIEST)
-    return (load.output * s.decode + busy * (queue + times.own)) / (1 - busy)
+    load, prompts = state(running)
+    return OpenLoop(
+        running=running, mates=beside(running), load=load, mixture=prompts.mixture,
+        served=served_at(load, prompts, rate),
+    )  # fmt: skip
 
 
 # -- waiting --------------------------------------------------------------------------------------
@@ -297,13 +190,6 @@ class EvenWait(Wait):
     def at_most(self, share: Amount) -> Amount:
         """Return a time that no more than `share` of all requests wait beyond, 0 at least. [s]"""
         return 2 * self.mean - self.least
-
-
-def gamma(x: Amount) -> Amount:
-    """Return the gamma function of 1 + x, by Stirling's series at 4 + x (to 1e-6), floats and arrays alike."""
-    z = x + 4.0
-    series = 1 + 1 / (12 * z) + 1 / (288 * z * z) - 139 / (51840 * z**3)
-    return (2 * pi / z) ** 0.5 * (z / EULER) ** z * series / ((x + 1) * (x + 2) * (x + 3))
 
 
 def prompt_wait(m: Mixture, served: Served, c: Calibration, load: Load, burstiness: float | None) -> Wait:

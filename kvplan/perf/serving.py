@@ -11,7 +11,8 @@ from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
-from kvplan.perf.operators import TINY, Amount, Attended, Operator, attended_at, forward, larger, smaller
+from kvplan.perf.amounts import Amount, larger, logarithm_to_2, smaller
+from kvplan.perf.operators import TINY, Attended, Operator, attended_at, forward
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
@@ -231,7 +232,7 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     beyond = larger(load.offered - batch, 0.0)
     queued = cycle * beyond / batch * (1.0 - load.offline + load.offline * beyond / (2 * larger(load.offered, TINY)))
     late = smaller(larger(2 * behind, 1.0), 2 * BUSIEST)
-    middle = request + arriving + polled + clump + queue * larger(_log(late), 0.0) / larger(behind, TINY)
+    middle = request + arriving + polled + clump + queue * larger(logarithm_to_2(late), 0.0) / larger(behind, TINY)
     usual = (1.0 - load.offline) * (1.0 - whole)
     waits = load.offline * larger(load.offered / 2 - batch, 0.0) / batch * cycle + (1.0 - load.offline) * queued
     return Served(
@@ -254,12 +255,6 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
 def receiving(c: Calibration, prompt: Amount) -> Amount:
     """Return what a request takes beside its steps: once, and for every token of its prompt, cached or not. [s]"""
     return (c.request + c.token * prompt) * c.pace
-
-
-def _log(amount: Amount) -> Amount:
-    """Return the logarithm of a number from 1 to 2, floats and arrays alike: a Pade approximant, off by 1e-4."""
-    x = amount - 1.0
-    return x * (6 + x) / (6 + 4 * x)
 
 
 def company(load: Load) -> Amount:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from kvplan.perf.operators import Amount, exponential, larger
-from kvplan.perf.prompts import TINY, Mixture
+from kvplan.perf.amounts import TINY, Amount, exponential, larger
+from kvplan.perf.mixture import Mixture
 
 
 @cache
@@ -25,11 +25,11 @@ def pairs(totals: tuple[int, ...], finds: tuple[bool, ...]) -> tuple[tuple[int, 
 @cache
 def rows(totals: tuple[int, ...], finds: tuple[bool, ...]) -> tuple[Any, Any]:
     """Return the same as rows of an array: of those that bring prefixes, and 1 for each that finds one of them."""
-    from kvplan.perf.arrays import array
+    import numpy as np
 
     both = pairs(totals, finds)
     each = [[1.0 * (k in found) for k in range(len(totals))] for _, found in both]
-    return array([k for k, _ in both]), array(each)
+    return np.array([k for k, _ in both]), np.array(each)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +43,7 @@ class Sessions:
 
 
 def sessions(m: Mixture) -> Sessions | None:
-    """Return the questions to a prefix of a mixture, worked out once; None where nobody finds one."""
-    if "_sessions" not in m.__dict__:
-        m.__dict__["_sessions"] = _sessions(m)
-    found: Sessions | None = m.__dict__["_sessions"]
-    return found
-
-
-def _sessions(m: Mixture) -> Sessions | None:
-    """Return the same, worked out."""
+    """Return the questions to a prefix of a mixture, None where nobody finds one."""
     between = next((k.between for k in m.classes if k.between), None)
     if between is None:
         return None
@@ -83,8 +75,8 @@ def product(matrix: Any, rows: Any) -> Any:
     return (matrix @ rows.reshape(len(rows), -1)).reshape(-1, *rows.shape[1:])
 
 
-def again(m: Mixture, rate: Amount, busy: Amount, wait: Amount) -> Amount:
-    """Return what the mean wait for a turn is longer since questions to a prefix follow each other. [s]
+def again(m: Mixture, those: Sessions | None, rate: Amount, busy: Amount, wait: Amount) -> Amount:
+    """Return what the mean wait for a turn is longer since `those` questions to a prefix follow each other. [s]
 
     A prompt that takes S lengthens all waits by S until the server would have been idle for as long: on average by
     d = S - (1 - busy) (1 - exp(-u S)) / t when the next comes, at a rate t, which takes S' and adds S' d / (1 - busy)
@@ -93,7 +85,6 @@ def again(m: Mixture, rate: Amount, busy: Amount, wait: Amount) -> Amount:
     Exact for pairs in front of a server that is otherwise M/G/1. Source: Takacs, Introduction to the Theory of Queues,
     1962 (busy periods; the transform of the work that waits, Pollaczek and Khinchine).
     """
-    those = sessions(m)
     if those is None:
         return 0.0
     left, t = 1 - busy, 1 / those.between

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, TINY, WEIGHTS, Amount, Operator, larger
+from kvplan.perf.amounts import Amount, larger
+from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, TINY, WEIGHTS, Operator
 from kvplan.specs.calibration import RING_MESSAGE, Calibration
 
 #: how sharply memory and compute time overlap: (a^3 + b^3)^(1/3) is the longer, and 26 % more when they are alike

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from math import pi
 from statistics import NormalDist
 
-from kvplan.perf.operators import Amount, chosen, exponential, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, logarithm, powers
-from kvplan.perf.queueing import Wait, prompt_wait, root
+from kvplan.perf.amounts import TINY, Amount, below_deviations, chosen, deviations, exponential, larger, root, smaller
+from kvplan.perf.mixture import Mixture, powers
+from kvplan.perf.prompts import PromptClass
+from kvplan.perf.queueing import Wait, prompt_wait
 from kvplan.perf.serving import BUSIEST, Load, Served, receiving
 from kvplan.specs.calibration import Calibration
 
@@ -22,8 +22,6 @@ HALVINGS = 17
 FARTHEST = 0.0005
 #: squared coefficient of variation, at least, of the delays of those that meet a prompt: answers differ in length
 VARIED = 0.5
-#: factor of Winitzki's approximation of the error function
-ERF = 0.147
 #: correlation of the prompts that a request meets with the requests that run beside it: those that come while it runs
 #: for a time T are of both, at u beside it for 1 - u / T of it, so (T / 2) / sqrt(T x 2 T / 3)
 MET_AND_RUN = 0.375**0.5
@@ -231,25 +229,6 @@ def first_token(
         return FirstToken(fixed=fixed, mixture=m, queue=queue, memory=memory, behind=queue.mean)
     shorter = replace(queue, mean=queue.mean * (1.0 - memory.chance))
     return FirstToken(fixed=fixed, mixture=m, queue=shorter, memory=memory, together=True)
-
-
-def deviations(share: Amount) -> Amount:
-    """Return how many standard deviations a share of a normal distribution stays below, within 0.05 from 0.01 to 0.99.
-
-    Source: Winitzki, A handy approximation for the error function and its inverse, 2008.
-    """
-    x = 2 * share - 1
-    less = -logarithm(1 / larger(1 - x * x, TINY))
-    t = 2 / (pi * ERF) + less / 2
-    return ((x > 0) * 1.0 - (x < 0) * 1.0) * (2 * larger((t * t - less / ERF) ** 0.5 - t, 0.0)) ** 0.5
-
-
-def below_deviations(z: Amount) -> Amount:
-    """Return the share of a normal distribution below so many standard deviations, within 0.0002 (as `deviations`)."""
-    half = z * z / 2
-    part = 1 - exponential(-half * (4 / pi + ERF * half) / (1 + ERF * half))
-    away = larger(part, 0.0) ** 0.5
-    return (1 + chosen(z > 0, away, -away)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,19 +24,33 @@ class Chosen:
 
 def choose(rows: Sequence[Weighed]) -> Chosen:
     """Return what a table of techniques speaks for; compositions of unknown loss are left out."""
-    known = [w for w in rows if w.row.feasible and w.load and w.quality.drop is not None and (w.stored or 1.0) < 1]
-    known.sort(key=lambda w: w.stored or 1.0)
-    here = [w for w in known if w.here]
-    slow = [w for w in here if slower(w)]
+    known = sorted(filter(saving, rows), key=stored)
+    here, elsewhere = [w for w in known if w.here], [w for w in known if not w.here]
     fast = [w for w in here if not slower(w)]
-    best = min((w.stored or 1.0 for w in fast if little(w)), default=1.0)
+    good = tuple(filter(little, fast))
+    fewest = min(map(stored, good), default=1.0)
     return Chosen(
-        good=tuple(w for w in fast if little(w)),
-        slow=tuple(sorted(slow, key=lambda w: w.load.middle if w.load else 0.0)),
+        good=good,
+        slow=tuple(sorted(filter(slower, here), key=longer)),
         lossy=tuple(w for w in fast if not little(w)),
-        elsewhere=tuple(w for w in known if not w.here and little(w) and not slower(w) and (w.stored or 1.0) < best),
+        elsewhere=tuple(w for w in elsewhere if little(w) and not slower(w) and stored(w) < fewest),
         ruinous=tuple(w for w in known if (w.quality.drop or 0.0) > MUCH),
     )
+
+
+def saving(w: Weighed) -> bool:
+    """Whether a technique saves bytes, and its time at load and its loss are known."""
+    return w.row.feasible and w.load is not None and w.quality.drop is not None and stored(w) < 1
+
+
+def stored(w: Weighed) -> float:
+    """Return the bytes of a sequence over the uncompressed ones, 1 where they are unknown or none."""
+    return w.stored or 1.0
+
+
+def longer(w: Weighed) -> float:
+    """Return how much longer a step takes at load than an uncompressed one, 1 where that is unknown."""
+    return w.load.middle if w.load else 1.0
 
 
 def little(w: Weighed) -> bool:
@@ -46,4 +60,4 @@ def little(w: Weighed) -> bool:
 
 def slower(w: Weighed) -> bool:
     """Whether its steps are expected to take longer than uncompressed ones at load."""
-    return w.load is not None and w.load.middle > SLOWER
+    return longer(w) > SLOWER

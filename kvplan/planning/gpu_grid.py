@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.perf.prompts import PromptClass, PromptSteps, mixture, slim
+from kvplan.perf.mixture import mixture
+from kvplan.perf.prompts import PromptClass, PromptSteps, slim
 from kvplan.perf.queueing import serve_open
 from kvplan.perf.serving import Load, Served, serve
 from kvplan.planning.configurations import Configuration

@@ -14,15 +14,16 @@ import numpy as np
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import weights
+from kvplan.perf.amounts import Amount
 from kvplan.perf.arrays import alike_rows
-from kvplan.perf.class_lengths import over_lengths
-from kvplan.perf.operators import Amount, Operator
+from kvplan.perf.operators import Operator
 from kvplan.perf.prompts import (
     PromptClass,
     PromptPasses,
     PromptSteps,
     decode_attention,
     halfway,
+    over_lengths,
     prompt_attention,
     prompt_passes,
 )

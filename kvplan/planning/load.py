@@ -12,8 +12,8 @@ from statistics import NormalDist
 
 from kvplan.errors import SpecError
 from kvplan.kv.profiling import graph_warnings, image_warnings
+from kvplan.perf.amounts import TINY
 from kvplan.perf.crowding import HeldSlots, crowd_longer, held, open_memory, steps_beside, surge
-from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import Wait, closed_memory, variation
 from kvplan.perf.serving import BUSIEST, receiving
 from kvplan.perf.token_times import FirstToken, first_token, token_time
@@ -115,7 +115,11 @@ def full_slots(s: Server, t: RankTimes, rate: float, burstiness: float) -> HeldS
 
 
 def disaggregated(s: Server, t: RankTimes, rate: float, burstiness: float | None, memory: Wait) -> FirstToken:
-    """Return TTFT where replicas that only prefill hand a prompt's cache to others that only decode."""
+    """Return TTFT where replicas that only prefill hand a prompt's cache to others that only decode.
+
+    They are servers side by side in front of one queue. Source: Sakasegawa, Annals of the Institute of Statistical
+    Mathematics 29, 1977.
+    """
     assert s.split is not None
     c, m, ranks = s.site.calibration, read_alone(s, t), s.split[0] * s.ranks
     each = m.times.service

@@ -10,7 +10,7 @@ from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import Candidates, Progress, search
+from kvplan.planning.search import Candidates, Progress, rated, search
 from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.site import Site
 
@@ -42,10 +42,14 @@ class SearchOutcome:
     guesses: bool
 
     @cached_property
+    def rated(self) -> list[Candidates]:
+        """The candidates on GPUs that may be recommended."""
+        return rated(self.candidates, self.guesses)
+
+    @cached_property
     def plans(self) -> list[Plan]:
         """The best plan of every pair on every GPU, barred ones included, the best first."""
-        rated = [one for one in self.candidates if self.guesses or one.site.rated]
-        standard = self.book.standard(rated, self.pairs, self.objective)
+        standard = self.book.standard(self.rated, self.pairs, self.objective)
         return self.book.choices(self.candidates, self.shown, self.objective, standard)
 
     def at_load(self, demand: Demand) -> "SearchOutcome":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.perf.prompts import mixture
+from kvplan.perf.mixture import mixture
 from kvplan.perf.queueing import serve_open
 from kvplan.perf.serving import Load
 from kvplan.planning.crowd import Crowd

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 
-from kvplan.perf.operators import Amount, exponential, larger
-from kvplan.perf.prompts import TINY, PromptClass
-from kvplan.perf.queueing import root
+from kvplan.perf.amounts import TINY, Amount, exponential, larger, root
+from kvplan.perf.prompts import PromptClass
 from kvplan.specs.workload import Lengths, Workload
 
 #: lengths by which the variation within a class is worked out

@@ -9,7 +9,7 @@ from kvplan.kv.speeds import interval
 from kvplan.perf.operators import CACHE
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
-from kvplan.planning.replica import Case
+from kvplan.planning.replica import Case, each_of
 
 #: error of a ratio where the cache hardly counts: 1k tokens on RTX 3090 came out 0 to 4 % below the model
 FLOOR = 0.02
@@ -58,7 +58,7 @@ def ratio_of(
 def step(case: Case, layout: KVLayout, parallel: Parallel, batch: int) -> tuple[float, float]:
     """Return the time of a decode step, and the part of it that reads the cache. [s]"""
     c, query = case.site.calibration, case.query
-    each = max(batch / (parallel.pipeline * parallel.data), 1.0)
+    each = each_of(parallel, batch)
     held = weights(case.model, case.site.weights)
     operators = passes(
         case.model, case.base, layout, held, parallel, batch=each, prompt=query.prompt, output=query.output,

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from kvplan.kv import spelling
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
-from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
-from kvplan.planning.plan import Book, Plan, row_of
+from kvplan.planning.outcome import SearchOutcome
+from kvplan.planning.plan import Plan, row_of
 from kvplan.planning.search import CERTAINTY, Candidates, search
 from kvplan.planning.site import CONFIDENCE, EVEN
 from kvplan.specs.money import ApiPrice
@@ -18,8 +19,6 @@ from kvplan.units import show_odds, show_percent, show_time, show_usd_each
 SMALL = 0.03
 #: and below which two costs are the same
 SAME = 0.005
-
-
 #: share of a bill from which spare replicas are worth a sentence
 MUCH = 1 / 3
 #: the bill's line of them
@@ -30,25 +29,23 @@ SPARES = "spares"
 class Decision:
     """A plan and what it was chosen from."""
 
-    demand: Demand  #: what is to be served
+    outcome: SearchOutcome  #: every candidate of the question
     plan: Plan  #: the plan that was chosen
-    #: the candidates on the plan's own GPU
-    home: Candidates
-    #: the candidates on every GPU
-    candidates: Sequence[Candidates]
-    #: the best plan of each technique, weight format and GPU, the best first, barred ones included
-    plans: Sequence[Plan]
-    #: techniques and weight formats that may be used
-    pairs: Sequence[Pair]
-    book: Book  #: what turns a candidate into a plan
-    objective: str  #: cost, energy, gpus or latency
-    #: whether GPUs on which no server was measured may be recommended
-    guesses: bool
+
+    @property
+    def demand(self) -> Demand:
+        """What is to be served."""
+        return self.outcome.demand
+
+    @cached_property
+    def home(self) -> Candidates:
+        """The candidates on the plan's own GPU."""
+        return next(one for one in self.outcome.candidates if one.site.gpu.name == self.plan.gpu)
 
     def cheapest(self, demand: Demand) -> Plan | None:
         """Return the best plan under other limits, everything else alike."""
-        rated = [one for one in self.candidates if self.guesses or one.site.rated]
-        best = self.book.under(demand, rated, self.pairs, self.objective, exactly=True)
+        s = self.outcome
+        best = s.book.under(demand, s.rated, s.pairs, s.objective, exactly=True)
         return best if best is not None and best.usd is not None else None
 
 
@@ -116,28 +113,43 @@ def prefill(plan: Plan) -> str:
 
 def compression(d: Decision) -> Iterable[str]:
     """Yield what compressing the cache and converting the weights are worth here, served by the engine or not."""
-    plan, engine = d.plan, d.demand.engine.title
-    if plan.usd is None:
+    if d.plan.usd is None:
         return
-    alike = [p for p in d.plans if p.usd is not None and p.grounded >= plan.grounded]
-    usable = [p for p in alike if p.pair in d.pairs]
-    if plan.technique != spelling.BASELINE and any(technique == spelling.BASELINE for technique, _ in d.pairs):
-        plain = [p for p in usable if p.technique == spelling.BASELINE]
-        what, best = spelling.in_words(plan.technique), min(plain, key=usd, default=None)
-        alone = "the best plan that keeps prefixes on its GPUs alone"
-        plainest = alone if spelling.keeps_all(plan.technique) else "the best uncompressed plan"
-        yield from against(plan, what, best, plainest)
-    if plan.form is not None and any(form is None for _, form in d.pairs):
-        kept = [p for p in usable if p.form is None]
-        best = min(kept, key=usd, default=None)
-        yield from against(plan, f"{plan.form} weights", best, "the best plan with the checkpoint's weights")
+    alike = [p for p in d.outcome.plans if p.usd is not None and p.grounded >= d.plan.grounded]
+    usable = [p for p in alike if p.pair in d.outcome.pairs]
+    yield from compressed_cache(d, usable)
+    yield from lighter_weights(d, usable)
+    yield from unserved(d, alike)
+
+
+def compressed_cache(d: Decision, usable: Sequence[Plan]) -> Iterable[str]:
+    """Yield what the technique is worth, where the search could have done without."""
+    technique = d.plan.technique
+    if technique == spelling.BASELINE or all(name != spelling.BASELINE for name, _ in d.outcome.pairs):
+        return
+    best = min((p for p in usable if p.technique == spelling.BASELINE), key=usd, default=None)
+    alone = "the best plan that keeps prefixes on its GPUs alone"
+    plainest = alone if spelling.keeps_all(technique) else "the best uncompressed plan"
+    yield from against(d.plan, spelling.in_words(technique), best, plainest)
+
+
+def lighter_weights(d: Decision, usable: Sequence[Plan]) -> Iterable[str]:
+    """Yield what the weight format is worth, where the search could have kept the checkpoint's own."""
+    if d.plan.form is None or all(form is not None for _, form in d.outcome.pairs):
+        return
+    best = min((p for p in usable if p.form is None), key=usd, default=None)
+    yield from against(d.plan, f"{d.plan.form} weights", best, "the best plan with the checkpoint's weights")
+
+
+def unserved(d: Decision, alike: Sequence[Plan]) -> Iterable[str]:
+    """Yield what a technique would save that the engine does not serve."""
     best = min((p for p in alike if not p.served_by_engine), key=usd, default=None)
-    if best is not None and usd(best) < (1 - SMALL) * plan.usd:
-        drop = best.quality.drop
-        loss = f"{show_percent(drop, 1)} quality loss" if drop is not None else "unknown quality loss"
-        change = usd(best) / plan.usd - 1
-        name = spelling.in_words(best.technique)
-        yield f"{name} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
+    if best is None or usd(best) >= (1 - SMALL) * usd(d.plan):
+        return
+    drop, change = best.quality.drop, usd(best) / usd(d.plan) - 1
+    loss = f"{show_percent(drop, 1)} quality loss" if drop is not None else "unknown quality loss"
+    name, engine = spelling.in_words(best.technique), d.demand.engine.title
+    yield f"{name} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
 
 
 def against(plan: Plan, what: str, other: Plan | None, which: str) -> Iterable[str]:
@@ -182,7 +194,7 @@ def usd(plan: Plan) -> float:
 
 def unmeasured(d: Decision) -> Iterable[str]:
     """Yield the cheaper GPU on which no server was measured."""
-    others = [p for p in d.plans if not p.rated and p.pair in d.pairs and p.usd is not None]
+    others = [p for p in d.outcome.plans if not p.rated and p.pair in d.outcome.pairs and p.usd is not None]
     if not d.plan.rated or not others or d.plan.usd is None:
         return
     best = min(others, key=usd)
@@ -201,8 +213,8 @@ def caching(d: Decision) -> Iterable[str]:
         return
     without = replace(demand, prefix_cache=False)
     again, _ = search(replace(without, forms=(plan.form,)), [plan.technique], [d.home.site])
-    book = replace(d.book, demand=without)
-    best = book.best(again[0], plan.pair, d.objective) if again else None
+    book = replace(d.outcome.book, demand=without)
+    best = book.best(again[0], plan.pair, d.outcome.objective) if again else None
     head = f"Prefix caching ({show_percent(share)} of input tokens)"
     if best is None or best.usd is None:
         yield f"{head} is needed: without it no plan on {plan.gpu} keeps the limits."
@@ -218,8 +230,8 @@ def speculation(d: Decision) -> Iterable[str]:
     if plan.drafting is None:
         yield f"Speculative decoding ({label}) was tried and does not lower the cost."
         return
-    rated = [one.undrafted() for one in d.candidates if d.guesses or one.site.rated]
-    without = next((p for p in d.book.choices(rated, d.pairs, d.objective) if p.usd is not None), None)
+    s, plain = d.outcome, [one.undrafted() for one in d.outcome.rated]
+    without = next((p for p in s.book.choices(plain, s.pairs, s.objective) if p.usd is not None), None)
     if without is None:
         yield f"Speculative decoding ({label}) is needed: without it no plan keeps the limits."
     else:
@@ -230,7 +242,7 @@ def speculation(d: Decision) -> Iterable[str]:
 def looser_limits(d: Decision) -> Iterable[str]:
     """Yield what a limit twice as long, or more certainty, would do to the cost."""
     plan, limits = d.plan, d.demand.limits
-    if plan.usd is None or d.objective != "cost":
+    if plan.usd is None or d.outcome.objective != "cost":
         return
     for name, field in (("TTFT", "ttft"), ("TPOT", "tpot"), ("end-to-end", "e2e")):
         limit = getattr(limits, field)

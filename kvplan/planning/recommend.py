@@ -194,23 +194,19 @@ def answered(
     s: SearchOutcome, plan: Plan, rejected: Sequence[Rejected], day: str, apis: Iterable[ApiPrice]
 ) -> Recommendation:
     """Return the answer with a plan: its bill, its range, and the reasons."""
-    demand, home = s.demand, next(one for one in s.candidates if one.site.gpu.name == plan.gpu)
-    bill, meant = bill_of(demand, plan, home.site), CostRange(demand, plan, home.site)
-    rated = [one for one in s.candidates if s.guesses or one.site.rated]
-    searched = (rated, s.pairs) if s.objective == "cost" else None
-    decision = Decision(
-        demand=demand, plan=plan, home=home, candidates=s.candidates, plans=s.plans, pairs=s.pairs, book=s.book,
-        objective=s.objective, guesses=s.guesses,
-    )  # fmt: skip
+    decision = Decision(outcome=s, plan=plan)
+    demand, site = s.demand, decision.home.site
+    bill, meant = bill_of(demand, plan, site), CostRange(demand, plan, site)
+    searched = (s.rated, s.pairs) if s.objective == "cost" else None
     volumes = volumes_of(demand, plan, bill, ((plan.in_flight, cycle_of(plan)),), apis, day, searched)
     smooth = smooth_cost(decision)
-    required = needs(demand, plan, home.site)
+    required = needs(demand, plan, site)
     return Recommendation(
-        demand=demand, objective=s.objective, plan=plan, site=home.site, bill=bill, usd=meant.range(),
+        demand=demand, objective=s.objective, plan=plan, site=site, bill=bill, usd=meant.range(),
         median=meant.median(),
         alternatives=tuple(p for p in runners_up(s.able, s.plans) if p is not plan), rejected=tuple(rejected),
         why=tuple(why(decision, bill, volumes, smooth)), front=front(s.allowed), swings=meant.swings(),
-        energy=energy_of(demand, plan, home.site), day=day, break_even=tuple(volumes), tried=s.count, smooth=smooth,
+        energy=energy_of(demand, plan, site), day=day, break_even=tuple(volumes), tried=s.count, smooth=smooth,
         launch=launch(demand.engine, required), needs=required, promise=promise(demand, plan, required.model),
     )  # fmt: skip
 
@@ -257,8 +253,7 @@ def smooth_cost(d: Decision) -> float | None:
     """Return what a query would cost with Poisson arrivals, None where they are no burstier. [USD]"""
     if d.demand.workload.offline or d.demand.workload.arrivals.burstiness <= 1 or d.plan.usd is None:
         return None
-    demand = d.demand.smooth
-    rated = [one for one in d.candidates if d.guesses or one.site.rated]
-    crowds = [Crowd(demand=demand, gpu_grid=one.gpu_grid) for one in rated]
-    best = replace(d.book, demand=demand).under_load(crowds, d.pairs, d.objective)
+    s, demand = d.outcome, d.demand.smooth
+    crowds = [Crowd(demand=demand, gpu_grid=one.gpu_grid) for one in s.rated]
+    best = replace(s.book, demand=demand).under_load(crowds, s.pairs, s.objective)
     return best.usd if best else None

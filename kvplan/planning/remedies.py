@@ -11,7 +11,7 @@ from kvplan.planning.certainty import certainty
 from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import Candidates, Reach, limited, reachable, search
+from kvplan.planning.search import Candidates, Reach, limited, rated, reachable, search
 from kvplan.planning.site import EVEN, Limits, Site
 from kvplan.planning.sizing import MOST as REPLICAS
 from kvplan.specs.hardware import Gpu
@@ -78,15 +78,14 @@ class Impasse:
     ) -> Plan | None:
         """Return the best plan under other limits; exactly: with just the replicas that they ask for."""
         demand = replace(self.demand, limits=limits)
-        some = self.guesses if guesses is None else guesses
-        rated = [one for one in self.candidates if some or one.site.rated]
-        return self.book.under(demand, rated, self.pairs if pairs is None else pairs, self.objective, exactly)
+        some = rated(self.candidates, self.guesses if guesses is None else guesses)
+        return self.book.under(demand, some, self.pairs if pairs is None else pairs, self.objective, exactly)
 
     def able(self, limits: Limits) -> bool:
         """Return whether there is a plan under other limits."""
         demand = replace(self.demand, limits=limits)
-        rated = (one for one in self.candidates if self.guesses or one.site.rated)
-        return any(self.book.serves(one.under(demand), self.pairs, self.objective) for one in rated)
+        some = rated(self.candidates, self.guesses)
+        return any(self.book.serves(one.under(demand), self.pairs, self.objective) for one in some)
 
     def resized(self, limits: Limits) -> "Impasse":
         """Return the question with as many replicas of each candidate as other limits ask for."""
@@ -104,8 +103,7 @@ class Impasse:
         """Return the best plan on other GPUs, or with other weights."""
         names = list(dict.fromkeys(technique for technique, _ in pairs))
         places, _ = search(demand, names, sites)
-        places = [one for one in places if self.guesses or one.site.rated]
-        plans = self.book.choices(places, pairs, self.objective)
+        plans = self.book.choices(rated(places, self.guesses), pairs, self.objective)
         return plans[0] if plans else None
 
 
@@ -125,19 +123,34 @@ def single(i: Impasse) -> Iterator[Remedy]:
             yield moved
     if moved := less_sure(i, limits):
         yield moved
+    yield from other_weights(i)
+    yield from unbarred(i)
+    yield from other_techniques(i)
+    yield from other_gpus(i)
+
+
+def other_weights(i: Impasse) -> Iterator[Remedy]:
+    """Yield the weight formats that were not searched, each where it has a plan."""
     techniques = list(dict.fromkeys(technique for technique, _ in (*i.pairs, *i.barred)))
     for form in (*i.formats, *own_format(i.demand)):
         pairs = [(t, form) for t in techniques if not i.book.barred([(t, form)])]
         demand = replace(i.demand, forms=(form,))
         if pairs and (plan := i.elsewhere(demand, i.here, pairs)):
             yield Remedy(change=f"weights={form}", plan=plan, demand=demand)
-    yield from unbarred(i)
+
+
+def other_techniques(i: Impasse) -> Iterator[Remedy]:
+    """Yield the best of the techniques that were not searched."""
     choices = [(name, form) for name in i.techniques for form in i.demand.forms]
     barred = i.book.barred(choices)
     free = [pair for pair in choices if pair not in barred]
     if free and (plan := i.elsewhere(i.demand, i.here, free)):
         yield Remedy(change=f"techniques={plan.technique}", plan=plan, demand=i.demand)
-    if not i.guesses and (plan := i.best(limits, guesses=True)):
+
+
+def other_gpus(i: Impasse) -> Iterator[Remedy]:
+    """Yield the best GPU that was not to be recommended, since no server on it was measured, and one not searched."""
+    if not i.guesses and (plan := i.best(i.demand.limits, guesses=True)):
         yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
     if i.sites and i.pairs and (plan := i.elsewhere(i.demand, i.sites, i.pairs)):
         yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
@@ -276,14 +289,14 @@ def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
     """Return the greatest probability at which there is a plan, None where there is none at all."""
     free = replace(limits, confidence=0.0)
     demand = replace(i.demand, limits=free)
-    rated = [one for one in i.candidates if i.guesses or one.site.rated]
-    judged = [one.under(demand) for one in rated]
+    some = rated(i.candidates, i.guesses)
+    judged = (one.under(demand) for one in some)
     able = [one.sure[one.feasible & one.of(i.pairs)] for one in judged]
     most = max((float(sure.max()) for sure in able if sure.size), default=0.0)
     share = round(floor(most / STEP + 1e-9) * STEP, 2)
     if share < EVEN < limits.confidence:  # more replicas than any load asks for may do with even odds
         even = replace(i, demand=under(i, replace(limits, confidence=EVEN)))
-        places = [limited(even.demand, one.crowd) for one in rated]
+        places = [limited(even.demand, one.crowd) for one in some]
         if plans := replace(i.book, demand=even.demand).choices(places, i.pairs, i.objective):
             return Remedy(change=f"confidence={EVEN:.0%}", plan=plans[0], demand=even.demand)
     if not LEAST_SURE <= share < limits.confidence:

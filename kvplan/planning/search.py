@@ -4,7 +4,7 @@ What configurations share is worked out once for all GPUs (`grid`, `fitting`); a
 (`crowd`). The time of a search grows linearly with its candidates.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -144,13 +144,11 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
         slower = behind(max(demand.limits.confidence, EVEN), gpu_grid.site.calibration.tpot)
         replicas = np.maximum(replicas, np.ceil(crowd.filled(np.ones_like(replicas)) * slower - ROUNDED))
     ttft, tpot, served = crowd.times
-    served = replace(served, busy=crowd.full.busy)
-    one = Candidates(
-        crowd=crowd, workload=demand.workload, served=served, requests=gpu_grid.requests, replicas=replicas,
-        running=crowd.full.running, gpu_seconds=crowd.full.gpu_seconds, gpus=replicas, usd=replicas, ttft=ttft,
-        tpot=tpot, e2e=ttft, sure=ttft, kept=kept, meets={},
+    one = judged(
+        demand, crowd, served=replace(served, busy=crowd.full.busy), requests=gpu_grid.requests,
+        running=crowd.full.running, gpu_seconds=crowd.full.gpu_seconds, replicas=replicas, ttft=ttft, tpot=tpot,
+        sure=certain(demand, crowd, replicas, ttft, tpot), kept=kept,
     )  # fmt: skip
-    one = judged(demand, replace(one, sure=certain(demand, crowd, replicas, ttft, tpot)))
     return one if demand.workload.offline else between_loads(demand, crowd, one)
 
 
@@ -166,13 +164,18 @@ def certain(
     return np.minimum(certainty(demand, c, ttft, tpot), chance(crowd.filled(replicas, rows), 1.0, c.tpot))
 
 
-def judged(demand: Demand, one: Candidates) -> Candidates:
-    """Return candidates with GPUs, cost and limits that follow from their replicas, times and odds."""
-    gpus = (one.replicas + demand.spares) * one.grid.each
-    usd = usd_of(demand, one.gpu_grid, gpus, one.gpu_seconds)
-    e2e = one.ttft + one.tpot * demand.workload.output.quantile(demand.limits.percentile)
-    meets = within(demand.limits, (one.ttft, one.tpot, e2e), gpus, one.sure)
-    return replace(one, gpus=gpus, usd=usd, e2e=e2e, meets=meets)
+def judged(
+    demand: Demand, crowd: Crowd, *, served: Served, replicas: Array, gpu_seconds: Array, ttft: Array, tpot: Array,
+    sure: Array, **others: Array,
+) -> Candidates:  # fmt: skip
+    """Return candidates with the GPUs, the cost and the limits that follow from their replicas, times and odds."""
+    gpus = (replicas + demand.spares) * crowd.gpu_grid.grid.each
+    e2e = ttft + tpot * demand.workload.output.quantile(demand.limits.percentile)
+    return Candidates(
+        crowd=crowd, workload=demand.workload, served=served, replicas=replicas, gpus=gpus, gpu_seconds=gpu_seconds,
+        usd=usd_of(demand, crowd.gpu_grid, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e, sure=sure,
+        meets=within(demand.limits, (ttft, tpot, e2e), gpus, sure), **others,
+    )  # fmt: skip
 
 
 def usd_of(demand: Demand, home: GpuGrid, gpus: Array, gpu_seconds: Array) -> Array:
@@ -203,6 +206,11 @@ def reachable(one: Candidates, demand: Demand, fits: Array) -> Reach:
     return Reach(**{f.name: np.concatenate([getattr(known, f.name), getattr(alone, f.name)]) for f in fields(Reach)})
 
 
+def rated(candidates: Iterable[Candidates], guesses: bool) -> list[Candidates]:
+    """Return those on GPUs that may be recommended: where servers were measured, or on any with `guesses`."""
+    return [one for one in candidates if guesses or one.site.rated]
+
+
 def of_pairs(grid: SearchGrid, pairs: Collection[Pair]) -> Array:
     """Return which configurations, as a column, are of one of these techniques and weight formats."""
     found = np.zeros((len(grid.configurations), 1), bool)
@@ -229,13 +237,13 @@ def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
         one.served, ttft=placed(one.served.ttft, at, found.mean_ttft),
         tpot=placed(one.served.tpot, at, found.mean_tpot), busy=placed(one.served.busy, at, work.busy),
     )  # fmt: skip
-    return judged(demand, replace(
-        one, served=served, requests=placed(one.requests, at, work.running),
+    return judged(
+        demand, crowd, served=served, requests=placed(one.requests, at, work.running),
         running=placed(one.running, at, work.running), replicas=placed(one.replicas, at, found.replicas),
         gpu_seconds=placed(one.gpu_seconds, at, work.gpu_seconds), ttft=placed(one.ttft, at, found.ttft),
         tpot=placed(one.tpot, at, found.tpot), kept=placed(one.kept, at, found.kept),
         sure=placed(one.sure, at, certain(demand, crowd, found.replicas, found.ttft, found.tpot, at[0])),
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
 def keeps_times(demand: Demand, crowd: Crowd, rows: Array, replicas: Array, ttft: Array, tpot: Array) -> Array:

@@ -9,15 +9,14 @@ from kvplan.errors import Incompatible
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights
+from kvplan.perf.mixture import Mixture, mixture
 from kvplan.perf.operators import CACHE, forward
 from kvplan.perf.prompts import (
-    Mixture,
     PromptClass,
     PromptSteps,
     alone_times,
-    mates,
+    mates_of,
     mean,
-    mixture,
     prompt_passes,
     prompt_steps,
     slim,
@@ -144,7 +143,6 @@ class Server:
 
 def server(
     model: ModelSpec, site: Site, *, technique: str, prompt: int, output: float, hit: float = 0.0,
-   
     speculation: Speculation | None = None, split: tuple[int, int] | None = None, percentile: float = 0.95,
     mixed: tuple[PromptClass, ...] = (), answers: Lengths | None = None, spread: float = LENGTH_SPREAD,
 ) -> Server:  # fmt: skip
@@ -211,7 +209,7 @@ def timed(s: Server, running: float, opened: bool = False) -> RankTimes:
     alone = timed_beside(s, running, opened, 0.0)
     beside = 0.0
     for _ in range(MEETINGS if opened and not s.split and any(k.between for k in s.classes) else 0):
-        beside = float(mates(s.classes, alone.served.cycle))
+        beside = float(mates_of(s.classes)(alone.served.cycle))
         alone = timed_beside(s, running, opened, beside)
     return alone
 

@@ -1,6 +1,6 @@
 """Replays of requests against a fleet, and the fewest replicas that keep the limits of time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 from kvplan.perf.simulate import buckets, compiled
 from kvplan.perf.simulate import tally as counts
 from kvplan.perf.simulate.phases import parted
-from kvplan.perf.simulate.run import Simulation
-from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS
-from kvplan.perf.simulate.tables import StepTable
+from kvplan.perf.simulate.run import Piece, Simulation
+from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS, Ruleset
+from kvplan.perf.simulate.tables import Shelf, StepTable
 from kvplan.planning.scaling import Scaler, failures
 from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, OfPriority, Percentiles, Replayed
 from kvplan.planning.simulated_server import (
@@ -56,6 +56,29 @@ def simulate(
     """Return what becomes of the requests on so many replicas."""
     s, x = asked.server, asked.extent
     memory, steps = known or (memory_of(s), steps_of(s, x))
+    rules, tiers, bins = ruled(asked, replicas, memory, steps)
+    quick = worth(x.requests) if fast is None else fast
+    if quick and not compiled.at_hand() and asked.told is not None:
+        asked.told("compiling the simulator, which takes half a minute once (later runs find it on disk)")
+    scaler = Scaler(asked.autoscale, s.ranks, replicas) if asked.autoscale else None
+    run = Simulation(
+        rules=rules, steps=steps, tiers=tiers, fast=quick, concurrency=asked.concurrency, control=scaler,
+        events=(*failures(asked.failures, s.ranks), *(scaler.first() if scaler else ())),
+        interval=scaler.interval if scaler else FOREVER,
+    )  # fmt: skip
+    t = counts.tally(quick, bins, x.ranks if 1 < len(x.ranks) <= MOST_RANKS else ())
+    early, pieces = parting_of(s, x, memory, rules, asked.concurrency), asked.source()
+    if early:
+        pieces = parted(pieces, early, many=asked.concurrency, lanes=rules.lanes, seed=asked.seed)
+    end = played(asked, run, t, pieces, replicas)
+    return outcome(asked, run, t, replicas if scaler is None else scaler.highest, end, scaler, memory, early)
+
+
+def ruled(
+    asked: Asked, replicas: int, memory: LaneMemory, steps: StepTable
+) -> tuple[Ruleset, tuple[Shelf, ...], int]:  # fmt: skip
+    """Return the rules of a simulation, the tiers beside its lanes' memory, and the bins that are counted."""
+    s, x = asked.server, asked.extent
     most = max(replicas, asked.autoscale.most) if asked.autoscale else replicas
     if asked.concurrency:
         span = ROOMY * closed_span(s, x, memory, steps, lanes_of(s, replicas), asked.concurrency)
@@ -64,36 +87,28 @@ def simulate(
     width, bins = bin_of(max(span, 1.0))
     shared = shares_of(s, x, memory, asked.prefix_cache)
     tiers = shelves_of(s, memory, asked.tiers, lanes_of(s, most)) if shared else ()
-    r = rules_of(
+    rules = rules_of(
         s, x, memory, steps, tiers=len(tiers), replicas=most, router=asked.router, bin=width,
         bins=bins + int(asked.warm // width) + 2, concurrency=asked.concurrency, prefix_cache=asked.prefix_cache,
         leaping=asked.leaping,
     )  # fmt: skip
-    quick = worth(x.requests) if fast is None else fast
-    if quick and not compiled.at_hand() and asked.told is not None:
-        asked.told("compiling the simulator, which takes half a minute once (later runs find it on disk)")
-    scaler = Scaler(asked.autoscale, s.ranks, replicas) if asked.autoscale else None
-    run = Simulation(
-        rules=r, steps=steps, tiers=tiers, fast=quick, concurrency=asked.concurrency, control=scaler,
-        events=(*failures(asked.failures, s.ranks), *(scaler.first() if scaler else ())),
-        interval=scaler.interval if scaler else FOREVER,
-    )  # fmt: skip
-    t = counts.tally(quick, bins, x.ranks if 1 < len(x.ranks) <= MOST_RANKS else ())
-    count, limits, end, left = run.calls["counted"], asked.limits, 0.0, 0
-    bounds = [x if x is not None else inf for x in (limits.ttft, limits.tpot, limits.e2e)]
-    early = parting_of(s, x, memory, r, asked.concurrency)
-    pieces = asked.source()
-    if early:
-        pieces = parted(pieces, early, many=asked.concurrency, lanes=r.lanes, seed=asked.seed)
+    return rules, tiers, bins
+
+
+def played(asked: Asked, run: Simulation, t: counts.Tally, pieces: Iterable[Piece], replicas: int) -> float:
+    """Run a simulation to its end, count the requests that leave, and return when the last one left. [s]"""
+    limits, end, left = asked.limits, 0.0, 0
+    bounds = [limit if limit is not None else inf for limit in (limits.ttft, limits.tpot, limits.e2e)]
     for records, n in run.finished(pieces):
-        count(t, records, n, asked.warm, asked.until, width, *bounds)
+        run.calls["counted"](t, records, n, asked.warm, asked.until, run.rules.bin, *bounds)
         end = max(end, float(max(records.end[:n])))
         left += n
         if asked.watch is not None:
             asked.watch(records, n)
         if asked.progress is not None:
-            asked.progress(left / x.requests, f"{left:,} of {x.requests:,} requests, {show_count(replicas, 'replica')}")
-    return outcome(asked, run, t, replicas if scaler is None else scaler.highest, end, scaler, memory, early)
+            of = asked.extent.requests
+            asked.progress(left / of, f"{left:,} of {of:,} requests, {show_count(replicas, 'replica')}")
+    return end
 
 
 def worth(requests: int) -> bool:

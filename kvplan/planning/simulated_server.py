@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from kvplan.errors import Incompatible
 from kvplan.kv.layout import Keep
-from kvplan.kv.paging import Paging, Spec
 from kvplan.kv.replica import weights
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
 from kvplan.perf.serving import receiving
@@ -15,7 +14,7 @@ from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, RANDOM, ROUND
 from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, Shelf, StepTable
 from kvplan.perf.simulate.tables import steps as step_table
-from kvplan.planning.replica import Case
+from kvplan.planning.replica import Case, evaluate
 from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Query
 
@@ -70,7 +69,7 @@ def memory_of(s: Server) -> LaneMemory:
     for count, spec in zip(paging.stacks, paging.specs, strict=True):
         keep, block = paging.pinned(spec), float(spec.block * paging.ranks * spec.group.keep.every)
         if spec.constant or keep.fixed is not None or keep.rest is not None or bounded(keep):
-            fixed += count * settled_blocks(paging, spec, s.prompt, length)
+            fixed += count * paging.spec_blocks(spec, length)  # at the end of a usual request
             if keep.by_score:
                 holds.append((count, block))
             continue
@@ -89,11 +88,6 @@ def memory_of(s: Server) -> LaneMemory:
 def bounded(keep: Keep) -> bool:
     """Whether a sequence, however long, keeps no more than a number of tokens."""
     return keep.window is not None or keep.budget is not None
-
-
-def settled_blocks(paging: Paging, spec: Spec, prompt: int, length: int) -> int:
-    """Return the blocks of layers that keep no more than a number of tokens, at the end of a usual request. [block]"""
-    return paging.spec_blocks(spec, max(length, prompt))
 
 
 def together(parts: Sequence[tuple[int, float]]) -> tuple[int, int]:
@@ -215,8 +209,6 @@ def closed_span(
 
 def holding(s: Server, extent: Extent) -> Server:
     """Return the server on a replica that holds the longest request; Incompatible where none does."""
-    from kvplan.planning.replica import evaluate
-
     output = max(round(s.output), 1)
     case = Case(
         model=s.model,

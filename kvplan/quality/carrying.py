@@ -19,7 +19,7 @@ DOUBLING = 0.05
 
 
 def angle(loss: float) -> float:
-    """Return asin(sqrt(loss)): shares near 0 and 1 scatter less than those between, angles alike (Freeman-Tukey)."""
+    """Return asin(sqrt(loss)): shares near 0 and 1 scatter less than those between, angles alike (Bartlett, 1947)."""
     return asin(sqrt(min(max(loss, 0.0), 1.0)))
 
 

@@ -4,7 +4,7 @@ A published row stands for a model of the same attention that is no smaller: lar
 sizes were compared, smaller ones more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -47,21 +47,20 @@ def pools(
     """
     if table.own:
         mine = [s for s in table.usable if s.technique.partition(":")[0] == kind.name and s.model in (None, model.name)]
-        placed = tuple(s for s in (_placed(row, model, context) for row in mine) if s is not None)
-        return ([Evidenced(placed, very=True)] if placed else []), ""
+        rows = placed(mine, model, context)
+        return ([Evidenced(rows, very=True)] if rows else []), ""
     evidence: list[Evidenced] = []
     reasons: list[str] = []
     for family in dict.fromkeys((name, kind.name, STAND_INS.get(kind.name, ""))):
-        placed = tuple(
-            s for s in (_placed(r, model, context) for r in table.answering.get(family, ())) if s is not None
-        )  # fmt: skip
-        for rows, label in by_query(placed, kind, seen=seen):
-            same = tuple(r for r in rows if r.model == model.name)
-            others, why_none = alike(rows, kind, model, table)
-            evidence += [Evidenced(same, very=True, label=label)] if same else []
-            evidence += [Evidenced(tuple(others), very=False, label=label)] if others else []
+        rows = placed(table.answering.get(family, ()), model, context)
+        by_state = by_query(rows, kind, seen=seen)
+        for some, label in by_state:
+            same = tuple(r for r in some if r.model == model.name)
+            others, why_none = alike(some, kind, model, table)
+            nearest_first = ((same, True), (tuple(others), False))
+            evidence += [Evidenced(those, very=very, label=label) for those, very in nearest_first if those]
             reasons += [why_none] if why_none else []
-        if placed and not by_query(placed, kind, seen=seen):
+        if rows and not by_state:
             reasons.append(
                 f"{kind.title} was measured only where the question was known when the cache was compressed, "
                 "which it is not here"
@@ -98,13 +97,15 @@ def alike(rows: Sequence[Score], kind: Technique, model: ModelSpec, table: Quali
     return same, ""
 
 
-def _placed(row: Score, model: ModelSpec, context: int) -> Score | None:
-    """Return a row with its share of the factor: stated, or that of its own spelling; None for a composition."""
-    return row if row.share is not None else _shared(row, model, row.context or context)
+def placed(rows: Iterable[Score], model: ModelSpec, context: int) -> tuple[Score, ...]:
+    """Return rows with their share of the factor: stated, or that of their own spelling; compositions are left out."""
+    each = (row if row.share is not None else _shared(row, model, row.context or context) for row in rows)
+    return tuple(row for row in each if row is not None)
 
 
 @lru_cache(maxsize=4096)
 def _shared(row: Score, model: ModelSpec, context: int) -> Score | None:
+    """Return a row with the share that its own spelling leaves of the factor, None for a composition."""
     try:
         parts = spelling.parts(row.technique)
         return replace(row, share=share_left(row.technique, model, context)) if len(parts) == 1 else None

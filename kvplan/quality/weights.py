@@ -74,36 +74,41 @@ def estimate(
     name: str, rows: Sequence[Score], model: ModelSpec, task: str, context: int, table: QualityTable
 ) -> Quality:
     """Return the mean of the nearest rows whose prompts reach the context, the shortest of those; all are the range."""
-    fitting = [r for r in rows if r.task in (task, AVERAGE) or (r.task == SHORT and (r.context or 0) >= context)]
+    fitting = [r for r in rows if r.task in (task, AVERAGE) or (r.task == SHORT and length(r) >= context)]
     sources = tuple(dict.fromkeys(r.source for r in fitting or rows))
     if not fitting:
-        longest = max((r.context or 0 for r in rows), default=0)
-        reason = (
-            f"{name} were measured on prompts of up to {show_tokens(longest)} only; 4 bits lose more in longer ones"
-        )
+        longest = show_tokens(max(map(length, rows), default=0))
+        reason = f"{name} were measured on prompts of up to {longest} only; 4 bits lose more in longer ones"
         return unknown(name, task, reason, source=sources)
-    lengths = sorted({r.context or 0 for r in fitting})
+    lengths = sorted(set(map(length, fitting)))
     at = min((n for n in lengths if n >= context), default=lengths[-1])
     # a longer prompt loses no less than a short one
     held = [r for r in rows if r in fitting or r.task == SHORT]
-    each = {n: spoken(held, n, model, task) for n in sorted({r.context or 0 for r in held}) if n <= at}
+    each = {n: spoken(held, n, model, task) for n in sorted(set(map(length, held))) if n <= at}
     chosen, alike = max(each.values(), key=lambda pair: 1 - mean(pair[0]))
-    slack = 0.0 if any(r.spread for r in alike) else NOISE if chosen is alike or len(alike) > 1 else ONE_MODEL
-    drop = min(max(1 - mean(chosen), 0.0), 1.0)
-    low = max(1 - max(r.retained + r.spread for r in alike) - slack, 0.0)
-    high = min(1 - min(r.retained - r.spread for r in alike) + slack, 1.0)
+    low, drop, high = span(chosen, alike)
     measured = ", ".join(sorted({r.model or "several models" for r in chosen}))
     return Quality(
-        technique=name,
-        task=task,
-        drop=drop,
-        low=min(low, drop),
-        high=max(high, drop),
-        known=True,
+        technique=name, task=task, drop=drop, low=low, high=high, known=True,
         basis=f"{name} measured on {measured}: {'; '.join(sorted({r.condition for r in chosen if r.condition}))}",
         caveats=tuple(f"{name}: {words}" for words in caveats(chosen, each[at][0], model, task, context, table)),
         source=sources,
-    )
+    )  # fmt: skip
+
+
+def length(row: Score) -> int:
+    """Return the prompt of a row, 0 where it does not say. [token]"""
+    return row.context or 0
+
+
+def span(chosen: Sequence[Score], alike: Sequence[Score]) -> tuple[float, float, float]:
+    """Return the least, the expected and the greatest loss of rows that hold, and of those that give the range."""
+    drop = min(max(1 - mean(chosen), 0.0), 1.0)
+    several = chosen is alike or len(alike) > 1
+    slack = 0.0 if any(r.spread for r in alike) else NOISE if several else ONE_MODEL
+    low = max(1 - max(r.retained + r.spread for r in alike) - slack, 0.0)
+    high = min(1 - min(r.retained - r.spread for r in alike) + slack, 1.0)
+    return min(low, drop), drop, max(high, drop)
 
 
 def mean(rows: Sequence[Score]) -> float:
@@ -111,9 +116,9 @@ def mean(rows: Sequence[Score]) -> float:
     return sum(r.retained for r in rows) / len(rows)
 
 
-def spoken(rows: Sequence[Score], length: int, model: ModelSpec, task: str) -> tuple[list[Score], list[Score]]:
+def spoken(rows: Sequence[Score], tokens: int, model: ModelSpec, task: str) -> tuple[list[Score], list[Score]]:
     """Return the rows at a length of prompt that are expected to hold, and those that give the range."""
-    here = [r for r in rows if (r.context or 0) == length]
+    here = [r for r in rows if length(r) == tokens]
     chosen = nearest([r for r in here if r.task == task] or here, model)
     return chosen, chosen if all(r.model == model.name for r in chosen) else here
 

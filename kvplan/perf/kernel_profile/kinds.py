@@ -107,13 +107,13 @@ def _latent_work(shape: KernelCall, gpu: Gpu, c: kt.LatentCoefficients) -> kt.La
 
 def _prefill_work(shape: KernelCall, gpu: Gpu, c: kt.PrefillCoefficients) -> kt.PrefillWork:
     s = shape.sizes
+    element_bits(shape.dtypes[0])  # refuses an unknown dtype: tensors move in 16 bits, whatever is computed in
     return kt.prefill_work(
         batch=s["batch"],
         q_heads=s["q_heads"],
         kv_heads=s["kv_heads"],
         head_dim=s["head_dim"],
         length=s["isl"],
-        bits=element_bits(shape.dtypes[0]),
         sms=sms(gpu),
         l2=l2(gpu),
     )

@@ -9,21 +9,9 @@ Sources: Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009; NVIDIA,
 (rings).
 """
 
-from kvplan.perf.kernel_time.all_reduce import (
-    AllReduceCoefficients,
-    AllReduceWork,
-    all_reduce_algebra,
-    all_reduce_time,
-    all_reduce_work,
-)
-from kvplan.perf.kernel_time.decode import (
-    DecodeCoefficients,
-    DecodeWork,
-    decode_algebra,
-    decode_attention_time,
-    decode_work,
-)
-from kvplan.perf.kernel_time.gemm import TILES, GemmCoefficients, GemmWork, gemm_algebra, gemm_time, gemm_work
+from kvplan.perf.kernel_time.all_reduce import AllReduceCoefficients, AllReduceWork, all_reduce_algebra, all_reduce_work
+from kvplan.perf.kernel_time.decode import DecodeCoefficients, DecodeWork, decode_algebra, decode_work
+from kvplan.perf.kernel_time.gemm import TILES, GemmCoefficients, GemmWork, gemm_algebra, gemm_work
 from kvplan.perf.kernel_time.grid import SPLITS, flash_attention_parts
 from kvplan.perf.kernel_time.latent import (
     HEAD_TILES,
@@ -31,7 +19,6 @@ from kvplan.perf.kernel_time.latent import (
     LatentCoefficients,
     LatentWork,
     latent_algebra,
-    latent_decode_time,
     latent_work,
 )
 from kvplan.perf.kernel_time.prefill import (
@@ -39,15 +26,13 @@ from kvplan.perf.kernel_time.prefill import (
     PrefillWork,
     causal_tiles,
     prefill_algebra,
-    prefill_attention_time,
     prefill_work,
 )
 
 __all__ = [
     "HEAD_TILES", "LATENT_KEY", "SPLITS", "TILES", "AllReduceCoefficients", "AllReduceWork", "DecodeCoefficients",
     "DecodeWork", "GemmCoefficients", "GemmWork", "LatentCoefficients", "LatentWork", "PrefillCoefficients",
-    "PrefillWork", "all_reduce_algebra", "all_reduce_time", "all_reduce_work", "causal_tiles", "decode_algebra",
-    "decode_attention_time", "decode_work", "flash_attention_parts", "gemm_algebra", "gemm_time", "gemm_work",
-    "latent_algebra", "latent_decode_time", "latent_work", "prefill_algebra", "prefill_attention_time",
+    "PrefillWork", "all_reduce_algebra", "all_reduce_work", "causal_tiles", "decode_algebra", "decode_work",
+    "flash_attention_parts", "gemm_algebra", "gemm_work", "latent_algebra", "latent_work", "prefill_algebra",
     "prefill_work",
 ]  # fmt: skip

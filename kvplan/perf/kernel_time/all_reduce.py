@@ -84,8 +84,3 @@ def all_reduce_algebra(w: AllReduceWork, c: AllReduceCoefficients) -> Number:
         c.two_shot_start + c.two_shot_peer * w.peers + w.ring / c.two_shot_bandwidth,
     ]
     return w.own * fastest([*own, *nccl]) + (1 - w.own) * fastest(nccl)
-
-
-def all_reduce_time(*, gpus: int, message: float, switched: bool = True, c: AllReduceCoefficients) -> float:
-    """Return the time of an all-reduce of `message` bytes among `gpus` GPUs of one node. [s]"""
-    return float(all_reduce_algebra(all_reduce_work(gpus=gpus, message=message, switched=switched, c=c), c))

@@ -50,13 +50,3 @@ def decode_algebra(w: DecodeWork, c: DecodeCoefficients) -> Number:
     reading = (w.cache * (1 + c.interleaving * w.spread) + w.queries) / c.bandwidth
     blocks = w.grid.waves * (w.grid.tokens * w.token / c.block_bandwidth + c.block_start)
     return c.start + overlapped(reading, blocks) + c.combine * w.grid.split
-
-
-def decode_attention_time(
-    *, batch: int, q_heads: int, kv_heads: int, head_dim: int, kv_len: int, bits: float, sms: int, c: DecodeCoefficients
-) -> float:
-    """Return the time of one layer's decode attention: the cache's bytes, or rounds of blocks, whichever binds. [s]"""
-    work = decode_work(
-        batch=batch, q_heads=q_heads, kv_heads=kv_heads, head_dim=head_dim, kv_len=kv_len, bits=bits, sms=sms, c=c
-    )
-    return float(decode_algebra(work, c))

@@ -104,10 +104,3 @@ def gemm_algebra(w: GemmWork, c: GemmCoefficients) -> Number:
     computing = settled(computing * (1 - w.vector), c.slowdown)
     aside = w.quantised / c.quantise_bandwidth + w.output / c.output_bandwidth + w.spilled / c.spill_bandwidth
     return c.start + overlapped(w.bytes / c.bandwidth, computing) + aside
-
-
-def gemm_time(
-    m: int, n: int, k: int, *, weight_bits: float, bits: float, sms: int, l2: float, c: GemmCoefficients
-) -> float:
-    """Return the time of one [m, k] x [k, n] product: bytes, or waves of the best tile, whichever binds. [s]"""
-    return float(gemm_algebra(gemm_work(m=m, n=n, k=k, weight_bits=weight_bits, bits=bits, sms=sms, l2=l2, c=c), c))

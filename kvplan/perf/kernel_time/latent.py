@@ -71,9 +71,3 @@ def latent_algebra(w: LatentWork, c: LatentCoefficients) -> Number:
     computing = w.grid.waves * (w.flops * pace * (1 + c.single_head * w.single) + c.block_start)
     time = c.start + overlapped(reading, computing) + c.combine * w.grid.split + w.queries / c.query_bandwidth
     return overlapped(time, c.floor, 8.0)
-
-
-def latent_decode_time(*, batch: int, q_heads: int, kv_len: int, bits: float, sms: int, c: LatentCoefficients) -> float:
-    """Return the time of one layer's latent decode: cache bytes against products of padded head tiles. [s]"""
-    work = latent_work(batch=batch, q_heads=q_heads, kv_len=kv_len, bits=bits, sms=sms, c=c)
-    return float(latent_algebra(work, c))

@@ -15,9 +15,8 @@ from kvplan.specs.workload import Lengths, Quantiles, Workload
 from kvplan.units import MINUTE
 
 Array = Any
-#: requests of a piece; shares at which a smooth distribution of lengths is tabulated; seconds that copies of a
-#: request of a trace are spread over
-SIZE, SHARES, SPREAD = 1 << 16, 4097, MINUTE
+#: requests of a piece; shares at which a smooth distribution of lengths is tabulated
+SIZE, SHARES = 1 << 16, 4097
 #: what is added to a session's number to make a hash of it
 OWN = 1 << 40
 

@@ -72,7 +72,7 @@ def came(
     r = routed(rules, lanes, requests, cache, fleet, q, 0 if rules.readers else 1)
     ready = at + rules.overhead
     if rules.closed:
-        ready = at + later(lanes, tables, r, at, name)
+        ready = at + later(lanes, r, at, name)
         requests.came[q] = ready
     sent(rules, tables, lanes, requests, cache, fleet, r, q, ready)
 

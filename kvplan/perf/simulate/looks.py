@@ -100,7 +100,7 @@ def seeing(rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, r: 
 
 
 @inner
-def later(lanes: Lanes, tables: Tables, r: int, at: float, name: int) -> float:
+def later(lanes: Lanes, r: int, at: float, name: int) -> float:
     """Return how long after a step's end a closed loop's next request comes: at any moment of the lane's next step.
 
     What passes on the way there and back has nothing to do with steps. A lane at rest, or amid a step, has none. [s]

@@ -57,34 +57,48 @@ def loaded(rules: Ruleset, lanes: Lanes, fleet: Shared, r: int, more: int) -> No
 
 @inner
 def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, q: int, kind: int) -> int:
-    """Return the lane that a request goes to: of those that only prefill (kind 0), or of the others (1).
-
-    At random, requests that share most of their prompts go to one lane, which is drawn once for them.
-    """
+    """Return the lane that a request goes to: of those that only prefill (kind 0), or of the others (1)."""
     first = kind * rules.readers
+    many = rules.readers if kind == 0 else rules.lanes - rules.readers
     if rules.router == ROUND_ROBIN:
-        many = rules.readers if kind == 0 else rules.lanes - rules.readers
-        while True:
-            turn = fleet.count[ROUND]
-            fleet.count[ROUND] += 1
-            r = first + turn % many
-            if lanes.active[r]:
-                return r
+        return next_in_turn(lanes, fleet, first, many)
     if rules.router == RANDOM:
-        many = rules.readers if kind == 0 else rules.lanes - rules.readers
-        drawn, n = requests.name[q], requests.chain[q]
-        if n and requests.tokens[q * rules.width + n - 1] >= MATCH * requests.prompt[q]:
-            drawn = requests.keys[q * rules.width + n - 1]
-        while True:
-            drawn = hashed(drawn, kind)
-            drawn = hashed(drawn ^ (drawn >> 21), kind)
-            drawn ^= drawn >> 19
-            r = first + drawn % many
-            if lanes.active[r]:
-                return r
+        return drawn(rules, lanes, requests, q, kind, many)
     least = fleet.loads[first]
     if rules.router == LEAST_LOADED or requests.chain[q] == 0 or kind * rules.readers:  # decode lanes share nothing
         return least
+    return with_its_prefix(rules, lanes, requests, cache, q, least)
+
+
+@inner
+def next_in_turn(lanes: Lanes, fleet: Shared, first: int, many: int) -> int:
+    """Return the next active lane of so many."""
+    while True:
+        turn = fleet.count[ROUND]
+        fleet.count[ROUND] += 1
+        r = first + turn % many
+        if lanes.active[r]:
+            return r
+
+
+@inner
+def drawn(rules: Ruleset, lanes: Lanes, requests: Requests, q: int, kind: int, many: int) -> int:
+    """Return an active lane at random; requests that share most of their prompts go to one, drawn once for them."""
+    number, n = requests.name[q], requests.chain[q]
+    if n and requests.tokens[q * rules.width + n - 1] >= MATCH * requests.prompt[q]:
+        number = requests.keys[q * rules.width + n - 1]
+    while True:
+        number = hashed(number, kind)
+        number = hashed(number ^ (number >> 21), kind)
+        number ^= number >> 19
+        r = kind * rules.readers + number % many
+        if lanes.active[r]:
+            return r
+
+
+@inner
+def with_its_prefix(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, q: int, least: int) -> int:
+    """Return the lane that got most of a request's prompt last, the `least` loaded one if that has too much to do."""
     mask, r = len(cache.seen_key) - 1, NONE
     for i in range(requests.chain[q] - 1, -1, -1):
         key = requests.keys[q * rules.width + i]

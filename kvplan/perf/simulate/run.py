@@ -76,7 +76,7 @@ class Simulation:
         items = min(MOST_ITEMS, blocks) if r.sharing else 1
         self.lanes = store.lanes(r, fast, [t.room for t in self.tiers])
         self.fleet = store.fleet(r, fast, SLOTS, items, buckets.BUCKETS)
-        self.cache = store.cache(r, fast, items, SEEN if r.router == state.PREFIX_AWARE else 1)
+        self.cache = store.cache(fast, items, SEEN if r.router == state.PREFIX_AWARE else 1)
         self.requests = store.requests(r, fast, SLOTS)
         self.records = store.records(fast, ROOM + r.most)
         self.fleet.count[TICKETS] = self.concurrency

@@ -83,7 +83,7 @@ def grown(old: Requests, r: Ruleset, fast: bool, fleet: Shared) -> tuple[Request
     return both, fleet._replace(slots=slots)
 
 
-def cache(r: Ruleset, fast: bool, items: int, seen: int) -> Cache:
+def cache(fast: bool, items: int, seen: int) -> Cache:
     """Return an empty prefix cache for so many items; the router remembers `seen` contents."""
     table = 4
     while table < 2 * items:

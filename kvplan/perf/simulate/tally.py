@@ -11,7 +11,7 @@ from kvplan.perf.simulate.store import column, filled
 Array = Any
 
 #: places in `sums`
-COUNTED, WITHIN, READ, WRITTEN, HITS, AGAIN, REFUSED, SUMS = range(8)
+COUNTED, WITHIN, READ, WRITTEN, REFUSED, SUMS = range(6)
 
 
 class Tally(NamedTuple):
@@ -107,5 +107,3 @@ def counted(
         t.found[at] += records.hits[i]
         t.sums[READ] += records.prompt[i]
         t.sums[WRITTEN] += records.output[i]
-        t.sums[HITS] += records.hits[i]
-        t.sums[AGAIN] += records.again[i]

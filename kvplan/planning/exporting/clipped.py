@@ -1,9 +1,12 @@
 """A normal distribution cut at both ends, as tools draw lengths: which one has a mean and a deviation after the cut."""
 
-from math import erf, exp, pi, sqrt
+from math import sqrt
+from statistics import NormalDist
 
 #: steps in which the two figures are found, and how near is near enough
 STEPS, NEAR = 500, 1e-6
+#: the standard normal distribution
+NORMAL = NormalDist()
 
 
 def moments(mean: float, deviation: float, low: float, high: float) -> tuple[float, float]:
@@ -12,10 +15,10 @@ def moments(mean: float, deviation: float, low: float, high: float) -> tuple[flo
     With a, b the ends in standard units: E = low P(a) + high (1 - P(b)) + m (P(b) - P(a)) - s (p(b) - p(a)).
     """
     a, b = (low - mean) / deviation, (high - mean) / deviation
-    under, within = below(a), below(b) - below(a)
-    over, drop = 1 - below(b), density(b) - density(a)
+    under, over = NORMAL.cdf(a), 1 - NORMAL.cdf(b)
+    within, drop = 1 - over - under, NORMAL.pdf(b) - NORMAL.pdf(a)
     first = low * under + high * over + mean * within - deviation * drop
-    inner = within - (b * density(b) - a * density(a))  # of the squares, in standard units
+    inner = within - (b * NORMAL.pdf(b) - a * NORMAL.pdf(a))  # of the squares, in standard units
     second = (
         low**2 * under + high**2 * over + mean**2 * within - 2 * mean * deviation * drop + deviation**2 * inner
     )  # fmt: skip
@@ -35,13 +38,3 @@ def before_cut(mean: float, deviation: float, low: float, high: float) -> tuple[
         center += mean - got
         width = min(max(width * deviation / spread if spread else width, 1e-9), 10 * (high - low))
     return center, width
-
-
-def below(z: float) -> float:
-    """Return the probability that a standard normal variable is below z."""
-    return (1 + erf(z / sqrt(2))) / 2
-
-
-def density(z: float) -> float:
-    """Return the density of a standard normal variable."""
-    return exp(-z * z / 2) / sqrt(2 * pi)

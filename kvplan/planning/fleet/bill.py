@@ -33,7 +33,7 @@ def one_by_one(site: Site) -> Site:
 class Pool:
     """A pool as a plan of its own: what it is asked, what serves that, and where."""
 
-    use: Use
+    use: Use  #: replicas, and the share of a group they serve
 
     @cached_property
     def demand(self) -> Demand:
@@ -73,10 +73,10 @@ class Pool:
 class WorkloadCost:
     """What serving one workload costs, its part of GPUs that nothing uses included."""
 
-    task: FleetWorkload
-    usd: float  #: [USD/s]
-    per_query: Percentiles  #: [USD]
-    per_million: tuple[float, float]  #: input tokens, output tokens [USD]
+    task: FleetWorkload  #: the workload
+    usd: float  #: all of it [USD/s]
+    per_query: Percentiles  #: one query [USD]
+    per_million: tuple[float, float]  #: a million input tokens, a million output tokens [USD]
     spares: int  #: GPUs that stand in when others fail
     gpus: int  #: GPUs of its pools, spares included
     sure: float  #: least probability over its pools that the latency limits are kept
@@ -93,9 +93,9 @@ class WorkloadCost:
 class FleetBill:
     """What a fleet costs: `lines` sum to its cost, and so do its workloads'."""
 
-    workloads: tuple[WorkloadCost, ...]
+    workloads: tuple[WorkloadCost, ...]  #: by workload
     lines: tuple[Line, ...]  #: by what the GPUs do [USD/s]
-    usd: Percentiles  #: [USD/s]
+    usd: Percentiles  #: all of it [USD/s]
     paid: dict[str, int]  #: GPUs that are paid for, by type
 
 

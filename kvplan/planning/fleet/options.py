@@ -26,21 +26,17 @@ SLACK = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class FleetWorkload:
-    """A workload of the fleet: what is asked, with which techniques, at what GPUs.
+    """A workload of the fleet: what is asked, with which techniques, at what GPUs."""
 
-    `barred` says why other techniques may not be used, `left_out` are techniques with weights that may not; `formats`
-    are weight formats and `others` techniques that were not asked about and might do instead.
-    """
-
-    name: str
-    demand: Demand
-    techniques: tuple[str, ...]
-    barred: Mapping[str, str]
-    sites: tuple[Site, ...]
-    book: Book
-    left_out: Collection[Pair] = ()
-    formats: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    name: str  #: as the file calls it
+    demand: Demand  #: its requests and limits
+    techniques: tuple[str, ...]  #: that may be used
+    barred: Mapping[str, str]  #: technique that was asked about -> why it may not be used
+    sites: tuple[Site, ...]  #: GPUs that may serve it
+    book: Book  #: what techniques and weight formats lose
+    left_out: Collection[Pair] = ()  #: techniques with weight formats that may not be used
+    formats: tuple[str, ...] = ()  #: weight formats that were not asked about and might do instead
+    others: tuple[str, ...] = ()  #: techniques likewise
 
     @property
     def wanted(self) -> list[str]:
@@ -92,14 +88,14 @@ def task(
 
 @dataclass(frozen=True, kw_only=True)
 class BucketGroup:
-    """Buckets `first` to `last` of a workload: `start` to `end` of its requests, shortest first, as a demand."""
+    """Neighbouring buckets of a workload as a demand."""
 
-    task: FleetWorkload
-    first: int
-    last: int
-    start: float
-    end: float
-    demand: Demand
+    task: FleetWorkload  #: the workload
+    first: int  #: first bucket, of the shortest prompts
+    last: int  #: last bucket
+    start: float  #: share of the requests that are shorter
+    end: float  #: share of the requests up to its longest
+    demand: Demand  #: its requests and limits
 
     @property
     def whole(self) -> bool:
@@ -122,13 +118,11 @@ class BucketGroup:
 class Option:
     """Replicas of one configuration on one GPU type, serving a group within its limits; `plan` is that of all of it."""
 
-    group: BucketGroup
-    site: Site
-    plan: Plan
-    #: requests in flight on one replica
-    requests: float
-    #: time that a request occupies its slot [s]
-    cycle: float
+    group: BucketGroup  #: what it serves
+    site: Site  #: where
+    plan: Plan  #: how it would serve all of the group
+    requests: float  #: requests in flight on one replica
+    cycle: float  #: time that a request occupies its slot [s]
 
     @property
     def spares(self) -> int:
@@ -209,6 +203,7 @@ def sliced(demand: Demand, start: float, end: float) -> Demand:
 class Looked:
     """Candidates of the groups that were looked at: other latency limits judge the same candidates anew."""
 
+    #: what was looked at -> its candidates on every GPU, and why some techniques could not be tried
     searched: dict[Any, tuple[list[Candidates], dict[str, str]]] = field(default_factory=dict)
 
     def candidates(self, group: BucketGroup) -> tuple[list[Candidates], dict[str, str]]:

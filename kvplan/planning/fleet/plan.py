@@ -30,39 +30,31 @@ TOO_FEW = "too few GPUs are available for all workloads at once"
 
 @dataclass(frozen=True, kw_only=True)
 class Simpler:
-    """A fleet under a restriction: `usd` [USD/s] with the GPUs there are, `unlimited` with any number of them.
+    """A fleet under a restriction."""
 
-    None where there is none, and `reason` says why. `gpu` is '' where types mix.
-    """
-
-    gpu: str
-    usd: float | None
-    unlimited: float | None
-    needs: int | None
-    reason: str = ""
+    gpu: str  #: the one type, '' where types mix
+    usd: float | None  #: cost with the GPUs there are, None where they are not enough [USD/s]
+    unlimited: float | None  #: cost with any number of GPUs, None where there is no fleet or that was not asked [USD/s]
+    needs: int | None  #: GPUs that it then takes
+    reason: str = ""  #: why there is no fleet, '' where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetPlan(Result, of="fleet"):
-    """The answer: what serves what, what it costs, and what simpler fleets would.
+    """The answer: what serves what, what it costs, and what simpler fleets would."""
 
-    `uses` is empty where there is no fleet, `reason` says why, and `remedies` what would be enough. No fleet of these
-    columns costs below `bound` [USD/s]; `stopped` tells that the solver ran out of time. `warnings` are what the reader
-    must know first.
-    """
-
-    tasks: tuple[FleetWorkload, ...]
-    stock: Mapping[str, int]
-    buckets: int
-    uses: tuple[Use, ...]
-    bound: float
-    stopped: bool
-    singles: tuple[Simpler, ...]
-    separate: Simpler
-    seconds: float
-    reason: str = ""
-    remedies: tuple[FleetRemedy, ...] = ()
-    warnings: tuple[str, ...] = ()
+    tasks: tuple[FleetWorkload, ...]  #: what is served
+    stock: Mapping[str, int]  #: GPUs that can be had, by type
+    buckets: int  #: into how many requests of a workload were cut by length
+    uses: tuple[Use, ...]  #: what serves what, () where there is no fleet
+    bound: float  #: no fleet of these columns costs less [USD/s]
+    stopped: bool  #: whether the solver ran out of time
+    singles: tuple[Simpler, ...]  #: every type alone
+    separate: Simpler  #: one configuration for each workload as a whole
+    seconds: float  #: the solver's time [s]
+    reason: str = ""  #: why there is no fleet, '' where there is one
+    remedies: tuple[FleetRemedy, ...] = ()  #: changes that would be enough, the cheapest fleet first
+    warnings: tuple[str, ...] = ()  #: what the reader must know first
     #: the probability that was sought, where no replica reaches it for some workloads and the surest serve them
     sought: float | None = None
 
@@ -133,44 +125,52 @@ def plan(
     `looked` holds candidates that were looked at before, under other latency limits.
     """
     seen = looked or Looked()
-    choices = [(group, *options(group, seen)) for t in tasks for group in groups(t, buckets)]
-    cut = [group for group, _, _ in choices]
-    able = [c for _, each, _ in choices for c in each]
-    asked = sorted({(g.task.name, b) for g in cut for b in (g.first, g.last)})
-    why = {(g.task.name, g.first): (g, reasons) for g, _, reasons in choices if g.first == g.last}
-    singles = tuple(single(gpu, tasks, able, asked, stock, why, seconds * ASIDE, gap) for gpu in stock)
-    separate = choose(
-        [c for c in able if c.group.whole], asked, stock, seconds=seconds * ASIDE, gap=gap, at_once=True
-    )  # fmt: skip
-    mixed = choose(able, asked, stock, seconds=seconds, gap=gap)
-    known = [c for c in (mixed, separate, *(choice for _, choice in singles)) if c.uses is not None]
-    best = min(known, key=lambda c: c.usd, default=None)
+    known = columns_of(tasks, buckets, seen)
+    aside = seconds * ASIDE
+    singles = tuple(single(gpu, tasks, known, stock, aside, gap) for gpu in stock)
+    wholes = [c for c in known.able if c.group.whole]
+    separate = choose(wholes, known.asked, stock, seconds=aside, gap=gap, at_once=True)
+    mixed = choose(known.able, known.asked, stock, seconds=seconds, gap=gap)
+    found = [c for c in (mixed, separate, *(choice for _, choice in singles)) if c.uses is not None]
+    best = min(found, key=lambda c: c.usd, default=None)
     if best is not None and separate.uses is not None and separate.usd <= best.usd * (1 + ALIKE):
         best = separate
     reason, cures = "", tuple[FleetRemedy, ...]()
     if best is None:
-        columns = {t.name: [c for c in able if c.group.task.name == t.name] for t in tasks}
+        by_task = {t.name: [c for c in known.able if c.group.task.name == t.name] for t in tasks}
         impasse = FleetImpasse(
-            tasks=tasks, stock=stock, buckets=buckets, columns=columns, asked=asked, lacking=unserved(able, asked),
-            seconds=seconds * ASIDE, gap=gap, looked=seen,
+            tasks=tasks, stock=stock, buckets=buckets, columns=by_task, asked=known.asked,
+            lacking=unserved(known.able, known.asked), seconds=aside, gap=gap, looked=seen,
         )  # fmt: skip
-        reason, cures = none_because(mixed, impasse, why), fleet_remedies(impasse)
+        reason, cures = none_because(mixed, impasse, known.why), fleet_remedies(impasse)
     return FleetPlan(
-        tasks=tuple(tasks),
-        stock=dict(stock),
-        buckets=buckets,
-        uses=ordered(best.uses or ()) if best else (),
-        bound=mixed.bound,
-        stopped=mixed.stopped,
-        singles=tuple(s for s, _ in singles),
-        separate=Simpler(
-            gpu="", usd=separate.usd if separate.uses else None, unlimited=None, needs=None,
-            reason="" if separate.uses else unfound(separate, not_whole(able, asked)),
-        ),
-        seconds=seconds,
-        reason=reason,
-        remedies=cures,
+        tasks=tuple(tasks), stock=dict(stock), buckets=buckets, uses=ordered(best.uses or ()) if best else (),
+        bound=mixed.bound, stopped=mixed.stopped, singles=tuple(s for s, _ in singles),
+        separate=one_pool_each(separate, known), seconds=seconds, reason=reason, remedies=cures,
     )  # fmt: skip
+
+
+#: a bucket by itself, and why GPU types do not serve it
+Why = Mapping[Bucket, tuple[BucketGroup, Mapping[str, str]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetColumns:
+    """What a fleet is chosen from, and what it has to serve."""
+
+    able: Sequence[Option]  #: replicas that keep the limits of some buckets
+    asked: Sequence[Bucket]  #: buckets that must be served
+    why: Why  #: of each bucket, why GPU types do not serve it
+
+
+def columns_of(tasks: Sequence[FleetWorkload], buckets: int, looked: Looked) -> FleetColumns:
+    """Return what a fleet for workloads cut into so many buckets is chosen from."""
+    choices = [(group, *options(group, looked)) for t in tasks for group in groups(t, buckets)]
+    return FleetColumns(
+        able=[c for _, each, _ in choices for c in each],
+        asked=sorted({(g.task.name, b) for g, _, _ in choices for b in (g.first, g.last)}),
+        why={(g.task.name, g.first): (g, reasons) for g, _, reasons in choices if g.first == g.last},
+    )
 
 
 def surest(
@@ -225,44 +225,57 @@ def ordered(uses: Sequence[Use]) -> tuple[Use, ...]:
 
 # -- one type alone -------------------------------------------------------------------------------
 
-Why = Mapping[Bucket, tuple[BucketGroup, Mapping[str, str]]]
-
 
 def single(
-    gpu: str, tasks: Sequence[FleetWorkload], able: Sequence[Option], asked: Sequence[Bucket], stock: Mapping[str, int],
-    why: Why, seconds: float, gap: float,
-) -> tuple[Simpler, Solution]:  # fmt: skip
+    gpu: str, tasks: Sequence[FleetWorkload], known: FleetColumns, stock: Mapping[str, int], seconds: float, gap: float
+) -> tuple[Simpler, Solution]:
     """Return what a GPU type alone costs, with as many as there are and with any number of them."""
     nothing = Solution(uses=None, bound=0.0, stopped=False)
-    mine = [c for c in able if c.site.gpu.name == gpu]
-    lacking = unserved(mine, asked)
-    if lacking:
-        group, reasons = why[lacking[0]]
-        reason = f"{place(group)}: {reasons.get(gpu) or UNSERVED}"
-        return Simpler(gpu=gpu, usd=None, unlimited=None, needs=None, reason=reason), nothing
-    each = [
-        choose([c for c in mine if c.group.task.name == t.name], [b for b in asked if b[0] == t.name], {},
-               seconds=seconds / len(tasks), gap=gap, servers=False)
-        for t in tasks
-    ]  # fmt: skip
-    if not all(c.uses for c in each):  # with any number of GPUs only time can lack
-        return Simpler(gpu=gpu, usd=None, unlimited=None, needs=None, reason=UNFOUND), nothing
-    uses = tuple(u for c in each for u in c.uses or ())
-    whole = Solution(uses=uses, bound=sum(c.bound for c in each), stopped=any(c.stopped for c in each))
-    needs = sum(u.gpus for u in uses)
+    none = Simpler(gpu=gpu, usd=None, unlimited=None, needs=None)
+    mine = [c for c in known.able if c.site.gpu.name == gpu]
+    if lacking := unserved(mine, known.asked):
+        group, reasons = known.why[lacking[0]]
+        return replace(none, reason=f"{place(group)}: {reasons.get(gpu) or UNSERVED}"), nothing
+    whole = unlimited(mine, tasks, known.asked, seconds, gap)
+    if whole is None:  # with any number of GPUs only time can lack
+        return replace(none, reason=UNFOUND), nothing
+    needs = sum(u.gpus for u in whole.uses or ())
     shared = Simpler(gpu=gpu, usd=whole.usd, unlimited=whole.usd, needs=needs)
     if needs <= stock[gpu]:
         return shared, whole
     # no fewer GPUs can be had at its bound: they may be known not to suffice
     cost = mine[0].site.cost
     assert cost is not None
-    fewest = ceil(whole.bound / cost.rate("") - 1e-6)
-    within = (
-        nothing if fewest > cost.whole(stock[gpu]) else choose(mine, asked, {gpu: stock[gpu]}, seconds=seconds, gap=gap)
-    )
+    if ceil(whole.bound / cost.rate("") - 1e-6) > cost.whole(stock[gpu]):
+        within = nothing
+    else:
+        within = choose(mine, known.asked, {gpu: stock[gpu]}, seconds=seconds, gap=gap)
     if within.uses is not None:
         return replace(shared, usd=within.usd), within
     return replace(shared, usd=None, reason=unfound(within, f"{needs:,} are needed, {stock[gpu]:,} available")), nothing
+
+
+def unlimited(
+    mine: Sequence[Option], tasks: Sequence[FleetWorkload], asked: Sequence[Bucket], seconds: float, gap: float
+) -> Solution | None:
+    """Return the cheapest pools on any number of GPUs, workload by workload, None where the solver's time ran out."""
+    each = [
+        choose([c for c in mine if c.group.task.name == t.name], [b for b in asked if b[0] == t.name], {},
+               seconds=seconds / len(tasks), gap=gap, servers=False)
+        for t in tasks
+    ]  # fmt: skip
+    if not all(c.uses for c in each):
+        return None
+    uses = tuple(u for c in each for u in c.uses or ())
+    return Solution(uses=uses, bound=sum(c.bound for c in each), stopped=any(c.stopped for c in each))
+
+
+def one_pool_each(separate: Solution, known: FleetColumns) -> Simpler:
+    """Return what one configuration for each workload costs, or why there is none."""
+    if separate.uses:
+        return Simpler(gpu="", usd=separate.usd, unlimited=None, needs=None)
+    reason = unfound(separate, not_whole(known.able, known.asked))
+    return Simpler(gpu="", usd=None, unlimited=None, needs=None, reason=reason)
 
 
 def unfound(choice: Solution, proven: str) -> str:

@@ -33,20 +33,20 @@ Bucket = tuple[str, int]
 class ReplicaRange:
     """Replicas `low` to `high` of a column carry `slope` x replicas + `base` of its group."""
 
-    option: Option
-    low: int
-    high: int
-    slope: float
-    base: float
+    option: Option  #: the column
+    low: int  #: fewest replicas
+    high: int  #: most replicas
+    slope: float  #: share of the group's load for each replica
+    base: float  #: share of it besides
 
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
     """A pool: so many replicas of a column, spares left out, and the share of its group's load they serve."""
 
-    option: Option
-    replicas: int
-    share: float
+    option: Option  #: the column
+    replicas: int  #: that serve, spares left out
+    share: float  #: of its group's load
 
     @property
     def all_replicas(self) -> int:
@@ -68,8 +68,8 @@ class Use:
 class Unused:
     """GPUs of a type that come with the servers of the others."""
 
-    site: Site
-    gpus: int
+    site: Site  #: the type, with its price
+    gpus: int  #: how many
 
     @property
     def usd(self) -> float:
@@ -90,25 +90,17 @@ def unused(uses: Iterable[Use]) -> tuple[Unused, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """A solution. `uses` is None when there is none: proven so, or not found in time (`stopped`).
+    """What the solver found."""
 
-    No solution costs less than `bound` [USD/s]; `extra` are GPUs used beyond those there are.
-    """
-
-    uses: tuple[Use, ...] | None
-    bound: float
-    stopped: bool
-    extra: int = 0
+    uses: tuple[Use, ...] | None  #: pools, None where there are none: proven so, or not found in time
+    bound: float  #: no solution costs less [USD/s]
+    stopped: bool  #: whether its time ran out
+    extra: int = 0  #: GPUs used beyond those there are
 
     @property
     def usd(self) -> float:
         """What the replicas and the servers they are in cost. [USD/s]"""
         return sum(u.usd for u in self.uses or ()) + sum(x.usd for x in unused(self.uses or ()))
-
-    @property
-    def gap(self) -> float:
-        """By how much the cost could at most be lower, as a share of it."""
-        return max(1 - self.bound / self.usd, 0.0) if self.usd else 0.0
 
 
 def ranges(column: Option, most: int) -> list[ReplicaRange]:

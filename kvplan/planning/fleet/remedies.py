@@ -26,24 +26,23 @@ OPTIONS = ("confidence", "weights", "any_technique", "techniques")
 class FleetRemedy:
     """A change under which there is a fleet, in the file's words or as parameters, and the cheapest such fleet."""
 
-    change: str
-    usd: float  #: [USD/s]
-    gpus: Mapping[str, int]
+    change: str  #: as parameters, or in the words of the file
+    usd: float  #: cost of the fleet [USD/s]
+    gpus: Mapping[str, int]  #: GPUs taken, by type
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetImpasse:
-    """Workloads that no fleet serves, with their columns; the solver's `seconds` and `gap` hold for every try."""
+    """Workloads that no fleet serves."""
 
-    tasks: Sequence[FleetWorkload]
-    stock: Mapping[str, int]
-    buckets: int
-    columns: Mapping[str, Sequence[Option]]
-    asked: Sequence[Bucket]
-    #: buckets that no column serves
-    lacking: Sequence[Bucket]
-    seconds: float
-    gap: float
+    tasks: Sequence[FleetWorkload]  #: what is to be served
+    stock: Mapping[str, int]  #: GPUs that can be had, by type
+    buckets: int  #: into how many requests of a workload are cut by length
+    columns: Mapping[str, Sequence[Option]]  #: workload -> what may serve parts of it
+    asked: Sequence[Bucket]  #: buckets that must be served
+    lacking: Sequence[Bucket]  #: buckets that no column serves
+    seconds: float  #: the solver's time for every try [s]
+    gap: float  #: share by which a cheaper fleet may remain unfound
     looked: Looked = field(default_factory=Looked)  #: candidates of the groups
 
     def columns_of(self, t: FleetWorkload, buckets: int, looked: Looked) -> list[Option]:
