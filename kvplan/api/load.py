@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from inspect import signature
 from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.idle import idle, reason
+from kvplan.api.idle import RUNNING, idle, reason
 from kvplan.api.running import running, served, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
@@ -21,8 +20,6 @@ from kvplan.planning.suitability import check_context, lengthened
 
 #: how far answers' lengths differ, by its name: width of a uniform distribution over their mean
 LENGTHS = {"spread": LENGTH_SPREAD, "exact": 0.0}
-#: options that may change nothing of a model or an engine
-OPTIONS = ("dcp", "kv_cache_memory_bytes", "cpu_offload", "without", "with_features")
 #: more tokens than are drafted a step
 MOST_DRAFTED = 64
 
@@ -83,10 +80,9 @@ def load(
     found = under_load(
         server, concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
     )  # fmt: skip
-    usual = {name: one.default for name, one in signature(load).parameters.items() if name in OPTIONS}
     whole = catalog.model(model) if without else server.model
     where = server.site.deployment(server.parallel)
-    unused = idle(call, usual, _figures, lambda option: reason(option, server.model, where, True, whole))
+    unused = idle(load, RUNNING, call, _figures, lambda option: reason(option, server.model, where, True, whole))
     return replace(found, warnings=(*found.warnings, *unused)) if unused else found
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from inspect import signature
 from typing import Any
 
 from kvplan import catalog
@@ -78,13 +77,12 @@ def memory(
     call = dict(locals())
     whole = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
     answer = _answer(whole, call, listed=True)
-    usual = {name: one.default for name, one in signature(memory).parameters.items() if name in OPTIONS}
     paged = answer.ask.reading == "engine"
 
     def why(option: str) -> str:
         return reason(option, answer.model, answer.deployment, paged, whole)
 
-    return replace(answer, idle=idle(call, usual, lambda asked: _answer(whole, asked).figures, why))
+    return replace(answer, idle=idle(memory, OPTIONS, call, lambda asked: _answer(whole, asked).figures, why))
 
 
 def _answer(whole: ModelSpec, call: Mapping[str, Any], listed: bool = False) -> Memory:
