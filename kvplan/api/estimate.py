@@ -1,13 +1,12 @@
 """The lay of the land: every technique at one context, with bytes, GPUs, time, money and quality."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.idle import RUNNING, idle, reason
+from kvplan.api.idle import RUNNING, Call, idle, reason
 from kvplan.api.running import running, served, spread
 from kvplan.api.sites import (
     ENGINES,
@@ -89,14 +88,14 @@ def estimate(
     return replace(found, warnings=(*found.warnings, *unused)) if unused else found
 
 
-def whole_model(call: Mapping[str, Any]) -> ModelSpec:
+def whole_model(call: Call) -> ModelSpec:
     """Return the model that a call of `estimate` names, with the parts that it leaves out."""
     return catalog.model(
         values.word(call["model"], "model"), values.given(values.word, call["as_family"], "as_family")
     )  # fmt: skip
 
 
-def answered(call: Mapping[str, Any]) -> Estimate:
+def answered(call: Call) -> Estimate:
     """Return the answer to a call of `estimate`, of all its parameters by name; options that do nothing go unsaid."""
     left_out = values.several(call["without"], "without")
     spec = served(whole_model(call), left_out)
@@ -135,7 +134,7 @@ def answered(call: Mapping[str, Any]) -> Estimate:
     return survey(spec, query, sites, names, limits, today=day, named=named, losses=losses)
 
 
-def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]:
+def at_contexts(question: Call, answer: Estimate) -> list[Estimate]:
     """Return the answers at contexts around the one asked, from an eighth to four times, on the first GPU shown.
 
     Contexts that leave no room for the output, or lie beyond what the model was made for, are left out.
@@ -143,7 +142,12 @@ def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]
     asked = answer.query.context
     longest = max(answer.model.max_context or asked, asked)
     contexts = [c for c in (int(asked * 2.0**n) for n in range(-3, 3)) if 2 * answer.query.output <= c <= longest]
-    fixed = {**(estimate.__kwdefaults__ or {}), **question, "gpus": [word_of(answer.sites[0].gpu.name, question["gpus"])], "output": answer.query.output}
+    fixed = {
+        **(estimate.__kwdefaults__ or {}),
+        **question,
+        "gpus": [word_of(answer.sites[0].gpu.name, question["gpus"])],
+        "output": answer.query.output,
+    }
     fixed |= {
         name: "none" if limit is None else limit
         for name, limit in (("ttft", answer.limits.ttft), ("tpot", answer.limits.tpot))

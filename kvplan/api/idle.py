@@ -33,12 +33,16 @@ TRIED: Mapping[str, Callable[[Any], Any]] = {
     "router": lambda given: "round-robin" if given == "random" else "random",
 }
 
+#: why any_technique, and why a cache of prefixes, change nothing
+SERVED_ANYHOW = "every technique that is tried is served anyhow"
+UNSHARED = "no request shares a prefix with another"
+
 
 def idle(
     question: Callable[..., object], options: Iterable[str], asked: Call, figures: Callable[[Call], object],
     why: Callable[[str], str],
 ) -> tuple[str, ...]:  # fmt: skip
-    """Return what to say of a question's options without which, and with another value of which, its answer is the same.
+    """Return what to say of options without which, and with another value of which, a question has the same answer.
 
     `figures` answers a call with all that these options may change, and `why` says it of 'block_size=32'.
     """

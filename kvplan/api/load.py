@@ -1,12 +1,11 @@
 """One server under load: closed and open loops, percentiles, and the largest load within limits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.idle import RUNNING, idle, reason
+from kvplan.api.idle import RUNNING, Call, idle, reason
 from kvplan.api.running import running, served, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
@@ -86,13 +85,13 @@ def load(
     return replace(found, warnings=(*found.warnings, *unused)) if unused else found
 
 
-def _figures(call: Mapping[str, Any]) -> tuple[object, ...]:
+def _figures(call: Call) -> tuple[object, ...]:
     """Return everything of a server that an option of its engine may change."""
     s = endpoint(call)
     return s.room, s.slots, s.parallel, s.decode_steps
 
 
-def endpoint(call: Mapping[str, Any]) -> Server:
+def endpoint(call: Call) -> Server:
     """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
     at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
     left_out = values.several(call["without"], "without")

@@ -1,12 +1,11 @@
 """Bytes only: weights, cache by layer, and what a GPU's memory is divided into."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.idle import DIVIDING, idle, reason
+from kvplan.api.idle import DIVIDING, Call, idle, reason
 from kvplan.api.running import running, served, spread
 from kvplan.catalog.fields import named
 from kvplan.catalog.lookup import as_path
@@ -85,7 +84,7 @@ def memory(
     return replace(answer, idle=idle(memory, OPTIONS, call, lambda asked: _answer(whole, asked).figures, why))
 
 
-def _answer(whole: ModelSpec, call: Mapping[str, Any], listed: bool = False) -> Memory:
+def _answer(whole: ModelSpec, call: Call, listed: bool = False) -> Memory:
     """Return the answer to a call of `memory`, of all its parameters by name, about a model.
 
     `listed` says what other releases of the engine leave for the cache as well.

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.idle import UNSHARED, Call, idle
 from kvplan.api.load import speculation_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
@@ -25,9 +26,10 @@ from kvplan.planning.server import Server, server
 from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest, through_burst
 from kvplan.planning.simulate import simulate as simulated
 from kvplan.planning.simulated import FOREVER, Asked, Replayed
-from kvplan.planning.simulated_server import BLIND, ROUTERS, holding
+from kvplan.planning.simulated_server import BLIND, ROUTERS, holding, memory_of, shares_of
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
+from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
 from kvplan.units import show_count, show_time, written_above
 
@@ -35,6 +37,10 @@ from kvplan.units import show_count, show_time, written_above
 STARTUP = 180.0
 #: numbers of replicas below the fewest that are tried where a router does not look at loads, and each is a draw
 BELOW = 2
+#: options that may change nothing of a model, its requests or a fleet
+OPTIONS = ("prefix_cache", "router", "tiers")
+#: the greatest number that a generator of random numbers begins from
+MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,62 +140,99 @@ def simulate(
         >>> kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=4, duration="3min").outcome.replicas
         1
     """
-    told = values.given(values.called, told, "told")
-    find_replicas = values.flag(find_replicas, "find_replicas")
+    call = dict(locals())
     begun = perf_counter()
+    finds = values.flag(find_replicas, "find_replicas")
     spec = catalog.model(values.word(model, "model"))
-    day = values.day(on)
-    device = catalog.gpu(values.word(gpu, "gpu"))
-    seed = values.count(seed, "seed", 0, 2**32 - 1)
     stream = requests_of(
         trace, workload, spec, queries_per_day=queries_per_day, rate=rate, duration=duration, scale=scale, speed=speed,
-        seed=seed,
+        seed=values.count(seed, "seed", 0, MOST_SEED),
     )  # fmt: skip
-    limits = limits_of(stream, ttft, tpot, e2e, percentile)
-    if find_replicas and limits.ttft is None and limits.tpot is None and limits.e2e is None:
+    fleet = fleet_size(replicas, finds, disaggregated, autoscale, fail)
+    asked = asked_of(call, spec, stream, fleet)
+    if finds and asked.limits.ttft is None and asked.limits.tpot is None and asked.limits.e2e is None:
         raise SpecError("find_replicas: for which limits? Give ttft=2s, tpot=50ms or e2e=30s")
-    x, prefix_cache = stream.extent, values.flag(prefix_cache, "prefix_cache")
-    whose = "trace" if trace else "workload"
-    check_context(spec, x.longest, values.flag(allow_long_context, "allow_long_context"), whose)
-    place = site(
-        device, spec, day, price=values.price(price), listed=price_list(price, prices), power=True,
-        engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
-        parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
-        utilization=values.utilization(utilization, "utilization"),
-        length=x.longest,
-        running=Running(prefix_caching=None if prefix_cache and not x.chain else bool(prefix_cache)),
-    )  # fmt: skip
-    fleet = fleet_size(replicas, find_replicas, disaggregated, autoscale, fail)
-    endpoint = server(
-        spec, place, technique=values.word(technique, "technique"), prompt=max(round(x.prompt), 1),
-        output=max(x.output, 1.0), percentile=limits.percentile, split=fleet.split,
-        speculation=speculation_of(speculative, draft_share, draft_tokens),
-    )  # fmt: skip
-    endpoint = holding(endpoint, x)
-    usual = "prefix-aware" if x.chain and prefix_cache and not fleet.split else "least-loaded"
-    closed = values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS)
-    warm = 0.0 if closed else stream.warm
-    asked = Asked(
-        server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
-        warm=warm, until=FOREVER if closed else stream.until,
-        router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
-        prefix_cache=prefix_cache, tiers=tier_names(tiers, endpoint),
-        concurrency=closed or 0, seed=seed, autoscale=fleet.scaled,
-        failures=tuple(replace(f, at=f.at + warm) for f in fleet.failures), told=told,
-        progress=values.given(values.called, progress, "progress"),
-    )  # fmt: skip
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
     path = values.given(values.word, per_request, "per_request")
     distinct([trace] if trace else [], path)
     with nullcontext() if path is None else requests_file(path) as write:  # a closed path is told before a search
-        search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if find_replicas else None
+        search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if finds else None
         burst = through_burst(asked, search) if search else None
         outcome = replay(asked, search, fleet, write)
-    said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(outcome))
+    place = asked.server.site
+    context = round(stream.extent.prompt + stream.extent.output)
+    unused = idle(
+        simulate, OPTIONS, call, lambda other: inputs(asked_of(other, spec, stream, fleet), fleet, finds),
+        lambda option: why_unused(option, asked),
+    )  # fmt: skip
+    said = (*warnings(spec, context, [place], values.day(on)), *stream.notes, *cautions(outcome), *unused)
     return Simulated(
         outcome=outcome, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
     )
+
+
+def asked_of(call: Call, spec: ModelSpec, stream: RequestStream, fleet: "FleetSize") -> Asked:
+    """Return what a call of `simulate`, of all its parameters by name, simulates of a stream on a fleet."""
+    x, caches = stream.extent, values.flag(call["prefix_cache"], "prefix_cache")
+    limits = limits_of(stream, call["ttft"], call["tpot"], call["e2e"], call["percentile"])
+    longer = values.flag(call["allow_long_context"], "allow_long_context")
+    check_context(spec, x.longest, longer, "trace" if call["trace"] else "workload")
+    place = site(
+        catalog.gpu(values.word(call["gpu"], "gpu")), spec, values.day(call["on"]), price=values.price(call["price"]),
+        listed=price_list(call["price"], call["prices"]), power=True,
+        engine=values.engine(call["engine"], "engine", ENGINES), profile=values.word(call["profile"], "profile"),
+        parallel=values.parallel(call["tp"], call["pp"], call["dp"]),
+        weights=values.given(values.weight_format, call["weights"]),
+        utilization=values.utilization(call["utilization"], "utilization"), length=x.longest,
+        running=Running(prefix_caching=None if caches and not x.chain else caches),
+    )  # fmt: skip
+    endpoint = server(
+        spec, place, technique=values.word(call["technique"], "technique"), prompt=max(round(x.prompt), 1),
+        output=max(x.output, 1.0), percentile=limits.percentile, split=fleet.split,
+        speculation=speculation_of(call["speculative"], call["draft_share"], call["draft_tokens"]),
+    )  # fmt: skip
+    endpoint = holding(endpoint, x)
+    usual = "prefix-aware" if x.chain and caches and not fleet.split else "least-loaded"
+    router = usual if call["router"] is None else values.one_of(call["router"], "router", tuple(ROUTERS))
+    closed = values.given(values.count, call["concurrency"], "concurrency", 1, values.MOST_REQUESTS)
+    warm = 0.0 if closed else stream.warm
+    return Asked(
+        server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
+        warm=warm, until=FOREVER if closed else stream.until, router=router,
+        prefix_cache=caches, tiers=tier_names(call["tiers"], endpoint),
+        concurrency=closed or 0, seed=call["seed"], autoscale=fleet.scaled,
+        failures=tuple(replace(f, at=f.at + warm) for f in fleet.failures),
+        told=values.given(values.called, call["told"], "told"),
+        progress=values.given(values.called, call["progress"], "progress"),
+    )  # fmt: skip
+
+
+def inputs(asked: Asked, fleet: "FleetSize", finds: bool) -> tuple[object, ...]:
+    """Return all that OPTIONS may change of a simulation: routers choose among lanes, tiers keep what is shared."""
+    s, memory = asked.server, memory_of(asked.server)
+    shared = shares_of(s, asked.extent, memory, asked.prefix_cache)
+    most = max(fleet.split or (fleet.scaled.most if fleet.scaled else fleet.replicas or 1,))
+    router = asked.router if finds or most * s.ranks > 1 else ""
+    return s.parallel, s.room, s.slots, memory, shared, asked.tiers if shared else (), router
+
+
+def why_unused(option: str, asked: Asked) -> str:
+    """Return why an option of a simulation changes nothing."""
+    if option.startswith("router="):
+        return "there is one replica, to which all requests go"
+    if asked.tiers and shares_of(asked.server, asked.extent, memory_of(asked.server), asked.prefix_cache):
+        return f"{asked.server.technique} keeps prefixes there by itself"
+    return not_shared(replace(asked, prefix_cache=True) if option.startswith("prefix_cache=") else asked)
+
+
+def not_shared(asked: Asked) -> str:
+    """Return why no request finds another's prefix in a cache."""
+    if not asked.extent.chain:
+        return UNSHARED
+    if not asked.prefix_cache:
+        return "the prefix cache is off"
+    return f"{asked.server.technique} leaves no cache that a shared prefix can be read from"
 
 
 def replay(
@@ -336,10 +379,9 @@ def cautions(o: Replayed) -> list[str]:
         of = f"{o.refused:,} of {show_count(o.requests, 'request')}"
         said.append(f"{of} {fit} no replica's memory and {be} sent away")
     if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
-        said.append(f"{s.technique} leaves no cache that a shared prefix can be read from: no hits are simulated")
-    elif o.asked.tiers and not o.rules.sharing:
-        why = "no request shares a prefix with another" if o.asked.prefix_cache else "the prefix cache is off"
-        said.append(f"{why}: tiers keep nothing that is asked for")
+        said.append(f"{not_shared(o.asked)}: no hits are simulated")
+    elif s.layout.offloads and not o.rules.sharing:
+        said.append(f"{not_shared(o.asked)}: {s.technique} keeps nothing in tiers that is asked for")
     if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
         at = f"P{o.asked.limits.percentile * 100:g}"
         few = "1 request says" if o.completed == 1 else f"{o.completed:,} requests say"

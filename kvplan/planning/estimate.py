@@ -48,14 +48,11 @@ class Estimate(Result, of="estimate"):
     @property
     def figures(self) -> tuple[object, ...]:
         """Everything that an option of the engine may change."""
-        return (
-            tuple(
-                (r.technique, r.gpu, r.parallel, r.fewest_gpus, r.sequences, r.batch, r.ttft, r.tpot, r.cost, r.reason)
-                + (r.lone, r.same_load, r.same_limits)
-                for r in (*self.rows, *self.by_gpu)
-            ),
-            self.warnings,
+        at_work = tuple(
+            (r.technique, r.gpu, r.parallel, r.fewest_gpus, r.sequences, r.batch, r.ttft, r.tpot, r.cost, r.reason)
+            for r in (*self.rows, *self.by_gpu)
         )
+        return at_work, tuple((r.lone, r.same_load, r.same_limits) for r in self.rows), self.warnings
 
     def site(self, row: Evaluation) -> Site:
         """Return the site that a row was evaluated on."""
