@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from kvplan.compress.caches import Settings, running
+from kvplan.compress.built import Settings
+from kvplan.compress.caches import running
 from kvplan.compress.forms import Basis
 from kvplan.compress.hooks import cache_name
 from kvplan.compress.latents import Learned

@@ -141,7 +141,7 @@ def percentile(s: Server) -> str:
 
 def limit(limits: Limits) -> str:
     """Return the limits of times in words: 'TTFT <= 2.0 s and TPOT <= 50.0 ms'."""
-    named = (("TTFT", limits.ttft), ("TPOT", limits.tpot))
+    named = (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("end to end", limits.e2e))
     return " and ".join(f"{name} <= {show_time(value)}" for name, value in named if value is not None)
 
 
