@@ -31,7 +31,7 @@ from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
-from kvplan.units import show_count, show_time, written_above
+from kvplan.units import show_count, show_percentile, show_time, written_above
 
 #: from the decision to start a replica to its first request, where nobody says [s]
 STARTUP = 180.0
@@ -58,7 +58,7 @@ class Simulated(Result, of="simulate"):
     def refusal(self) -> str:
         """Why the answer is a 'no', '' when it is none."""
         o, limits = self.outcome, self.outcome.asked.limits
-        at = f"at P{limits.percentile * 100:g}"
+        at = f"at {show_percentile(limits.percentile)}"
         if self.search is not None:
             if self.search.smallest is not None:
                 return ""
@@ -150,7 +150,7 @@ def simulate(
     )  # fmt: skip
     fleet = fleet_size(replicas, finds, disaggregated, autoscale, fail)
     asked = asked_of(call, spec, stream, fleet)
-    if finds and asked.limits.ttft is None and asked.limits.tpot is None and asked.limits.e2e is None:
+    if finds and not asked.limits.times:
         raise SpecError("find_replicas: for which limits? Give ttft=2s, tpot=50ms or e2e=30s")
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
@@ -383,7 +383,7 @@ def cautions(o: Replayed) -> list[str]:
     elif s.layout.offloads and not o.rules.sharing:
         said.append(f"{not_shared(o.asked)}: {s.technique} keeps nothing in tiers that is asked for")
     if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
-        at = f"P{o.asked.limits.percentile * 100:g}"
+        at = show_percentile(o.asked.limits.percentile)
         few = "1 request says" if o.completed == 1 else f"{o.completed:,} requests say"
         said.append(f"{few} little of {at}; simulate more of them")
     if o.end > 1.2 * o.asked.extent.span + 60 and not o.asked.concurrency:

@@ -79,4 +79,4 @@ def command(output: str | None, check: bool, form: str, **options: Any) -> None:
     from kvplan.report import calibrate as words
 
     result = calibrate(output=output, progress=bar(), told=say, **options)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
+    deliver(Report.of(words, result), form)

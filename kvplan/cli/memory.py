@@ -67,4 +67,4 @@ def command(explain: bool, form: str, **options: Any) -> None:
     from kvplan.report import memory as words
 
     result = memory(**options)
-    deliver(Report(lambda: words.page(result, explain), lambda: words.document(result)), form, result.reason)
+    deliver(Report.of(words, result, explained=explain), form, result.reason)

@@ -69,4 +69,4 @@ def command(form: str, **options: Any) -> None:
 
     with waiting(say) as progress:
         answer = simulate(**options, told=say, progress=progress)
-    deliver(Report(lambda: words.page(answer), lambda: words.document(answer)), form, answer.refusal)
+    deliver(Report.of(words, answer), form, answer.refusal)

@@ -80,7 +80,7 @@ def command(form: str) -> None:
     whole = bool(click.get_current_context().meta.get(HTML))  # a page holds all of them
     step_by_step = form == TEXT and not whole and sys.stdout.isatty() and sys.stdin.isatty()
     if not step_by_step:
-        deliver(Report(lambda: words.page(list(stops())), lambda: words.document(list(stops()))), form)
+        deliver(Report.of(words, list(stops())), form)
         return
     click.get_current_context().meta[NO_PAGER] = True  # a pager would take the keys that ask for the next one
     for number, stop in enumerate(stops()):

@@ -43,4 +43,4 @@ def command(output: str | None, form: str, **options: Any) -> None:
         say("ended by Ctrl-C", "watch")
     if output is not None and windows:
         saved(windows, output)
-    deliver(Report(lambda: words.page(windows), lambda: words.document(windows)), form)
+    deliver(Report.of(words, windows), form)

@@ -7,11 +7,11 @@ from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
 from kvplan.report import launch
-from kvplan.report.blocks import Page, Table, Text, merged, notes, sentence, table
+from kvplan.report.blocks import Page, Table, Text, merged, notes, table, warned
 from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_table, confirmed_words
 from kvplan.report.cost import bill_table, terms_table
-from kvplan.report.headline import answer, asked, standing
+from kvplan.report.headline import answer, asked, rests_on
 from kvplan.report.plans import BARRED, GPUS, columns, legend
 from kvplan.report.recommend import named, speculative
 from kvplan.units import show_count
@@ -31,9 +31,9 @@ def page(r: Recommendation) -> Page:
     shown = gpus[: max(OTHERS, r.named)] if r.alternatives else ()
     return Page.of(
         Text(answer(r), "answer"),
-        (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
+        warned(r.warnings),
         Text(asked(r), "quiet"),
-        standing(r),
+        rests_on(r),
         launch.started(r),
         remedies_table(r),
         remedies_words(r),

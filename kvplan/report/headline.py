@@ -7,9 +7,19 @@ from kvplan.planning.remedies import STEP
 from kvplan.report.blocks import Text
 from kvplan.report.confirm import confirmed_line
 from kvplan.report.losses import loss
-from kvplan.report.sources import interval
+from kvplan.report.sources import standing
 from kvplan.specs.workload import Workload
-from kvplan.units import HOUR, MONTH, priced_by, show_odds, show_percent, show_time, show_usd, show_usd_each
+from kvplan.units import (
+    HOUR,
+    MONTH,
+    priced_by,
+    show_odds,
+    show_percent,
+    show_percentile,
+    show_time,
+    show_usd,
+    show_usd_each,
+)
 
 #: an API so many times cheaper than the plan is named with the plan
 FAR = 2.0
@@ -35,9 +45,9 @@ def answer(r: Recommendation) -> str:
         interval = f" (80 % interval {show_usd(many * r.usd[0])} to {show_usd(many * r.usd[2])})" if r.usd else ""
         money = f", at {show_usd_each(p.usd)}{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
         money += priced(r) + item_cost(p.usd, demand.workload)
-    at = f"P{100 * demand.limits.percentile:g}"
+    at = show_percentile(demand.limits.percentile)
     certainty = f"No latency limit is set: TTFT {show_time(p.ttft)}, TPOT {show_time(p.tpot)} at {at}."
-    if has_limits(r):
+    if demand.limits.times:
         certainty = f"The latency limits are kept with {show_odds(p.slo_probability)} probability."
         if r.sought is not None:
             kept = show_odds(p.slo_probability)
@@ -115,22 +125,12 @@ def item_cost(usd: float, w: Workload) -> str:
     return f". One {w.item} takes {w.requests_per_item:g} queries: {show_usd(usd * w.requests_per_item)} a {w.item}"
 
 
-def has_limits(r: Recommendation) -> bool:
-    """Whether any latency limit is set."""
-    limits = r.demand.limits
-    return any(x is not None for x in (limits.ttft, limits.tpot, limits.e2e))
-
-
 def asked(r: Recommendation) -> str:
     """Return what was asked, in a line."""
     demand, limits = r.demand, r.demand.limits
     w = demand.workload
-    times = [
-        f"{n} {show_time(t)}"
-        for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("end to end", limits.e2e))
-        if t
-    ]
-    kept = f"{', '.join(times)} at P{100 * limits.percentile:g}" if times else "no latency limit"
+    times = [f"{name} {show_time(limit)}" for name, limit in limits.times]
+    kept = f"{', '.join(times)} at {show_percentile(limits.percentile)}" if times else "no latency limit"
     share = w.prefix_share if demand.prefix_cache else 0.0
     reuse = f", {show_percent(share)} of the input shared with earlier requests" if share else ""
     quality = f", quality loss at most {show_percent(limits.quality, 1)}" if limits.quality is not None else ""
@@ -139,9 +139,9 @@ def asked(r: Recommendation) -> str:
     return f"{volume}, {tokens}{reuse}. Limits: {kept}{quality}. {r.tried:,} candidates were searched."
 
 
-def standing(r: Recommendation) -> Text | None:
+def rests_on(r: Recommendation) -> Text | None:
     """Return what the plan's times stand on, None without a plan."""
     if r.site is None or r.plan is None:
         return None
     c = r.site.calibration
-    return Text(f"Times ({c.tier}): {c.evidence}. {interval(c)}.", "quiet" if c.grounded else "warning")
+    return Text(standing(c), "quiet" if c.grounded else "warning")

@@ -7,7 +7,7 @@ from kvplan.planning.plan import RESOLVED, TIE, Plan, beats, surely
 from kvplan.planning.site import Limits
 from kvplan.report.blocks import Block, Column, Table, Text, table
 from kvplan.report.losses import CHANCE, at_most
-from kvplan.units import short_odds, show_odds, show_percent, show_time, show_usd
+from kvplan.units import short_odds, show_odds, show_percent, show_percentile, show_time, show_usd
 
 GPUS = "Best plan on each GPU"
 KINDS = "Best plan with each technique and weight format"
@@ -120,7 +120,7 @@ def preferred(plan: Plan, other: Plan, objective: str) -> str:
 
 def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
     """Return the columns that tell these plans apart: times by their percentile, weights where some are converted."""
-    at = f"P{100 * limits.percentile:g}"
+    at = show_percentile(limits.percentile)
     headings = {"ttft": f"{at} TTFT", "tpot": f"{at} TPOT"}
     headings |= {"e2e": f"{at} end to end"} if limits.e2e is not None else {}
     headings |= {"weights": "weights"} if any(p.form for p in plans) else {}
@@ -130,7 +130,9 @@ def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
 def legend(plans: Sequence[Plan], limits: Limits, timed: bool = True) -> Block:
     """Return what the columns and marks in a table of plans mean; `timed` where it has times."""
     share = show_percent(limits.percentile)
-    lines = [f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under."] if timed else []
+    lines = (
+        [f"{show_percentile(limits.percentile)}: the time that {share} of the requests stay under."] if timed else []
+    )
     lines.append("The chance: that every latency limit is kept; in brackets: the most that the quality loss may be.")
     if any(p.form for p in plans):
         lines.append(f"{OWN}: the checkpoint's weights.")

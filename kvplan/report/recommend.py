@@ -23,12 +23,12 @@ from kvplan.report.blocks import (
     record,
     records,
     schema,
-    sentence,
+    warned,
 )
 from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
-from kvplan.report.headline import answer, asked, standing
+from kvplan.report.headline import answer, asked, rests_on
 from kvplan.report.plan_drawings import of_plans
 from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, off_front, plans_table
 from kvplan.report.sources import assumed, brief, calibration, graph_rule, price, source
@@ -72,10 +72,10 @@ def page(r: Recommendation) -> Page:
     marked = [*gpus[:SHOWN], *kinds[:SHOWN]]
     return Page.of(
         Text(answer(r), "answer"),
-        (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
+        warned(r.warnings),
         Text(asked(r), "quiet"),
         Text(waiting(r, r.plan), "quiet") if r.plan else None,
-        standing(r),
+        rests_on(r),
         launch.started(r),
         of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
         remedies_table(r),

@@ -22,9 +22,10 @@ from kvplan.report.blocks import (
     schema,
     sentence,
     table,
+    warned,
 )
 from kvplan.report.simulate_headline import answer
-from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
+from kvplan.report.sources import about, assumed, brief, calibration, price, price_source, standing
 from kvplan.units import (
     HOUR,
     MINUTE,
@@ -76,8 +77,8 @@ def page(s: Simulated) -> Page:
     o = s.outcome
     return Page.of(
         (Text(line, "answer") for line in answer(s)),
-        (Text(f"Note: {sentence(w)}", "warning") for w in s.warnings),
-        Text(standing(o), "quiet"),
+        warned(s.warnings),
+        Text(standing(o.asked.server.site.calibration), "quiet"),
         table("Times of requests", TIMES, times(o)),
         grid("Totals over all requests", ("quantity", "value"), ((name, value) for name, value in sums(o))),
         Text(worst(o)),
@@ -86,12 +87,6 @@ def page(s: Simulated) -> Page:
         Text(" ".join(legend(s)), "quiet"),
         notes("Sources", sources(o)),
     )
-
-
-def standing(o: Replayed) -> str:
-    """Return what the times stand on."""
-    c = o.asked.server.site.calibration
-    return f"Times ({c.tier}): {c.evidence}. {interval(c)}."
 
 
 def times(o: Replayed) -> list[Timed]:

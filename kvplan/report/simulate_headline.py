@@ -9,7 +9,7 @@ from kvplan.planning.simulated import Bin, Replayed
 from kvplan.planning.simulated_server import BLIND
 from kvplan.report.blocks import sentence
 from kvplan.report.load import are_kept, limit
-from kvplan.units import MINUTE, show_count, show_number, show_percent, show_time
+from kvplan.units import MINUTE, show_count, show_number, show_percent, show_percentile, show_time
 
 #: share of their time at work below which replicas are idle, and room below a limit [share] that is little
 IDLE, NEAR = 0.15, 0.1
@@ -70,7 +70,7 @@ def answer(s: Simulated) -> list[str]:
 
 def kept(o: Replayed) -> tuple[str, str]:
     """Return the limits in words, and the percentile that they are for."""
-    return limit(o.asked.limits), f"P{o.asked.limits.percentile * 100:g}"
+    return limit(o.asked.limits), show_percentile(o.asked.limits.percentile)
 
 
 def fewest(s: Simulated, search: Search) -> Iterator[str]:
@@ -113,7 +113,7 @@ def nearest(o: Replayed) -> str:
     name, time = max(o.measured, key=lambda m: m[1] / m[2])[:2]
     which = ", the nearest to its limit," if len(o.measured) > 1 else ""
     below = f"{show_percent(o.margin)} below {'it' if which else 'its limit'}"
-    return f"P{o.asked.limits.percentile * 100:g} of {name}{which} is {show_time(time)}, {below}."
+    return f"{show_percentile(o.asked.limits.percentile)} of {name}{which} is {show_time(time)}, {below}."
 
 
 def alone(s: Simulated) -> bool:
@@ -163,7 +163,7 @@ def broken(o: Replayed) -> str:
     """Return which limits are broken, and by how much."""
     if o.refused:
         return f"{show_count(o.refused, 'request')} fit no replica's memory"
-    at = f"P{o.asked.limits.percentile * 100:g}"
+    at = show_percentile(o.asked.limits.percentile)
     return ", ".join(
         f"{at} of {name} is {show_time(time)}, limit {show_time(bound)}"
         for name, time, bound in o.measured
