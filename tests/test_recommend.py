@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import kvplan
 from kvplan import catalog
-from kvplan.api.speculating import draftings_of
+from kvplan.api.questions import draftings_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout

@@ -6,8 +6,8 @@ from functools import partial
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.engine_options import running, served, spread
 from kvplan.api.idle import RUNNING, Call, idle, reason
-from kvplan.api.running import running, served, spread
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,

@@ -6,10 +6,9 @@ from dataclasses import replace
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.demands import MOST_SPARES, arrival_notes, confidence_of, demand_of, spares_of
-from kvplan.api.forms import formats_of
 from kvplan.api.idle import SERVED_ANYHOW, Call, idle
-from kvplan.api.losses import losses_of
-from kvplan.api.places import no_price
+from kvplan.api.losses import formats_of, losses_of
+from kvplan.api.markets import no_price
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.engine_options import running, served, spread
 from kvplan.api.idle import RUNNING, Call, idle, reason
-from kvplan.api.running import running, served, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
 from kvplan.kv import spelling

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.engine_options import running, served, spread
 from kvplan.api.idle import DIVIDING, Call, idle, reason
-from kvplan.api.running import running, served, spread
 from kvplan.catalog.fields import named
 from kvplan.catalog.lookup import as_path
 from kvplan.errors import KvplanError, SpecError, UnknownName, meant

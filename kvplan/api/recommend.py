@@ -10,9 +10,8 @@ from kvplan.api.confirm import confirmations, why_not_simulated
 from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, workload_at, workload_named
 from kvplan.api.idle import SERVED_ANYHOW, UNSHARED, Call, idle
 from kvplan.api.markets import Market, market_of
-from kvplan.api.questions import Question, engines_of, limits_of, question_of
+from kvplan.api.questions import Question, draftings_of, engines_of, limits_of, question_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
-from kvplan.api.speculating import draftings_of
 from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, each, with_changes
 from kvplan.errors import KvplanError

@@ -10,7 +10,7 @@ from kvplan.api.load import load
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.delivery import deliver
 from kvplan.cli.format_options import format_option
-from kvplan.cli.hiding import hidden
+from kvplan.cli.help import hidden
 from kvplan.cli.options import (
     confidence_option,
     day_option,
@@ -24,7 +24,7 @@ from kvplan.cli.options import (
     replica_options,
     spares_option,
 )
-from kvplan.cli.running import (
+from kvplan.cli.server_options import (
     closed_option,
     drafting_options,
     limit_options,

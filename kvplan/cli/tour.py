@@ -13,7 +13,7 @@ from kvplan.cli.delivery import HTML, deliver
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.notebook import report
 from kvplan.cli.options import examples
-from kvplan.cli.paging import NO_PAGER
+from kvplan.cli.pager import NO_PAGER
 from kvplan.report import tour as words
 from kvplan.report.formats import Report
 from kvplan.specs.result import Result

@@ -8,8 +8,7 @@ from kvplan.api.watch import Watched, saved, watch
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import examples, path, profiles_option
-from kvplan.cli.ranges import prometheus_options
-from kvplan.cli.row_options import set_option
+from kvplan.cli.row_options import prometheus_options, set_option
 from kvplan.report.formats import Report
 
 

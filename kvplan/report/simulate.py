@@ -149,11 +149,9 @@ def worst(o: Replayed) -> str:
 
 def different(o: Replayed, b: Bin) -> Iterator[str]:
     """Yield what was different in a stretch of time: who came and with what, who served, what was in use."""
-    many = [x for x in o.bins if x.came]
-    times = b.came / (sum(x.came for x in many) / len(o.bins))
-    often = "as many as on average" if f"{times:.2g}" == "1" else f"{show_number(times, 2)} times the average"
-    yield f"{show_count(b.came, 'request')} came, {often}"
-    tokens = sum(x.read for x in many) / sum(x.came for x in many)
+    came, read = sum(x.came for x in o.bins), sum(x.read for x in o.bins if x.came)
+    yield f"{show_count(b.came, 'request')} came, {often(b.came * len(o.bins) / came)}"
+    tokens = read / came
     if tokens and abs(b.read / b.came / tokens - 1) > 0.1:
         yield f"with {b.read / b.came:,.0f} prompt tokens to compute each instead of {tokens:,.0f}"
     up = f"{show_number(b.serving, 2)} of {o.replicas:,} replicas were up and" if o.scaled else "replicas"
@@ -163,6 +161,11 @@ def different(o: Replayed, b: Bin) -> Iterator[str]:
     yield from (f"replica {n} failed or was down" for n in sorted(down))
     waited = f"{show_number(b.queued, 2)} requests waited"
     yield f"{show_percent(b.occupancy)} of the KV cache was in use and {waited}"
+
+
+def often(times: float) -> str:
+    """Return how many came, against the average."""
+    return "as many as on average" if f"{times:.2g}" == "1" else f"{show_number(times, 2)} times the average"
 
 
 def tried(s: Simulated) -> Table | None:
