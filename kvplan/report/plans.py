@@ -1,6 +1,6 @@
 """Plans side by side in `kvplan recommend`: the columns for tables and JSON, and what their marks mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from kvplan.planning.plan import RESOLVED, TIE, Plan, beats, surely
@@ -93,13 +93,13 @@ def plans_table(
     return table(title, columned, plans, keys=keys, tone=lambda p: "best" if p == best else "plain", like=like)
 
 
-def off_front(plan: Plan | None, front: Sequence[Plan], objective: str) -> Text | None:
-    """Return why a recommended plan is not on the Pareto front, None where it is."""
-    better = None if plan is None or plan in front else next((o for o in front if beats(o, plan)), None)
-    if plan is None or better is None:
-        return None
-    remark = f"The recommended plan is not on it: {better.label} is as good or better in all three, but"
-    return Text(f"{remark} {preferred(plan, better, objective)}.", "quiet")
+def off_front(plan: Plan | None, front: Sequence[Plan], objective: str) -> Iterator[Text]:
+    """Yield why a recommended plan is not on the Pareto front, nothing where it is."""
+    if plan is None or plan in front:
+        return
+    if (better := next((other for other in front if beats(other, plan)), None)) is not None:
+        remark = f"The recommended plan is not on it: {better.label} is as good or better in all three, but"
+        yield Text(f"{remark} {preferred(plan, better, objective)}.", "quiet")
 
 
 def preferred(plan: Plan, other: Plan, objective: str) -> str:
