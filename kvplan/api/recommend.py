@@ -94,16 +94,7 @@ def recommend(
     axes = axes_of(vary, call)
     each(call, axes, read_call)  # what cannot be read is said before anything is planned
     question, market, engines, day = read_call(call)
-    answer = best_of(
-        [
-            market.answered(question, word, progress=part_of_progress(listener, i, len(engines)))
-            for i, word in enumerate(engines)
-        ]
-    )
-    if answer.plan is None and confidence is None and (odds := surest(answer.remedies)):
-        above = [plans[0] for word in engines for plans in market.ranked([question], word, odds + STEP) if plans]
-        below = [market.answered(question, word, odds) for word in engines]
-        answer = at_lower_confidence(answer, below, best_plan(question.objective, above))
+    answer = best_answer(question, market, engines, listener, lowers=confidence is None)
     if answer.plan is None and not answer.remedies:
         answer = with_smaller_model(answer, call)
     simulates = values.flag(simulate, "simulate")
@@ -173,6 +164,20 @@ def inputs(call: Call) -> tuple[object, ...]:
 def why_unused(option: str) -> str:
     """Return why an option of a search changes nothing."""
     return SERVED_ANYHOW if option.startswith("any_technique=") else UNSHARED
+
+
+def best_answer(
+    question: Question, market: Market, engines: Sequence[str], progress: Progress | None, lowers: bool
+) -> Recommendation:
+    """Return the best answer on any of the engines; with `lowers` as sure a plan as there is, where none is as sure."""
+    parts = [part_of_progress(progress, done, len(engines)) for done in range(len(engines))]
+    answer = best_of([market.answered(question, word, progress=p) for word, p in zip(engines, parts, strict=True)])
+    odds = surest(answer.remedies) if answer.plan is None and lowers else None
+    if not odds:
+        return answer
+    above = [plans[0] for word in engines for plans in market.ranked([question], word, odds + STEP) if plans]
+    below = [market.answered(question, word, odds) for word in engines]
+    return at_lower_confidence(answer, below, best_plan(question.objective, above))
 
 
 def part_of_progress(progress: Progress | None, done: int, of: int) -> Progress | None:

@@ -1,12 +1,13 @@
 """A simulation: a trace, or a workload's own arrivals, served by a fleet step by step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.fleet_size import FleetSize, fleet_size
 from kvplan.api.idle import UNSHARED, Call, idle
 from kvplan.api.load import speculation_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
@@ -14,16 +15,15 @@ from kvplan.api.streams import RequestStream, requests_of
 from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.files import distinct
 from kvplan.catalog.traces import requests_file
-from kvplan.errors import SpecError, WrongUse, shown
+from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.kv.budget import Running
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.state import Records
 from kvplan.planning.estimate import warnings
-from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server, server
-from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest, through_burst
+from kvplan.planning.simulate import Search, fewest, through_burst
 from kvplan.planning.simulate import simulate as simulated
 from kvplan.planning.simulated import FOREVER, Asked, Replayed
 from kvplan.planning.simulated_server import BLIND, ROUTERS, holding, memory_of, shares_of
@@ -33,8 +33,6 @@ from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
 from kvplan.units import show_count, show_percentile, show_time, written_above
 
-#: from the decision to start a replica to its first request, where nobody says [s]
-STARTUP = 180.0
 #: numbers of replicas below the fewest that are tried where a router does not look at loads, and each is a draw
 BELOW = 2
 #: options that may change nothing of a model, its requests or a fleet
@@ -172,7 +170,7 @@ def simulate(
     )
 
 
-def asked_of(call: Call, spec: ModelSpec, stream: RequestStream, fleet: "FleetSize") -> Asked:
+def asked_of(call: Call, spec: ModelSpec, stream: RequestStream, fleet: FleetSize) -> Asked:
     """Return what a call of `simulate`, of all its parameters by name, simulates of a stream on a fleet."""
     x, caches = stream.extent, values.flag(call["prefix_cache"], "prefix_cache")
     limits = limits_of(stream, call["ttft"], call["tpot"], call["e2e"], call["percentile"])
@@ -208,7 +206,7 @@ def asked_of(call: Call, spec: ModelSpec, stream: RequestStream, fleet: "FleetSi
     )  # fmt: skip
 
 
-def inputs(asked: Asked, fleet: "FleetSize", finds: bool) -> tuple[object, ...]:
+def inputs(asked: Asked, fleet: FleetSize, finds: bool) -> tuple[object, ...]:
     """Return all that OPTIONS may change of a simulation: routers choose among lanes, tiers keep what is shared."""
     s, memory = asked.server, memory_of(asked.server)
     shared = shares_of(s, asked.extent, memory, asked.prefix_cache)
@@ -236,7 +234,7 @@ def not_shared(asked: Asked) -> str:
 
 
 def replay(
-    asked: Asked, search: Search | None, fleet: "FleetSize", write: Callable[[Records, int], None] | None
+    asked: Asked, search: Search | None, fleet: FleetSize, write: Callable[[Records, int], None] | None
 ) -> Replayed:
     """Return what became of the requests, each written to a file if there is one."""
     found = search.smallest or search.less if search else None
@@ -263,32 +261,6 @@ def limits_of(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class FleetSize:
-    """How many replicas serve: a number, prefill and decode apart, or as many as the load asks for at the time."""
-
-    replicas: int | None  #: replicas that serve whole requests, None where nobody says
-    split: tuple[int, int] | None  #: replicas of prefill and of decode
-    scaled: Autoscale | None  #: replicas that come and go
-    failures: tuple[Failure, ...]  #: replicas that fail, and when [s after the first counted request]
-
-
-def fleet_size(
-    replicas: int | None,
-    find: bool,
-    disaggregated: tuple[int, int] | str | None,
-    autoscale: str | None,
-    fail: str | Iterable[str],
-) -> FleetSize:
-    """Return how many replicas serve; refuse ways to say so that exclude each other."""
-    split = values.given(values.halves, disaggregated, "disaggregated")
-    scaled = values.given(read_autoscale, autoscale)
-    many = values.given(values.count, replicas, "replicas", 1, MOST_REPLICAS)
-    check_one_size(find, many, split, scaled)
-    check_failures_allowed(fail, find, split, scaled)
-    return FleetSize(replicas=many, split=split, scaled=scaled, failures=read_failures(fail, many or 1))
-
-
 def tier_names(words: str | Iterable[str] | None, server: Server) -> tuple[str, ...]:
     """Return the tiers that keep prefixes, the nearest first: those named, as in 'cpu,ssd', and the technique's own."""
     named = [x.strip() for word in values.several(words or (), "tiers") for x in word.split(",")]
@@ -297,95 +269,31 @@ def tier_names(words: str | Iterable[str] | None, server: Server) -> tuple[str, 
     return tuple(name for name in TIERS if name in named or name == server.layout.offloads)
 
 
-def check_one_size(find: bool, replicas: int | None, split: tuple[int, int] | None, scaled: Autoscale | None) -> None:
-    """Refuse ways to say how many replicas there are that exclude each other."""
-    given = {"replicas": replicas, "find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise WrongUse(f"{', '.join(names)}: each says how many replicas there are; give one of them")
-
-
-def check_failures_allowed(
-    fail: str | Iterable[str], find: bool, split: tuple[int, int] | None, scaled: Autoscale | None
-) -> None:
-    """Refuse failures where it is not said how many replicas there are that could stand in for each other."""
-    given = {"find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
-    if fail and (name := next((name for name, value in given.items() if value is not None), "")):
-        raise WrongUse(
-            f"fail, {name}: a failure names one of a fixed number of replicas that serve whole requests; "
-            "give replicas=2 or more instead"
-        )
-
-
-def read_autoscale(word: object) -> Autoscale:
-    """Return replicas that come and go, of '1:8@16+3min': 1 to 8, 16 requests in flight each, started in 3 minutes."""
-    span, _, rest = values.word(word, "autoscale").partition("@")
-    target, _, startup = rest.partition("+")
-    if not target:
-        raise SpecError(f"autoscale: write fewest:most@requests+start-up, as in 1:8@16+3min, got {shown(word)}")
-    least, most = values.halves(span, "autoscale", "fewest:most")
-    if least > most:
-        raise SpecError(f"autoscale: write the fewest replicas first, as in {most}:{least}@{rest}")
-    return Autoscale(
-        least=least, most=most, target=values.number(target, "autoscale", 0.01, values.MOST_REQUESTS),
-        startup=values.seconds(startup, "autoscale") if startup else STARTUP,
-    )  # fmt: skip
-
-
-def read_failures(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
-    """Return the failures that were asked for, as in '0@10min+5min'."""
-    failures = []
-    for word in values.several(words, "fail"):
-        number, _, times = word.partition("@")
-        at, plus, lasts = times.partition("+")
-        if not number.strip().isdecimal() or not plus:
-            raise SpecError(f"fail: write replica@time+duration, as in 0@10min+5min, got {shown(word)}")
-        if replicas < 2:
-            raise SpecError(
-                "fail: with one replica nobody could take the requests of the one that fails; write replicas=2 or more"
+def cautions(o: Replayed) -> Iterator[str]:
+    """Yield what to know of a simulation before its figures are used."""
+    s, asked = o.asked.server, o.asked
+    for f in asked.failures:
+        if f.at >= o.end:
+            yield (
+                f"replica {f.replica} does not fail: the last request leaves {show_time(o.end - asked.warm)} after the "
+                f"start, before {show_time(f.at - asked.warm)}"
             )
-        if int(number) >= replicas:
-            raise SpecError(
-                f"fail: there is no replica {shown(number)}; the {replicas} have the numbers 0 to {replicas - 1}"
-            )
-        failures.append(Failure(replica=int(number), at=values.moment(at, "fail"), lasts=values.seconds(lasts, "fail")))
-    for one in failures:
-        down = {other.replica for other in failures if other.at <= one.at < other.at + other.lasts}
-        if len(down) == replicas:
-            raise SpecError(
-                f"fail: all {replicas} replicas are down {show_time(one.at)} after the start; leave one to serve"
-            )
-    return tuple(failures)
-
-
-def cautions(o: Replayed) -> list[str]:
-    """Return what to know of a simulation before its figures are used."""
-    s = o.asked.server
-    said = []
-    said += [
-        f"replica {f.replica} does not fail: the last request leaves {show_time(o.end - o.asked.warm)} after the "
-        f"start, before {show_time(f.at - o.asked.warm)}"
-        for f in o.asked.failures
-        if f.at >= o.end
-    ]
     if o.parted >= 1:
-        first = show_count(o.asked.concurrency, "answer")
-        said.append(
+        first = show_count(asked.concurrency, "answer")
+        yield (
             f"answers are all of one length: the first {first} end up to {o.parted:,.0f} tokens early, which parts "
             "requests as a server's host does"
         )
     if o.refused:
         fit, be = ("fits", "was") if o.refused == 1 else ("fit", "were")
         of = f"{o.refused:,} of {show_count(o.requests, 'request')}"
-        said.append(f"{of} {fit} no replica's memory and {be} sent away")
-    if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
-        said.append(f"{not_shared(o.asked)}: no hits are simulated")
+        yield f"{of} {fit} no replica's memory and {be} sent away"
+    if o.rules.width > 1 and not o.rules.sharing and asked.prefix_cache:
+        yield f"{not_shared(asked)}: no hits are simulated"
     elif s.layout.offloads and not o.rules.sharing:
-        said.append(f"{not_shared(o.asked)}: {s.technique} keeps nothing in tiers that is asked for")
-    if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
-        at = show_percentile(o.asked.limits.percentile)
+        yield f"{not_shared(asked)}: {s.technique} keeps nothing in tiers that is asked for"
+    if o.completed and o.completed * (1 - asked.limits.percentile) < 10 and o.measured:
         few = "1 request says" if o.completed == 1 else f"{o.completed:,} requests say"
-        said.append(f"{few} little of {at}; simulate more of them")
-    if o.end > 1.2 * o.asked.extent.span + 60 and not o.asked.concurrency:
-        said.append("requests pile up: the fleet is slower than they come, and waits grow with the trace's length")
-    return said
+        yield f"{few} little of {show_percentile(asked.limits.percentile)}; simulate more of them"
+    if o.end > 1.2 * asked.extent.span + 60 and not asked.concurrency:
+        yield "requests pile up: the fleet is slower than they come, and waits grow with the trace's length"
