@@ -7,6 +7,7 @@ prints path, old and new value of whatever differs; leaves with 1 if anything do
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -72,9 +73,10 @@ def same(a: Any, b: Any) -> bool:
 def main(before: str, after: str, *names: str) -> int:
     """Print what differs; return how many commands do."""
     sys.path[:0] = [str(TESTS), str(Path(after).resolve())]
-    from reports import REPORTS, leaves, words
+    from printing import leaves
+    from reports import REPORTS
 
-    asked = {name: words(name) for name in names or REPORTS}
+    asked = {name: shlex.split(REPORTS[name]) for name in names or REPORTS}
     old, new = (documents(Path(checkout), asked) for checkout in (before, after))
     changed = 0
     for name in asked:

@@ -220,7 +220,8 @@ def drawn(found: list[Mutant], number: int, seed: int) -> list[Mutant]:
 def executed(files: set[str]) -> dict[str, tuple[float, set[tuple[str, int]]]]:
     """Return the seconds each report of tests/reports.py takes, and the lines of these files that it executes."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    from reports import REPORTS, report
+    from printing import report
+    from reports import REPORTS
 
     wanted = {str(ROOT / file): file for file in files}
     seen: set[tuple[str, int]] = set()
@@ -325,7 +326,7 @@ def differing(copy: Path, names: list[str]) -> str:
     child = os.fork()
     if not child:
         signal.alarm(PATIENCE)
-        for name in [n for n in sys.modules if n.partition(".")[0] in ("kvplan", "reports", "releases")]:
+        for name in [n for n in sys.modules if n.partition(".")[0] in ("kvplan", "printing", "reports", "releases")]:
             del sys.modules[name]
         sys.path[:0] = [str(copy), str(copy / "tests")]
         try:
@@ -339,7 +340,8 @@ def differing(copy: Path, names: list[str]) -> str:
 
 def compared(name: str) -> str:
     """Return which golden file of a report differs, '' for none."""
-    from reports import GOLDEN, WIDTHS, outline, report
+    from printing import outline, report
+    from reports import GOLDEN, WIDTHS
 
     with TemporaryDirectory() as folder:
         found = report(name, Path(folder))

@@ -207,6 +207,11 @@ def show_percent(share: float, digits: int = 0, signed: bool = False) -> str:
     return f"{up(100 * share):{'+' if signed else ''}.{digits}f} %"
 
 
+def show_percentile(share: float) -> str:
+    """Return a percentile as reports name it: 'P95', 'P99.9'."""
+    return f"P{100 * share:g}"
+
+
 def show_odds(share: float) -> str:
     """Return a probability in whole percent, 'over 99 %' and 'under 1 %' at the ends: no model's tail is certain."""
     if share >= 0.995:

@@ -1,19 +1,20 @@
 """Running the command line in this process, and golden files."""
 
-import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from printing import Printed
 
 os.environ.setdefault("COLUMNS", "100")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -37,20 +38,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command printed and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        assert self.out, self.err
-        return json.loads(self.out)
-
-
 def pytest_configure() -> None:
     from releases import forget_newer_releases
 
@@ -62,16 +49,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., "Printed"]:
     """Return a function that runs `kvplan ...`; anything but a clean exit fails the test."""
+    from printing import Printed
+
     from kvplan.cli import main
 
-    def call(*arguments: str) -> Ran:
+    def call(*arguments: str) -> Printed:
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             main([str(a) for a in arguments])
         seen = capsys.readouterr()
-        return Ran(int(left.value.code or 0), seen.out, seen.err)
+        return Printed(int(left.value.code or 0), seen.out, seen.err)
 
     return call
 

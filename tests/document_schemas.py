@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from jsonschema import Draft202012Validator
 from metric_pages import REQUESTS, SECONDS, served, vllm
-from reports import printed
+from printing import printed
 
 from kvplan.catalog.schemas import document_schema
 from kvplan.catalog.shapes import DRAFT

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from reports import FILES, REPORTS, spoken_by
+from printing import spoken_by
+from reports import FILES, REPORTS
 
 import kvplan
 from kvplan.api import values

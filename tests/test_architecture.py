@@ -35,7 +35,7 @@ ONLY = {
     # fleet/program silences what its solver's own code prints, which only os.dup can
     # api/sweep counts cores, ends with the process that asks, and reads the settings of a cluster
     "os": {
-        "catalog/", "cli/delivery", "cli/ending", "cli/paging", "cli/streams", "measuring/device/",
+        "catalog/", "cli/delivery", "cli/ending", "cli/pager", "cli/streams", "measuring/device/",
         "planning/fleet/program", "api/sweep",
     },
     "torch": {"measuring/device/", "compress/"}, "transformers": {"compress/"}, "safetensors": {"compress/"},

@@ -463,21 +463,7 @@ def test_ctrl_c_is_one_line(monkeypatch, run) -> None:
 def test_memory_says_why_evicted_tokens_leave_no_room(run, technique: str, held: int, said: bool) -> None:
     """34.2 GiB hold 3 sequences of 2.0 GiB a GPU: those that heads evict by themselves keep their blocks."""
     text = " ".join(
-        run(
-            "memory",
-            "-m",
-            "llama3.1-70b",
-            "-c",
-            "128k",
-            "-g",
-            "h100",
-            "--tp",
-            "4",
-            "-t",
-            technique,
-            "--engine",
-            "vllm@0.21",
-        ).out.split()
+        run(*f"memory -m llama3.1-70b -c 128k -g h100 --tp 4 -t {technique} --engine vllm@0.21".split()).out.split()
     )
     assert f": {held} sequences of 128k" in text and ("frees no block" in text) == said
 

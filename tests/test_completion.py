@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import pytest
-from reports import settings
+from printing import settings
 
 from kvplan import catalog
 from kvplan.cli import commands, group, main

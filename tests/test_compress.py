@@ -12,7 +12,8 @@ from compress_families import FAMILIES, texts, tiny  # noqa: E402
 
 from kvplan.compress import hooks, latents  # noqa: E402
 from kvplan.compress.attention import AttentionPass  # noqa: E402
-from kvplan.compress.caches import Settings, rotations, running  # noqa: E402
+from kvplan.compress.built import Settings  # noqa: E402
+from kvplan.compress.caches import rotations, running  # noqa: E402
 from kvplan.compress.forms import AsIs, Basis, Float4, Float8, Integers, PooledHeads, Recent, Whole  # noqa: E402
 from kvplan.compress.layers import CompressedLayer, LayerPlan  # noqa: E402
 from kvplan.compress.rules import (  # noqa: E402

@@ -1,11 +1,15 @@
 """Options that change nothing say so and why, models that an engine does not serve, and words that stand alone."""
 
+from pathlib import Path
+
 import pytest
 
 import kvplan
 from kvplan import catalog
 from kvplan.api.show import show
 from kvplan.errors import KvplanError, WrongUse
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def idle(**asked: object) -> tuple[str, ...]:
@@ -67,6 +71,93 @@ def test_a_feature_is_judged_beside_the_others(run) -> None:
     ran = run("load", "-m", "llama3.1-8b", "-g", "h100", "--isl", "500", "--osl", "50", "--concurrency", "2",
               "--without", "towers", "--json")  # fmt: skip
     assert sum("--without towers changes nothing" in line for line in ran.json["warnings"]) == 1
+
+
+#: a question of each kind that one option is added to
+ASKED: dict[str, dict[str, object]] = {
+    "estimate": {"model": "llama3.1-8b", "context": "8k", "gpus": "h100", "techniques": "fp8"},
+    "load": {"model": "llama3.1-8b", "gpu": "h100", "isl": 500, "osl": 50, "concurrency": 2},
+    "recommend": {"workload": "chat", "model": "llama3.1-8b", "gpus": "h100", "techniques": "fp8"},
+    "simulate": {"workload": "chat", "model": "llama3.1-8b", "gpu": "h100", "rate": 2, "duration": "2min"},
+    "fleet": {"file": str(GOLDEN / "files" / "one.yaml"), "techniques": "fp8"},
+}
+
+
+def warned(question: str, **asked: object) -> list[str]:
+    ask = getattr(kvplan, question)
+    return [w for w in ask(**{**ASKED[question], "on": "2026-11-24", **asked}).warnings if " changes nothing: " in w]
+
+
+@pytest.mark.parametrize(
+    ("question", "asked", "said"),
+    [
+        ("estimate", {"without": "hybrid"}, "without=hybrid: Llama 3.1 8B has no windows, chunks or recurrent states"),
+        ("estimate", {"without": "towers", "gpus": ()}, "towers: no vision or audio tower of Llama 3.1 8B is counted"),
+        ("estimate", {"utilization": 0.8, "kv_cache_memory_bytes": "9 GiB"}, "the cache has its kv_cache_memory_bytes"),
+        ("estimate", {"with_features": "prefix-caching"}, "caches prefixes of Llama 3.1 8B by itself"),
+        ("load", {"utilization": 0.8, "kv_cache_memory_bytes": "9 GiB"}, "the cache has its kv_cache_memory_bytes"),
+        ("recommend", {"prefix_cache": False}, "prefix_cache=False: no request shares a prefix with another"),
+        ("recommend", {"any_technique": True}, "any_technique=True: every technique that is tried is served anyhow"),
+        ("simulate", {"prefix_cache": False}, "prefix_cache=False: no request shares a prefix with another"),
+        ("simulate", {"tiers": "cpu"}, "tiers=cpu: no request shares a prefix with another"),
+        ("simulate", {"workload": "agents", "tiers": "cpu", "technique": "offload:cpu"}, "offload:cpu keeps prefixes"),
+        ("simulate", {"workload": "agents", "prefix_cache": False, "technique": "h2o:20%"}, "h2o:20% leaves no cache"),
+        ("simulate", {"router": "least-loaded"}, "router=least-loaded: there is one replica, to which all requests go"),
+        ("simulate", {"router": "random", "disaggregated": (1, 1)}, "there is one replica"),
+        ("fleet", {"any_technique": True}, "any_technique=True: every technique that is tried is served anyhow"),
+    ],
+)  # fmt: skip
+def test_every_question_says_it_of_its_own_options(question: str, asked: dict[str, object], said: str) -> None:
+    (note,) = warned(question, **asked)
+    assert said in note.replace(" changes nothing: ", ": ")
+
+
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("estimate", {}),
+        ("estimate", {"utilization": 0.8, "cpu_offload": "2 GiB", "without": "graphs"}),
+        ("estimate", {"model": "gpt-oss-20b", "context": "64k", "without": "hybrid"}),
+        ("load", {"utilization": 0.8}),
+        ("recommend", {}),
+        ("recommend", {"workload": "rag", "prefix_cache": False}),
+        ("recommend", {"techniques": ("fp8", "h2o:20%"), "any_technique": True}),
+        ("simulate", {}),
+        ("simulate", {"workload": "agents", "prefix_cache": False}),
+        ("simulate", {"workload": "agents", "tiers": "cpu"}),
+        ("simulate", {"router": "random", "replicas": 2}),
+        ("simulate", {"router": "random", "dp": 2}),
+        ("simulate", {"router": "random", "autoscale": "1:2@4"}),
+        ("simulate", {"router": "random", "find_replicas": True, "ttft": "2s"}),
+        ("fleet", {"techniques": ("fp8", "h2o:20%"), "any_technique": True}),
+    ],
+)  # fmt: skip
+def test_and_nothing_of_options_that_change_something(question: str, asked: dict[str, object]) -> None:
+    assert warned(question, **asked) == []
+
+
+def test_what_is_said_to_change_nothing_of_a_simulation_changes_nothing_of_it() -> None:
+    def times(**asked: object) -> tuple[object, ...]:
+        o = kvplan.simulate(**{**ASKED["simulate"], "on": "2026-11-24", **asked}).outcome  # type: ignore[arg-type]
+        return o.ttft, o.tpot, o.e2e, o.hit_rate, o.occupancy, o.busy_seconds, o.end
+
+    for option in ({"router": "random"}, {"prefix_cache": False}, {"tiers": "cpu,ssd"}):
+        assert times(**option) == times(), option
+        assert warned("simulate", **option)
+    split = {"disaggregated": (1, 1)}
+    assert times(**split, router="random") == times(**split, router="round-robin")
+
+
+def test_it_is_said_once_in_words_and_in_json_as_the_command_line_has_it(run) -> None:
+    for line, flag in (
+        ("estimate -m llama3.1-8b -c 8k -g h100 -t fp8 --without hybrid", "--without hybrid"),
+        ("recommend -w chat -m llama3.1-8b -g h100 -t fp8 --any-technique", "--any-technique"),
+        ("recommend -w chat -m llama3.1-8b -g h100 -t fp8 --full --no-prefix-cache", "--no-prefix-cache"),
+        ("simulate -w chat -m llama3.1-8b -g h100 --rate 2 --duration 2min --router random", "--router random"),
+    ):
+        said = f"he option {flag} changes nothing: "
+        assert " ".join(run(*line.split()).out.split()).count(said) == 1, line
+        assert sum(said in warning for warning in run(*line.split(), "--json").json["warnings"]) == 1, line
 
 
 def test_models_that_an_engine_does_not_serve_say_so() -> None:

@@ -200,21 +200,7 @@ def test_a_value_too_wide_for_a_line_stands_below_its_option() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_reports_and_documents_hold_the_command(run, engine: str) -> None:
-    ask = (
-        "recommend",
-        "-w",
-        "chat",
-        "-m",
-        "llama3.1-8b",
-        "-g",
-        "h100",
-        "-t",
-        "baseline",
-        "--engine",
-        engine,
-        "--on",
-        ON,
-    )
+    ask = f"recommend -w chat -m llama3.1-8b -g h100 -t baseline --engine {engine} --on {ON}".split()
     doc = run(*ask, "--json").json["recommended"]["launch"]
     assert doc["argv"][0] in ("vllm", "python3", "trtllm-serve") and doc["replicas"] >= 1
     text = run(*ask).out

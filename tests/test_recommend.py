@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import kvplan
 from kvplan import catalog
-from kvplan.api.speculating import draftings_of
+from kvplan.api.questions import draftings_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
@@ -1414,21 +1414,7 @@ def test_a_gpu_of_small_nodes_leaves_the_others_their_tensor_parallelism(run) ->
 
 
 def test_requests_all_alike_need_no_workload(run) -> None:
-    words = (
-        "recommend",
-        "-m",
-        "llama3.1-70b",
-        "--isl",
-        "4000",
-        "--osl",
-        "500",
-        "--ttft",
-        "2s",
-        "-g",
-        "h200",
-        "--on",
-        ON,
-    )
+    words = f"recommend -m llama3.1-70b --isl 4000 --osl 500 --ttft 2s -g h200 --on {ON}".split()
     doc = run(*words, "--rate", "2/s", "--json").json
     assert (doc["workload"]["input_tokens"], doc["workload"]["output_tokens"]) == (4000, 500)
     assert doc["workload"]["peak_rate"] == doc["workload"]["mean_rate"] == pytest.approx(2.0)
@@ -1543,23 +1529,9 @@ def test_a_gpu_on_which_an_engine_does_not_run_is_left_out(run) -> None:
 
 def test_formats_that_alone_were_asked_about_are_compared_with_none(run) -> None:
     """Nothing is said of the checkpoint's format or of no technique where neither was searched."""
-    ask = (
-        "recommend",
-        "-m",
-        "llama3.1-8b",
-        "--isl",
-        "500",
-        "--osl",
-        "30",
-        "--rate",
-        "40/s",
-        "--ttft",
-        "1s",
-        "-g",
-        "h100",
-    )
+    ask = f"recommend -m llama3.1-8b --isl 500 --osl 30 --rate 40/s --ttft 1s -g h100 --on {ON}".split()
     for only in (("--weights", "bf16"), ("--weights", "fp8"), ("-t", "fp8")):
-        ran = run(*ask, *only, "--on", ON)
+        ran = run(*ask, *only)
         assert ran.code == 0 and "no plan keeps the limits" not in ran.out
         assert ("needs a checkpoint" in ran.out) is False
     assert "needs a checkpoint with nvfp4" in " ".join(

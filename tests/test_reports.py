@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from document_schemas import BESIDE, keeps, write_anew
-from reports import GOLDEN, LISTS, REPORTS, WIDE, WIDTHS, Report, cut, outline, printed, report
+from printing import Report, cut, outline, printed, report
+from reports import GOLDEN, LISTS, REPORTS, WIDE, WIDTHS
 
 from kvplan.cli import commands
 from kvplan.units import parse

@@ -130,7 +130,7 @@ def test_no_report_speaks_in_riddles() -> None:
 def test_help_stands_beside_its_options_where_that_is_shorter() -> None:
     import click
 
-    from kvplan.cli.compact import Compact
+    from kvplan.cli.help import Compact
 
     rows = [("--short", "A line."), ("--a-very-long-option-indeed N", "Word " * 14 + "  [default: 1; 1<=x<=1000]")]
     compact, plain = Compact(width=60), click.HelpFormatter(width=60)

@@ -8,7 +8,7 @@ from test_recommend import asked
 import kvplan
 from kvplan import catalog
 from kvplan.api.memory import drafting
-from kvplan.api.speculating import draftings_of
+from kvplan.api.questions import draftings_of
 from kvplan.catalog.drafts import draft_file
 from kvplan.errors import Incompatible, SpecError, UnknownName
 from kvplan.kv.replica import weights

@@ -88,7 +88,7 @@ def test_the_list_of_commands_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()[-1].split()
-    parts = ("compact", "ending", "names", "streams")
+    parts = ("ending", "help", "names", "streams")
     own = {"kvplan", "kvplan.cli", "kvplan.errors", *(f"kvplan.cli.{part}" for part in parts)}
     assert {name for name in loaded if name.startswith("kvplan")} == own
     assert "rich" not in loaded and "yaml" not in loaded

@@ -1,6 +1,7 @@
 """What callers may write for a parameter: every wrong value is refused in a line that names the parameter."""
 
 import inspect
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from filecmp import cmp
@@ -192,19 +193,6 @@ def test_shares_that_cannot_be_are_refused_in_one_line(run, ask: str, said: str)
 def test_more_than_all_can_be_kept_free_or_cost_more(run) -> None:
     """Servers for twice the peak; a gate at three times the cost. Without % such a figure is a slip."""
     assert values.share("150%", "headroom", 10.0) == 1.5
-    ask = (
-        "recommend",
-        "-w",
-        "chat",
-        "-m",
-        "llama3.1-8b",
-        "-g",
-        "h100",
-        "-t",
-        "baseline",
-        "--on",
-        "2026-11-24",
-        "--json",
-    )
+    ask = shlex.split("recommend -w chat -m llama3.1-8b -g h100 -t baseline --on 2026-11-24 --json")
     some, more = (run(*ask, *extra).json["recommended"]["promise"] for extra in ((), ("--headroom", "100%")))
     assert more["rate"] * more["serving"] == pytest.approx(2 * some["rate"] * some["serving"])

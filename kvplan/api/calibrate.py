@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvplan import catalog
 from kvplan.api import values
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kvplan.measuring.serving.rows import ServerRow
     from kvplan.specs.serving_profile import ServingProfile
 
+T = TypeVar("T")
 #: where rows were measured
 TIERS = ("measured here", "measured elsewhere")
 COMMENT = "Fitted by `kvplan calibrate`: coefficients, errors on rows left out, 80 % intervals; see docs/calibration.md"
@@ -218,13 +219,15 @@ def calibrate(
 def rows_of(words: Sequence[str], kind: str | None, gpu: str | None) -> list[KernelRow]:
     """Return the rows of all files, those of one GPU when it is named."""
     rows = [row for word in words for row in load(word, kind, measured=True)[3]]
-    if gpu is None:
-        return rows
-    wanted = catalog.gpu(gpu).name
-    chosen = [row for row in rows if row.shape.gpu == wanted]
-    if not chosen:
-        raise SpecError(f"no row is of {wanted}; the files hold {', '.join(sorted({r.shape.gpu for r in rows}))}")
-    return chosen
+    return rows if gpu is None else of_gpu(rows, gpu, lambda row: row.shape.gpu)
+
+
+def of_gpu(rows: Sequence[T], word: str, gpu: Callable[[T], str]) -> list[T]:
+    """Return the rows of the GPU that a word names; SpecError says which there are where none is of it."""
+    wanted = catalog.gpu(word).name
+    if chosen := [row for row in rows if gpu(row) == wanted]:
+        return chosen
+    raise SpecError(f"no row is of {wanted}; the files hold {', '.join(sorted(set(map(gpu, rows))))}")
 
 
 def calibrate_kernels(question: FitQuestion) -> FittedKernels | CheckedKernels:
@@ -311,15 +314,11 @@ def server_rows(
 
     read = (read_table(word, question.kind, given, measured=True) for word in question.words)
     rows, left = usable([*tables, *read], steady=True)
-    if not any(r.ttft or r.tpot for r in rows):
-        raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
     rows = [r for r in rows if r.ttft or r.tpot]
+    if not rows:
+        raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
     if question.gpu is not None:
-        wanted = catalog.gpu(question.gpu).name
-        held = sorted({r.gpu.name for r in rows})
-        rows = [r for r in rows if r.gpu.name == wanted]
-        if not rows:
-            raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
+        rows = of_gpu(rows, question.gpu, lambda row: row.gpu.name)
     rows = [replace(r, speculation_gain=0.0) if ran_speculation(r, speculative) else r for r in rows]
     return rows, left
 

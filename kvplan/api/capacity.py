@@ -6,8 +6,7 @@ from dataclasses import replace
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.demands import arrival_notes, demand_of, spares_of, workload_at
-from kvplan.api.forms import formats_of
-from kvplan.api.losses import losses_of
+from kvplan.api.losses import formats_of, losses_of
 from kvplan.api.questions import limits_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.kv import spelling

@@ -19,7 +19,7 @@ from kvplan.planning.recommend import Recommendation
 from kvplan.planning.server import server
 from kvplan.planning.simulated import Asked, Cut
 from kvplan.planning.simulated_server import holding
-from kvplan.units import DAY, HOUR, MINUTE
+from kvplan.units import DAY, HOUR, MINUTE, show_percentile
 
 #: requests that are enough for a percentile, and the shortest time that is simulated [s]
 ENOUGH, SHORTEST = 20_000, 10 * MINUTE
@@ -47,7 +47,7 @@ def why_not_simulated(answer: Recommendation) -> str:
     if answer.plan is None or not too_few(answer):
         return ""
     w = answer.demand.workload
-    at = f"P{answer.demand.limits.percentile * 100:g}"
+    at = show_percentile(answer.demand.limits.percentile)
     return (
         f"the plan was not simulated: {at} needs {requests_needed(answer):,} requests, and the longest simulation, "
         f"{LONGEST / DAY:.0f} days, has about {peak_or_mean_rate(w) * LONGEST:,.0f} of {w.name}"

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvplan import __version__, catalog
@@ -79,20 +79,23 @@ def program() -> Iterator[Finding]:
 def extras() -> Iterator[Finding]:
     """Yield the optional packages by extra: what of each is missing or too old stands first."""
     for extra, (packages, use) in EXTRAS.items():
-        oldest = least(extra)
-        releases = {name: installed(name) for name in packages}
-        absent = [name for name, release in releases.items() if release is None]
-        old = {name: release for name, release in releases.items() if release and older(release, oldest.get(name, ""))}
-        good = [f"{name} {release}" for name, release in releases.items() if release and name not in old]
-        parts = [
-            f"{', '.join(absent)} not installed" if absent else "",
-            *(f"{name} {release} is older than {oldest[name]}" for name, release in old.items()),
-            ", ".join(good),
-        ]
-        state = "not installed" if len(absent) == len(packages) else "; ".join(part for part in parts if part)
-        lacking = bool(absent or old)
-        advice = f"to {use}: pip install 'kvplan[{extra}]'" if lacking else ""
-        yield Finding(topic="extras", name=extra, state=state, well=not lacking, advice=advice)
+        state, well = state_of(packages, least(extra))
+        advice = "" if well else f"to {use}: pip install 'kvplan[{extra}]'"
+        yield Finding(topic="extras", name=extra, state=state, well=well, advice=advice)
+
+
+def state_of(packages: Sequence[str], oldest: Mapping[str, str]) -> tuple[str, bool]:
+    """Return which packages are missing, too old and installed, in words, and whether all are there and new enough."""
+    releases = {name: installed(name) for name in packages}
+    absent = [name for name, release in releases.items() if release is None]
+    if len(absent) == len(packages):
+        return "not installed", False
+    there = {name: release for name, release in releases.items() if release}
+    old = {name: release for name, release in there.items() if older(release, oldest.get(name, ""))}
+    parts = [f"{', '.join(absent)} not installed"] * bool(absent)
+    parts += [f"{name} {release} is older than {oldest[name]}" for name, release in old.items()]
+    parts += [", ".join(f"{name} {release}" for name, release in there.items() if name not in old)]
+    return "; ".join(filter(None, parts)), not (absent or old)
 
 
 def least(extra: str) -> dict[str, str]:

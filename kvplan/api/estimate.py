@@ -1,12 +1,13 @@
 """The lay of the land: every technique at one context, with bytes, GPUs, time, money and quality."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.running import running, served, spread
+from kvplan.api.engine_options import running, served, spread
+from kvplan.api.idle import RUNNING, Call, idle, reason
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,
@@ -20,6 +21,7 @@ from kvplan.api.sites import (
     word_of,
 )
 from kvplan.kv import spelling
+from kvplan.kv.replica import Parallel
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.points import usual_limits
 from kvplan.planning.site import Limits, Query
@@ -74,30 +76,54 @@ def estimate(
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in report.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
-    left_out = values.several(without, "without")
-    spec = served(
-        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")), left_out
-    )
-    day = values.day(on)
-    rent = values.price(price)
-    length = values.tokens(context, "context")
-    answer = values.optional_tokens(output, "output") or min(USUAL_OUTPUT, max(length // 2, 1))
+    call = dict(locals())
+    found = answered(call)
+    place, shape = found.sites[0], next((row.parallel for row in found.rows if row.parallel), None)
+    where = place.deployment(shape or place.parallel or Parallel())
+    whole = whole_model(call)
+    unused = idle(
+        estimate, RUNNING, call, lambda asked: answered(asked).figures,
+        lambda option: reason(option, found.model, where, True, whole),
+    )  # fmt: skip
+    return replace(found, warnings=(*found.warnings, *unused)) if unused else found
+
+
+def whole_model(call: Call) -> ModelSpec:
+    """Return the model that a call of `estimate` names, with the parts that it leaves out."""
+    return catalog.model(
+        values.word(call["model"], "model"), values.given(values.word, call["as_family"], "as_family")
+    )  # fmt: skip
+
+
+def answered(call: Call) -> Estimate:
+    """Return the answer to a call of `estimate`, of all its parameters by name; options that do nothing go unsaid."""
+    left_out = values.several(call["without"], "without")
+    spec = served(whole_model(call), left_out)
+    day = values.day(call["on"])
+    rent = values.price(call["price"])
+    length = values.tokens(call["context"], "context")
+    answer = values.optional_tokens(call["output"], "output") or min(USUAL_OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
     usual = usual_limits(query)
-    limits = Limits(ttft=values.limit(ttft, usual.ttft, "ttft"), tpot=values.limit(tpot, usual.tpot, "tpot"))
-    names = values.technique_names(techniques, spelling.compared())
-    named = bool(values.several(gpus, "gpus"))
-    listed = price_list(price, prices)
-    serving = values.engine(engine, "engine", ENGINES)
+    limits = Limits(
+        ttft=values.limit(call["ttft"], usual.ttft, "ttft"), tpot=values.limit(call["tpot"], usual.tpot, "tpot")
+    )
+    names = values.technique_names(call["techniques"], spelling.compared())
+    named = bool(values.several(call["gpus"], "gpus"))
+    listed = price_list(call["price"], call["prices"])
+    serving = values.engine(call["engine"], "engine", ENGINES)
     spec = lengthened(spec, catalog.engine(serving))
-    chosen = gpus_of(gpus) if named or rent else supported_gpus(gpus_with_a_price(day, listed), serving)
+    chosen = gpus_of(call["gpus"]) if named or rent else supported_gpus(gpus_with_a_price(day, listed), serving)
     check_one_gpu(rent, chosen, named)
-    options = running(dcp, kv_cache_memory_bytes, cpu_offload, left_out, with_features)
+    options = running(
+        call["dcp"], call["kv_cache_memory_bytes"], call["cpu_offload"], left_out, call["with_features"]
+    )  # fmt: skip
     sites = [
         site(
-            gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),
-            parallel=spread(tp, pp, dp, pp_layers), weights=values.given(values.weight_format, weights),
-            utilization=values.utilization(utilization, "utilization"), running=options,
+            gpu, spec, day, price=rent, listed=listed, profile=values.word(call["profile"], "profile"),
+            parallel=spread(call["tp"], call["pp"], call["dp"], call["pp_layers"]),
+            weights=values.given(values.weight_format, call["weights"]),
+            utilization=values.utilization(call["utilization"], "utilization"), running=options,
             engine=serving, length=length,
         )
         for gpu in chosen.values()
@@ -108,7 +134,7 @@ def estimate(
     return survey(spec, query, sites, names, limits, today=day, named=named, losses=losses)
 
 
-def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]:
+def at_contexts(question: Call, answer: Estimate) -> list[Estimate]:
     """Return the answers at contexts around the one asked, from an eighth to four times, on the first GPU shown.
 
     Contexts that leave no room for the output, or lie beyond what the model was made for, are left out.
@@ -116,12 +142,17 @@ def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]
     asked = answer.query.context
     longest = max(answer.model.max_context or asked, asked)
     contexts = [c for c in (int(asked * 2.0**n) for n in range(-3, 3)) if 2 * answer.query.output <= c <= longest]
-    fixed = {**question, "gpus": [word_of(answer.sites[0].gpu.name, question["gpus"])], "output": answer.query.output}
+    fixed = {
+        **(estimate.__kwdefaults__ or {}),
+        **question,
+        "gpus": [word_of(answer.sites[0].gpu.name, question["gpus"])],
+        "output": answer.query.output,
+    }
     fixed |= {
         name: "none" if limit is None else limit
         for name, limit in (("ttft", answer.limits.ttft), ("tpot", answer.limits.tpot))
     }
-    return [answer if c == asked else estimate(**{**fixed, "context": c}) for c in sorted({*contexts, asked})]
+    return [answer if c == asked else answered({**fixed, "context": c}) for c in sorted({*contexts, asked})]
 
 
 def expected_loss(technique: str, model: ModelSpec, context: int) -> Quality:

@@ -225,18 +225,14 @@ def _unwritten(outcome: "Findings") -> str:
 
 
 def _row(score: "TaskScore", spec: ModelSpec, asked: "EvaluationPlan") -> dict[str, Any]:
-    from kvplan.catalog.scores import ROW
-
     low = score.value.low / score.baseline
     high = score.value.high / score.baseline
-    row = {
+    return {
         "technique": score.technique,
         "task": FAMILIES[score.task],
         "context": score.length,
         "condition": f"{score.task}, question {score.protocol}, {score.samples} texts, seed {asked.seed}",
         "retained": {spec.name: round(min(2.0, score.value.mean / score.baseline), 4)},
         "spread": round(min(1.0, (high - low) / 2), 4),
+        "query": score.protocol,
     }
-    if "query" in ROW:
-        row["query"] = score.protocol
-    return row

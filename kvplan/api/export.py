@@ -54,28 +54,29 @@ def export(
         needs, promise = replace(needs, model=own), replace(promise, model=own)
     if target in tools():
         refuse(target, as_form=as_form, port=port, image=image, gpus_per_node=gpus_per_node)
-        count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
-        steps = values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1
-        where = values.given(server_address, url) or URL
-        made = client(target, LoadPlan(promise=promise, url=where, requests=count, loads=steps))
-        return with_note(edited, replace(made, notes=(*made.notes, *missing_notes(own))))
+        return with_notes(client(target, load_plan(promise, url, requests, loads)), *missing_notes(own), edited)
     if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
         raise UnknownName("target", target, targets(), location="target")
     refuse(target, url=url, requests=requests, loads=loads)
-    nodes = (
-        needs.gpus_per_node
-        if gpus_per_node is None
-        else values.count(gpus_per_node, "gpus_per_node", 1, values.MOST_GPUS)
-    )
+    nodes = values.given(values.count, gpus_per_node, "gpus_per_node", 1, values.MOST_GPUS) or needs.gpus_per_node
     needs = replace(needs, gpus_per_node=nodes)
-    wanted = needs.engine if target == K8S else target
     form = form_of(target, as_form, needs)
     if image is not None and form == COMMAND:
         raise WrongUse("image: is of a container, and a plain command has none; add as_form=compose, or leave it out")
-    exported = server_plan(wanted, needs, PORT if port is None else port, image)
-    exported = with_own_weights(exported) if own else exported
+    plan_of = server_plan(needs.engine if target == K8S else target, needs, PORT if port is None else port, image)
     about = missing_notes(own) if own else base_model_notes(needs.model)
-    return with_note(edited, server(form, replace(exported, notes=(*exported.notes, *about))))
+    exported = replace(with_own_weights(plan_of) if own else plan_of, notes=(*plan_of.notes, *about))
+    return with_notes(server(form, exported), edited)
+
+
+def load_plan(promise: Promise, url: str | None, requests: int | None, loads: int | None) -> LoadPlan:
+    """Return the load that a tool is to send, in steps up to the promised one."""
+    return LoadPlan(
+        promise=promise,
+        url=values.given(server_address, url) or URL,
+        requests=values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS,
+        loads=values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1,
+    )
 
 
 def targets() -> list[str]:
@@ -88,9 +89,9 @@ def startable_engines() -> list[str]:
     return [name for name in catalog.names("engines") if catalog.engine(name).launch is not None]
 
 
-def with_note(edited: str, exported: Exported) -> Exported:
-    """Return what was exported with a note of what was edited in the plan."""
-    return replace(exported, notes=(*exported.notes, edited)) if edited else exported
+def with_notes(exported: Exported, *notes: str) -> Exported:
+    """Return what was exported with more notes, those that say something."""
+    return replace(exported, notes=(*exported.notes, *filter(None, notes)))
 
 
 def needs_and_promise(plan: "str | Recommendation") -> tuple[Needs, Promise, str]:

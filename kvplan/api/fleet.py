@@ -6,16 +6,16 @@ from dataclasses import replace
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.demands import MOST_SPARES, arrival_notes, confidence_of, demand_of, spares_of
-from kvplan.api.forms import formats_of
-from kvplan.api.losses import losses_of
-from kvplan.api.places import no_price
+from kvplan.api.idle import SERVED_ANYHOW, Call, idle
+from kvplan.api.losses import formats_of, losses_of
+from kvplan.api.markets import no_price
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.fleet.options import FleetWorkload, task
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, surest
-from kvplan.planning.plan import Book
+from kvplan.planning.plan import Book, admits
 from kvplan.planning.planned import trust
 from kvplan.planning.site import Limits, Site
 from kvplan.planning.suitability import check_context, read_by
@@ -53,6 +53,7 @@ def fleet(
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
     """
+    call = dict(locals())
     request = catalog.fleet(values.word(file, "file"))
     day = values.day(on)
     jobs = [replace(job, workload=read_by(job.model, job.workload, catalog.all_models)) for job in request.jobs]
@@ -85,7 +86,13 @@ def fleet(
     for u in answer.uses:
         notes = trust(u.option.group.demand, u.option.plan, u.option.site)
         warnings |= dict.fromkeys(f"for {u.option.group.task.name}: {line}" for line in notes)
-    return replace(answer, warnings=tuple(warnings))
+
+    def usable(other: Call) -> list[bool]:
+        at = replace(limits, any_technique=other["any_technique"])
+        return [admits(replace(t.demand, limits=at), name) for t in tasks for name in names]
+
+    unused = idle(fleet, ("any_technique",), call, usable, lambda _: SERVED_ANYHOW)
+    return replace(answer, warnings=(*warnings, *unused))
 
 
 def site_of(

@@ -1,14 +1,12 @@
 """One server under load: closed and open loops, percentiles, and the largest load within limits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from inspect import signature
-from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.idle import idle, reason
-from kvplan.api.running import running, served, spread
+from kvplan.api.engine_options import running, served, spread
+from kvplan.api.idle import RUNNING, Call, idle, reason
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import WrongUse
 from kvplan.kv import spelling
@@ -21,8 +19,6 @@ from kvplan.planning.suitability import check_context, lengthened
 
 #: how far answers' lengths differ, by its name: width of a uniform distribution over their mean
 LENGTHS = {"spread": LENGTH_SPREAD, "exact": 0.0}
-#: options that may change nothing of a model or an engine
-OPTIONS = ("dcp", "kv_cache_memory_bytes", "cpu_offload", "without", "with_features")
 #: more tokens than are drafted a step
 MOST_DRAFTED = 64
 
@@ -83,20 +79,19 @@ def load(
     found = under_load(
         server, concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
     )  # fmt: skip
-    usual = {name: one.default for name, one in signature(load).parameters.items() if name in OPTIONS}
     whole = catalog.model(model) if without else server.model
     where = server.site.deployment(server.parallel)
-    unused = idle(call, usual, _figures, lambda option: reason(option, server.model, where, True, whole))
+    unused = idle(load, RUNNING, call, _figures, lambda option: reason(option, server.model, where, True, whole))
     return replace(found, warnings=(*found.warnings, *unused)) if unused else found
 
 
-def _figures(call: Mapping[str, Any]) -> tuple[object, ...]:
+def _figures(call: Call) -> tuple[object, ...]:
     """Return everything of a server that an option of its engine may change."""
     s = endpoint(call)
     return s.room, s.slots, s.parallel, s.decode_steps
 
 
-def endpoint(call: Mapping[str, Any]) -> Server:
+def endpoint(call: Call) -> Server:
     """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
     at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
     left_out = values.several(call["without"], "without")

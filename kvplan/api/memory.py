@@ -1,14 +1,12 @@
 """Bytes only: weights, cache by layer, and what a GPU's memory is divided into."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from inspect import signature
-from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.idle import DIVIDING, idle, reason
-from kvplan.api.running import running, served, spread
+from kvplan.api.engine_options import running, served, spread
+from kvplan.api.idle import DIVIDING, Call, idle, reason
 from kvplan.catalog.fields import named
 from kvplan.catalog.lookup import as_path
 from kvplan.errors import KvplanError, SpecError, UnknownName, meant
@@ -78,16 +76,15 @@ def memory(
     call = dict(locals())
     whole = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
     answer = _answer(whole, call, listed=True)
-    usual = {name: one.default for name, one in signature(memory).parameters.items() if name in OPTIONS}
     paged = answer.ask.reading == "engine"
 
     def why(option: str) -> str:
         return reason(option, answer.model, answer.deployment, paged, whole)
 
-    return replace(answer, idle=idle(call, usual, lambda asked: _answer(whole, asked).figures, why))
+    return replace(answer, idle=idle(memory, OPTIONS, call, lambda asked: _answer(whole, asked).figures, why))
 
 
-def _answer(whole: ModelSpec, call: Mapping[str, Any], listed: bool = False) -> Memory:
+def _answer(whole: ModelSpec, call: Call, listed: bool = False) -> Memory:
     """Return the answer to a call of `memory`, of all its parameters by name, about a model.
 
     `listed` says what other releases of the engine leave for the cache as well.

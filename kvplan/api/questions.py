@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.demands import confidence_of, demand_of, percentile_of, spares_of
-from kvplan.api.forms import Formats, formats_of
-from kvplan.api.losses import losses_of
+from kvplan.api.losses import Formats, formats_of, losses_of
+from kvplan.api.memory import MOST_DRAFTED, counted, drafting
 from kvplan.api.sites import ENGINES
 from kvplan.kv import spelling
 from kvplan.planning.demand import Demand
 from kvplan.planning.site import OBJECTIVES, Limits
-from kvplan.planning.speculation import Drafting, not_started
+from kvplan.planning.speculation import Drafting, draftings, not_started
 from kvplan.quality.loss import checked
 from kvplan.quality.results import Quality
 from kvplan.quality.weights import unheard
@@ -95,3 +95,16 @@ def question_of(
         losses=losses_of((*names, *spelling.searched()), model, traffic, context, tables),
         objective=values.one_of(objective, "objective", OBJECTIVES), warnings=unheard(files, tables, model),
     )  # fmt: skip
+
+
+def draftings_of(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
+    """Return the ways of speculative decoding asked for, () where none was.
+
+    A draft may be followed by the tokens drafted for a step, and by those that a step yields on average.
+    """
+    if speculative is None:
+        return ()
+    draft, sign, tokens = values.word(speculative, "speculative").partition("=")
+    accepted = values.number(tokens, "speculative", 1.0, MOST_DRAFTED + 1.0) if sign else None
+    _, many = counted(draft)
+    return draftings(model, drafting(draft, model, None), many, accepted, catalog.acceptances())

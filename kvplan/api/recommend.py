@@ -8,17 +8,18 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.confirm import confirmations, why_not_simulated
 from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, workload_at, workload_named
+from kvplan.api.idle import SERVED_ANYHOW, UNSHARED, Call, idle
 from kvplan.api.markets import Market, market_of
-from kvplan.api.questions import Question, engines_of, limits_of, question_of
+from kvplan.api.questions import Question, draftings_of, engines_of, limits_of, question_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
-from kvplan.api.speculating import draftings_of
 from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, each, with_changes
 from kvplan.errors import KvplanError
 from kvplan.kv.profiling import graph_warnings
+from kvplan.kv.runners import caches
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
-from kvplan.planning.plan import Plan
+from kvplan.planning.plan import Plan, admits
 from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of, best_plan
 from kvplan.planning.remedies import STEP, Remedy, surest
@@ -26,6 +27,9 @@ from kvplan.planning.search import Progress
 from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
 from kvplan.units import show_odds
+
+#: options that may change nothing of a workload, a model or an engine
+OPTIONS = ("prefix_cache", "any_technique")
 
 
 def recommend(
@@ -90,16 +94,7 @@ def recommend(
     axes = axes_of(vary, call)
     each(call, axes, read_call)  # what cannot be read is said before anything is planned
     question, market, engines, day = read_call(call)
-    answer = best_of(
-        [
-            market.answered(question, word, progress=part_of_progress(listener, i, len(engines)))
-            for i, word in enumerate(engines)
-        ]
-    )
-    if answer.plan is None and confidence is None and (odds := surest(answer.remedies)):
-        above = [plans[0] for word in engines for plans in market.ranked([question], word, odds + STEP) if plans]
-        below = [market.answered(question, word, odds) for word in engines]
-        answer = at_lower_confidence(answer, below, best_plan(question.objective, above))
+    answer = best_answer(question, market, engines, listener, lowers=confidence is None)
     if answer.plan is None and not answer.remedies:
         answer = with_smaller_model(answer, call)
     simulates = values.flag(simulate, "simulate")
@@ -111,6 +106,7 @@ def recommend(
             *([not_simulated] if not_simulated else ()),
             *contradictions(simulated),
             *warnings_of(answer, question, day),
+            *idle(recommend, OPTIONS, call, inputs, why_unused),
         ),
         terms=terms_of(answer, market.listed, market.owned or catalog.DEFAULT, market.profile, day),
         named=len(market.gpus) if market.named else 0,
@@ -152,6 +148,36 @@ def read_call(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...
     offered = {name: call[name] for name in ("price", "prices", "own", "term", "profile")}
     market = market_of(call["gpus"], day, **offered)
     return question, market, market.served_by(engines), day
+
+
+def inputs(call: Call) -> tuple[object, ...]:
+    """Return all that OPTIONS may change of a search: what prefix caches hold, and which techniques may be used."""
+    question, _, engines, _ = read_call(call)
+    found = []
+    for demand in (question.on(word, question.demand.limits.confidence) for word in engines):
+        kept = caches(demand.engine, demand.model, demand.prefix_cache or None)
+        shared = demand.workload.prefix_share if demand.prefix_cache else 0.0
+        found.append((kept, shared, [admits(demand, name) for name in question.techniques]))
+    return tuple(found)
+
+
+def why_unused(option: str) -> str:
+    """Return why an option of a search changes nothing."""
+    return SERVED_ANYHOW if option.startswith("any_technique=") else UNSHARED
+
+
+def best_answer(
+    question: Question, market: Market, engines: Sequence[str], progress: Progress | None, lowers: bool
+) -> Recommendation:
+    """Return the best answer on any of the engines; with `lowers` as sure a plan as there is, where none is as sure."""
+    parts = [part_of_progress(progress, done, len(engines)) for done in range(len(engines))]
+    answer = best_of([market.answered(question, word, progress=p) for word, p in zip(engines, parts, strict=True)])
+    odds = surest(answer.remedies) if answer.plan is None and lowers else None
+    if not odds:
+        return answer
+    above = [plans[0] for word in engines for plans in market.ranked([question], word, odds + STEP) if plans]
+    below = [market.answered(question, word, odds) for word in engines]
+    return at_lower_confidence(answer, below, best_plan(question.objective, above))
 
 
 def part_of_progress(progress: Progress | None, done: int, of: int) -> Progress | None:

@@ -133,13 +133,10 @@ def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Ser
         return Servers(profile=catalog.serving_profile(servers[0]))
     if len(names) > 2:
         raise SpecError(f"show profile compares two profiles at most, got {len(names)}")
-    profiles_shown = [measured for name in names if (measured := measured_profile(name))]
-    if len(profiles_shown) == len(names) and not kernels and not rows:
-        from kvplan.measuring.device.course import COLUMNS
-
-        samples = read_samples(profiles_shown[0][1], COLUMNS) if len(profiles_shown) == 1 else []
-        return MeasuredProfile(names=tuple(names), profiles=[profile for profile, _ in profiles_shown], samples=samples)
-    if none := next((profile["name"] for profile, _ in profiles_shown if not profile.get("kernels")), None):
+    measured = [found for name in names if (found := measured_profile(name))]
+    if len(measured) == len(names) and not kernels and not rows:
+        return as_measured(names, measured)
+    if none := next((profile["name"] for profile, _ in measured if not profile.get("kernels")), None):
         raise SpecError(
             f"profile {none} has no kernels: show it without options, or beside another of `kvplan profile`"
         )
@@ -148,6 +145,14 @@ def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Ser
 
     read = [read_profile(*kernel_document(name)) for name in names]
     return Kernels(profiles=read, kind=kernels, checked=checked(read[0], names[0], rows, kernels) if rows else None)
+
+
+def as_measured(names: Sequence[str], found: Sequence[tuple[Mapping[str, Any], str]]) -> MeasuredProfile:
+    """Return profiles that `kvplan profile` wrote, one of them with the samples of its file."""
+    from kvplan.measuring.device.course import COLUMNS
+
+    samples = read_samples(found[0][1], COLUMNS) if len(found) == 1 else []
+    return MeasuredProfile(names=tuple(names), profiles=[profile for profile, _ in found], samples=samples)
 
 
 def checked(profile: "KernelProfile", name: str, rows: str, kernels: str | None) -> Checked:

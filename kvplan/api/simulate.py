@@ -1,40 +1,44 @@
 """A simulation: a trace, or a workload's own arrivals, served by a fleet step by step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.fleet_size import FleetSize, fleet_size
+from kvplan.api.idle import UNSHARED, Call, idle
 from kvplan.api.load import speculation_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
 from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.files import distinct
 from kvplan.catalog.traces import requests_file
-from kvplan.errors import SpecError, WrongUse, shown
+from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.kv.budget import Running
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.state import Records
 from kvplan.planning.estimate import warnings
-from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server, server
-from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest, through_burst
+from kvplan.planning.simulate import Search, fewest, through_burst
 from kvplan.planning.simulate import simulate as simulated
 from kvplan.planning.simulated import FOREVER, Asked, Replayed
-from kvplan.planning.simulated_server import BLIND, ROUTERS, holding
+from kvplan.planning.simulated_server import BLIND, ROUTERS, holding, memory_of, shares_of
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
+from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
-from kvplan.units import show_count, show_time, written_above
+from kvplan.units import show_count, show_percentile, show_time, written_above
 
-#: from the decision to start a replica to its first request, where nobody says [s]
-STARTUP = 180.0
 #: numbers of replicas below the fewest that are tried where a router does not look at loads, and each is a draw
 BELOW = 2
+#: options that may change nothing of a model, its requests or a fleet
+OPTIONS = ("prefix_cache", "router", "tiers")
+#: the greatest number that a generator of random numbers begins from
+MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ class Simulated(Result, of="simulate"):
     def refusal(self) -> str:
         """Why the answer is a 'no', '' when it is none."""
         o, limits = self.outcome, self.outcome.asked.limits
-        at = f"at P{limits.percentile * 100:g}"
+        at = f"at {show_percentile(limits.percentile)}"
         if self.search is not None:
             if self.search.smallest is not None:
                 return ""
@@ -134,66 +138,103 @@ def simulate(
         >>> kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=4, duration="3min").outcome.replicas
         1
     """
-    told = values.given(values.called, told, "told")
-    find_replicas = values.flag(find_replicas, "find_replicas")
+    call = dict(locals())
     begun = perf_counter()
+    finds = values.flag(find_replicas, "find_replicas")
     spec = catalog.model(values.word(model, "model"))
-    day = values.day(on)
-    device = catalog.gpu(values.word(gpu, "gpu"))
-    seed = values.count(seed, "seed", 0, 2**32 - 1)
     stream = requests_of(
         trace, workload, spec, queries_per_day=queries_per_day, rate=rate, duration=duration, scale=scale, speed=speed,
-        seed=seed,
+        seed=values.count(seed, "seed", 0, MOST_SEED),
     )  # fmt: skip
-    limits = limits_of(stream, ttft, tpot, e2e, percentile)
-    if find_replicas and limits.ttft is None and limits.tpot is None and limits.e2e is None:
+    fleet = fleet_size(replicas, finds, disaggregated, autoscale, fail)
+    asked = asked_of(call, spec, stream, fleet)
+    if finds and not asked.limits.times:
         raise SpecError("find_replicas: for which limits? Give ttft=2s, tpot=50ms or e2e=30s")
-    x, prefix_cache = stream.extent, values.flag(prefix_cache, "prefix_cache")
-    whose = "trace" if trace else "workload"
-    check_context(spec, x.longest, values.flag(allow_long_context, "allow_long_context"), whose)
-    place = site(
-        device, spec, day, price=values.price(price), listed=price_list(price, prices), power=True,
-        engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
-        parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
-        utilization=values.utilization(utilization, "utilization"),
-        length=x.longest,
-        running=Running(prefix_caching=None if prefix_cache and not x.chain else bool(prefix_cache)),
-    )  # fmt: skip
-    fleet = fleet_size(replicas, find_replicas, disaggregated, autoscale, fail)
-    endpoint = server(
-        spec, place, technique=values.word(technique, "technique"), prompt=max(round(x.prompt), 1),
-        output=max(x.output, 1.0), percentile=limits.percentile, split=fleet.split,
-        speculation=speculation_of(speculative, draft_share, draft_tokens),
-    )  # fmt: skip
-    endpoint = holding(endpoint, x)
-    usual = "prefix-aware" if x.chain and prefix_cache and not fleet.split else "least-loaded"
-    closed = values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS)
-    warm = 0.0 if closed else stream.warm
-    asked = Asked(
-        server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
-        warm=warm, until=FOREVER if closed else stream.until,
-        router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
-        prefix_cache=prefix_cache, tiers=tier_names(tiers, endpoint),
-        concurrency=closed or 0, seed=seed, autoscale=fleet.scaled,
-        failures=tuple(replace(f, at=f.at + warm) for f in fleet.failures), told=told,
-        progress=values.given(values.called, progress, "progress"),
-    )  # fmt: skip
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
     path = values.given(values.word, per_request, "per_request")
     distinct([trace] if trace else [], path)
     with nullcontext() if path is None else requests_file(path) as write:  # a closed path is told before a search
-        search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if find_replicas else None
+        search = fewest(asked, below=BELOW if asked.router in BLIND else 0) if finds else None
         burst = through_burst(asked, search) if search else None
         outcome = replay(asked, search, fleet, write)
-    said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(outcome))
+    place = asked.server.site
+    context = round(stream.extent.prompt + stream.extent.output)
+    unused = idle(
+        simulate, OPTIONS, call, lambda other: inputs(asked_of(other, spec, stream, fleet), fleet, finds),
+        lambda option: why_unused(option, asked),
+    )  # fmt: skip
+    said = (*warnings(spec, context, [place], values.day(on)), *stream.notes, *cautions(outcome), *unused)
     return Simulated(
         outcome=outcome, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
     )
 
 
+def asked_of(call: Call, spec: ModelSpec, stream: RequestStream, fleet: FleetSize) -> Asked:
+    """Return what a call of `simulate`, of all its parameters by name, simulates of a stream on a fleet."""
+    x, caches = stream.extent, values.flag(call["prefix_cache"], "prefix_cache")
+    limits = limits_of(stream, call["ttft"], call["tpot"], call["e2e"], call["percentile"])
+    longer = values.flag(call["allow_long_context"], "allow_long_context")
+    check_context(spec, x.longest, longer, "trace" if call["trace"] else "workload")
+    place = site(
+        catalog.gpu(values.word(call["gpu"], "gpu")), spec, values.day(call["on"]), price=values.price(call["price"]),
+        listed=price_list(call["price"], call["prices"]), power=True,
+        engine=values.engine(call["engine"], "engine", ENGINES), profile=values.word(call["profile"], "profile"),
+        parallel=values.parallel(call["tp"], call["pp"], call["dp"]),
+        weights=values.given(values.weight_format, call["weights"]),
+        utilization=values.utilization(call["utilization"], "utilization"), length=x.longest,
+        running=Running(prefix_caching=None if caches and not x.chain else caches),
+    )  # fmt: skip
+    endpoint = server(
+        spec, place, technique=values.word(call["technique"], "technique"), prompt=max(round(x.prompt), 1),
+        output=max(x.output, 1.0), percentile=limits.percentile, split=fleet.split,
+        speculation=speculation_of(call["speculative"], call["draft_share"], call["draft_tokens"]),
+    )  # fmt: skip
+    endpoint = holding(endpoint, x)
+    usual = "prefix-aware" if x.chain and caches and not fleet.split else "least-loaded"
+    router = usual if call["router"] is None else values.one_of(call["router"], "router", tuple(ROUTERS))
+    closed = values.given(values.count, call["concurrency"], "concurrency", 1, values.MOST_REQUESTS)
+    warm = 0.0 if closed else stream.warm
+    return Asked(
+        server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
+        warm=warm, until=FOREVER if closed else stream.until, router=router,
+        prefix_cache=caches, tiers=tier_names(call["tiers"], endpoint),
+        concurrency=closed or 0, seed=call["seed"], autoscale=fleet.scaled,
+        failures=tuple(replace(f, at=f.at + warm) for f in fleet.failures),
+        told=values.given(values.called, call["told"], "told"),
+        progress=values.given(values.called, call["progress"], "progress"),
+    )  # fmt: skip
+
+
+def inputs(asked: Asked, fleet: FleetSize, finds: bool) -> tuple[object, ...]:
+    """Return all that OPTIONS may change of a simulation: routers choose among lanes, tiers keep what is shared."""
+    s, memory = asked.server, memory_of(asked.server)
+    shared = shares_of(s, asked.extent, memory, asked.prefix_cache)
+    most = max(fleet.split or (fleet.scaled.most if fleet.scaled else fleet.replicas or 1,))
+    router = asked.router if finds or most * s.ranks > 1 else ""
+    return s.parallel, s.room, s.slots, memory, shared, asked.tiers if shared else (), router
+
+
+def why_unused(option: str, asked: Asked) -> str:
+    """Return why an option of a simulation changes nothing."""
+    if option.startswith("router="):
+        return "there is one replica, to which all requests go"
+    if asked.tiers and shares_of(asked.server, asked.extent, memory_of(asked.server), asked.prefix_cache):
+        return f"{asked.server.technique} keeps prefixes there by itself"
+    return not_shared(replace(asked, prefix_cache=True) if option.startswith("prefix_cache=") else asked)
+
+
+def not_shared(asked: Asked) -> str:
+    """Return why no request finds another's prefix in a cache."""
+    if not asked.extent.chain:
+        return UNSHARED
+    if not asked.prefix_cache:
+        return "the prefix cache is off"
+    return f"{asked.server.technique} leaves no cache that a shared prefix can be read from"
+
+
 def replay(
-    asked: Asked, search: Search | None, fleet: "FleetSize", write: Callable[[Records, int], None] | None
+    asked: Asked, search: Search | None, fleet: FleetSize, write: Callable[[Records, int], None] | None
 ) -> Replayed:
     """Return what became of the requests, each written to a file if there is one."""
     found = search.smallest or search.less if search else None
@@ -220,32 +261,6 @@ def limits_of(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class FleetSize:
-    """How many replicas serve: a number, prefill and decode apart, or as many as the load asks for at the time."""
-
-    replicas: int | None  #: replicas that serve whole requests, None where nobody says
-    split: tuple[int, int] | None  #: replicas of prefill and of decode
-    scaled: Autoscale | None  #: replicas that come and go
-    failures: tuple[Failure, ...]  #: replicas that fail, and when [s after the first counted request]
-
-
-def fleet_size(
-    replicas: int | None,
-    find: bool,
-    disaggregated: tuple[int, int] | str | None,
-    autoscale: str | None,
-    fail: str | Iterable[str],
-) -> FleetSize:
-    """Return how many replicas serve; refuse ways to say so that exclude each other."""
-    split = values.given(values.halves, disaggregated, "disaggregated")
-    scaled = values.given(read_autoscale, autoscale)
-    many = values.given(values.count, replicas, "replicas", 1, MOST_REPLICAS)
-    check_one_size(find, many, split, scaled)
-    check_failures_allowed(fail, find, split, scaled)
-    return FleetSize(replicas=many, split=split, scaled=scaled, failures=read_failures(fail, many or 1))
-
-
 def tier_names(words: str | Iterable[str] | None, server: Server) -> tuple[str, ...]:
     """Return the tiers that keep prefixes, the nearest first: those named, as in 'cpu,ssd', and the technique's own."""
     named = [x.strip() for word in values.several(words or (), "tiers") for x in word.split(",")]
@@ -254,96 +269,31 @@ def tier_names(words: str | Iterable[str] | None, server: Server) -> tuple[str, 
     return tuple(name for name in TIERS if name in named or name == server.layout.offloads)
 
 
-def check_one_size(find: bool, replicas: int | None, split: tuple[int, int] | None, scaled: Autoscale | None) -> None:
-    """Refuse ways to say how many replicas there are that exclude each other."""
-    given = {"replicas": replicas, "find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise WrongUse(f"{', '.join(names)}: each says how many replicas there are; give one of them")
-
-
-def check_failures_allowed(
-    fail: str | Iterable[str], find: bool, split: tuple[int, int] | None, scaled: Autoscale | None
-) -> None:
-    """Refuse failures where it is not said how many replicas there are that could stand in for each other."""
-    given = {"find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
-    if fail and (name := next((name for name, value in given.items() if value is not None), "")):
-        raise WrongUse(
-            f"fail, {name}: a failure names one of a fixed number of replicas that serve whole requests; "
-            "give replicas=2 or more instead"
-        )
-
-
-def read_autoscale(word: object) -> Autoscale:
-    """Return replicas that come and go, of '1:8@16+3min': 1 to 8, 16 requests in flight each, started in 3 minutes."""
-    span, _, rest = values.word(word, "autoscale").partition("@")
-    target, _, startup = rest.partition("+")
-    if not target:
-        raise SpecError(f"autoscale: write fewest:most@requests+start-up, as in 1:8@16+3min, got {shown(word)}")
-    least, most = values.halves(span, "autoscale", "fewest:most")
-    if least > most:
-        raise SpecError(f"autoscale: write the fewest replicas first, as in {most}:{least}@{rest}")
-    return Autoscale(
-        least=least, most=most, target=values.number(target, "autoscale", 0.01, values.MOST_REQUESTS),
-        startup=values.seconds(startup, "autoscale") if startup else STARTUP,
-    )  # fmt: skip
-
-
-def read_failures(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
-    """Return the failures that were asked for, as in '0@10min+5min'."""
-    failures = []
-    for word in values.several(words, "fail"):
-        number, _, times = word.partition("@")
-        at, plus, lasts = times.partition("+")
-        if not number.strip().isdecimal() or not plus:
-            raise SpecError(f"fail: write replica@time+duration, as in 0@10min+5min, got {shown(word)}")
-        if replicas < 2:
-            raise SpecError(
-                "fail: with one replica nobody could take the requests of the one that fails; write replicas=2 or more"
+def cautions(o: Replayed) -> Iterator[str]:
+    """Yield what to know of a simulation before its figures are used."""
+    s, asked = o.asked.server, o.asked
+    for f in asked.failures:
+        if f.at >= o.end:
+            yield (
+                f"replica {f.replica} does not fail: the last request leaves {show_time(o.end - asked.warm)} after the "
+                f"start, before {show_time(f.at - asked.warm)}"
             )
-        if int(number) >= replicas:
-            raise SpecError(
-                f"fail: there is no replica {shown(number)}; the {replicas} have the numbers 0 to {replicas - 1}"
-            )
-        failures.append(Failure(replica=int(number), at=values.moment(at, "fail"), lasts=values.seconds(lasts, "fail")))
-    for one in failures:
-        down = {other.replica for other in failures if other.at <= one.at < other.at + other.lasts}
-        if len(down) == replicas:
-            raise SpecError(
-                f"fail: all {replicas} replicas are down {show_time(one.at)} after the start; leave one to serve"
-            )
-    return tuple(failures)
-
-
-def cautions(o: Replayed) -> list[str]:
-    """Return what to know of a simulation before its figures are used."""
-    s = o.asked.server
-    said = []
-    said += [
-        f"replica {f.replica} does not fail: the last request leaves {show_time(o.end - o.asked.warm)} after the "
-        f"start, before {show_time(f.at - o.asked.warm)}"
-        for f in o.asked.failures
-        if f.at >= o.end
-    ]
     if o.parted >= 1:
-        first = show_count(o.asked.concurrency, "answer")
-        said.append(
+        first = show_count(asked.concurrency, "answer")
+        yield (
             f"answers are all of one length: the first {first} end up to {o.parted:,.0f} tokens early, which parts "
             "requests as a server's host does"
         )
     if o.refused:
         fit, be = ("fits", "was") if o.refused == 1 else ("fit", "were")
         of = f"{o.refused:,} of {show_count(o.requests, 'request')}"
-        said.append(f"{of} {fit} no replica's memory and {be} sent away")
-    if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
-        said.append(f"{s.technique} leaves no cache that a shared prefix can be read from: no hits are simulated")
-    elif o.asked.tiers and not o.rules.sharing:
-        why = "no request shares a prefix with another" if o.asked.prefix_cache else "the prefix cache is off"
-        said.append(f"{why}: tiers keep nothing that is asked for")
-    if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
-        at = f"P{o.asked.limits.percentile * 100:g}"
+        yield f"{of} {fit} no replica's memory and {be} sent away"
+    if o.rules.width > 1 and not o.rules.sharing and asked.prefix_cache:
+        yield f"{not_shared(asked)}: no hits are simulated"
+    elif s.layout.offloads and not o.rules.sharing:
+        yield f"{not_shared(asked)}: {s.technique} keeps nothing in tiers that is asked for"
+    if o.completed and o.completed * (1 - asked.limits.percentile) < 10 and o.measured:
         few = "1 request says" if o.completed == 1 else f"{o.completed:,} requests say"
-        said.append(f"{few} little of {at}; simulate more of them")
-    if o.end > 1.2 * o.asked.extent.span + 60 and not o.asked.concurrency:
-        said.append("requests pile up: the fleet is slower than they come, and waits grow with the trace's length")
-    return said
+        yield f"{few} little of {show_percentile(asked.limits.percentile)}; simulate more of them"
+    if o.end > 1.2 * asked.extent.span + 60 and not asked.concurrency:
+        yield "requests pile up: the fleet is slower than they come, and waits grow with the trace's length"

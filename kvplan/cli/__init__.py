@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from kvplan import __version__
-from kvplan.cli.compact import Spoken
 from kvplan.cli.ending import Interrupted, ended, terminated
+from kvplan.cli.help import Spoken
 from kvplan.cli.names import commands as commands
 from kvplan.cli.names import line_of as line_of
 from kvplan.cli.names import module_of as module_of

@@ -22,4 +22,4 @@ def command(claims: str, full: bool, on: str | None, form: str) -> None:
 
     with waiting() as progress:
         answer = audit(claims, on=on, progress=progress)
-    deliver(Report(lambda: report.page(answer, full=full), lambda: report.document(answer)), form)
+    deliver(Report.of(report, answer, full=full), form)

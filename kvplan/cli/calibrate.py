@@ -1,8 +1,5 @@
 """`kvplan calibrate`: fit kernels or servers to measured rows and write a profile."""
 
-import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,31 +9,9 @@ from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import examples, path
-from kvplan.cli.ranges import prometheus_options
-from kvplan.cli.row_options import kind_option, set_option
-from kvplan.errors import visible
+from kvplan.cli.row_options import kind_option, prometheus_options, set_option
+from kvplan.cli.waiting import waiting
 from kvplan.report.formats import Report
-from kvplan.units import show_time
-
-#: a fit that takes longer shows how far it is [s]
-PATIENCE = 2.0
-BAR = 30
-
-
-def bar() -> Callable[[int, int, str], None]:
-    """Return a reporter of progress: on a terminal, after a moment, one line on stderr with the time left."""
-    begun = time.monotonic()
-
-    def report(done: int, total: int, name: str) -> None:
-        spent = time.monotonic() - begun
-        if spent < PATIENCE or not sys.stderr.isatty():
-            return
-        full = BAR * done // total
-        left = show_time(spent * (total - done) / done) if done else "?"
-        text = f"[{'#' * full}{'.' * (BAR - full)}] {done}/{total}, {left} left: {name}"
-        click.echo(f"\r{visible(text)[:99]:<99}", err=True, nl=done + 1 == total)
-
-    return report
 
 
 @click.command("calibrate")
@@ -78,5 +53,11 @@ def command(output: str | None, check: bool, form: str, **options: Any) -> None:
         raise click.UsageError("give -o FILE to write a profile, or --check to test the fit")
     from kvplan.report import calibrate as words
 
-    result = calibrate(output=output, progress=bar(), told=say, **options)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
+    with waiting() as progress:
+
+        def counted(done: int, total: int, name: str) -> None:
+            if progress is not None:
+                progress(done / total, f"{done} of {total}: {name}")
+
+        result = calibrate(output=output, progress=counted, told=say, **options)
+    deliver(Report.of(words, result), form)

@@ -40,7 +40,7 @@ def command(before: str, after: str | None, on: str | None, fail_above: tuple[st
 
     from kvplan.report import compare as words
 
-    deliver(Report(lambda: words.page(comparison), lambda: words.document(comparison)), form, comparison.breach)
+    deliver(Report.of(words, comparison), form, comparison.breach)
 
 
 def answer_to_words(before: str, on: str | None) -> "Recommendation | None":

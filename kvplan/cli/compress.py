@@ -45,4 +45,4 @@ def command(form: str, **options: Any) -> None:
         say("loads torch and the model")
     with bar(time.monotonic, time.monotonic() + FOREVER, say) as progress:
         result = compress(progress=progress, **options)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
+    deliver(Report.of(words, result), form)

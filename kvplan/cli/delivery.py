@@ -10,7 +10,7 @@ import click
 
 from kvplan.catalog.files import path_of, write_whole
 from kvplan.cli.flags import flagged, spoken
-from kvplan.cli.paging import page, paged
+from kvplan.cli.pager import page, paged
 from kvplan.errors import KvplanError, WrongUse, one_line
 from kvplan.report.blocks import Json, Page
 from kvplan.report.formats import Report, Screen, render

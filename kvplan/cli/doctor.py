@@ -21,4 +21,4 @@ def command(on: str | None, form: str) -> None:
     from kvplan.report import doctor as words
 
     result = doctor(on)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
+    deliver(Report.of(words, result), form)

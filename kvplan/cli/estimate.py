@@ -21,7 +21,7 @@ from kvplan.cli.options import (
     replica_options,
     techniques_option,
 )
-from kvplan.cli.running import running_options
+from kvplan.cli.server_options import running_options
 from kvplan.report.formats import Report
 
 

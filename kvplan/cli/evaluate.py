@@ -56,6 +56,6 @@ def command(form: str, techniques: tuple[str, ...], **options: Any) -> None:
         say("loads torch and the model")
     with bar(time.monotonic, time.monotonic() + FOREVER, say) as progress:
         result = evaluate(techniques=techniques or TECHNIQUES, progress=progress, **options)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
+    deliver(Report.of(words, result), form)
     if result.outcome.stopped:
         raise click.exceptions.Exit(130)

@@ -44,7 +44,7 @@ def command(form: str, **options: Any) -> None:
     exported = export(**options)
     for line in words.said(exported):
         say(flagged(line, planning), "export")  # what another engine needs is asked of recommend
-    report = Report(lambda: words.page(exported), lambda: words.document(exported))
+    report = Report.of(words, exported)
     if form == TEXT:
         beside(report)
         click.echo(words.text(exported), nl=False)

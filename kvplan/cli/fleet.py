@@ -45,4 +45,4 @@ def command(form: str, **options: Any) -> None:
     from kvplan.report import fleet as words
 
     plan = fleet(**options)
-    deliver(Report(lambda: words.page(plan), lambda: words.document(plan)), form, plan.lacking)
+    deliver(Report.of(words, plan), form, plan.lacking)

@@ -5,7 +5,7 @@ import click
 from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import HTML, PLAIN
 from kvplan.cli.options import stacked
-from kvplan.cli.paging import NO_PAGER
+from kvplan.cli.pager import NO_PAGER
 from kvplan.report.formats import names
 
 #: the format that stands where none is named, and where `--json` is kept until the format is known

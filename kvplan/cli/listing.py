@@ -26,7 +26,7 @@ def command(kind: str | None, model: str | None, workload: str | None, form: str
         from kvplan.report import techniques as side_by_side
 
         rows = techniques(model, workload)
-        deliver(Report(lambda: side_by_side.page(rows), lambda: side_by_side.document(rows)), form)
+        deliver(Report.of(side_by_side, rows), form)
         return
     from kvplan.report import listing as words
 

@@ -10,7 +10,7 @@ from kvplan.api.load import load
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.delivery import deliver
 from kvplan.cli.format_options import format_option
-from kvplan.cli.hiding import hidden
+from kvplan.cli.help import hidden
 from kvplan.cli.options import (
     confidence_option,
     day_option,
@@ -24,7 +24,7 @@ from kvplan.cli.options import (
     replica_options,
     spares_option,
 )
-from kvplan.cli.running import (
+from kvplan.cli.server_options import (
     closed_option,
     drafting_options,
     limit_options,
@@ -85,7 +85,7 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
     from kvplan.report import load as words
 
     survey = load(**options)
-    deliver(Report(lambda: words.page(survey), lambda: words.document(survey)), form, survey.refusal)
+    deliver(Report.of(words, survey), form, survey.refusal)
 
 
 #: options that a workload on a number of GPUs is asked with
@@ -104,4 +104,4 @@ def serve_workload(form: str, workload: str | None, gpus: int | None, asked: dic
     if wrong := [name for name in given if name not in (*ASKED, "model", "gpu")]:
         raise WrongUse(f"{', '.join(wrong)}: a workload's replicas, lengths and arrivals are its own; leave it out")
     answer = capacity(workload, gpus=gpus, **given)
-    deliver(Report(lambda: words.page(answer), lambda: words.document(answer)), form, answer.refusal)
+    deliver(Report.of(words, answer), form, answer.refusal)

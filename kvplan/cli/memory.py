@@ -10,7 +10,7 @@ from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import as_option, context_option, examples, model_option, replica_options
-from kvplan.cli.running import running_options
+from kvplan.cli.server_options import running_options
 from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS
 from kvplan.report.formats import Report
@@ -67,4 +67,4 @@ def command(explain: bool, form: str, **options: Any) -> None:
     from kvplan.report import memory as words
 
     result = memory(**options)
-    deliver(Report(lambda: words.page(result, explain), lambda: words.document(result)), form, result.reason)
+    deliver(Report.of(words, result, explained=explain), form, result.reason)

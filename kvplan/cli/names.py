@@ -16,8 +16,8 @@ ORDER = (
 #: modules that are not called like their command (`list` is Python's own), and what is no command
 MODULES = {"list": "listing"}
 NONE = {
-    "options", "format_options", "row_options", "delivery", "flags", "compact", "ending", "running", "ranges",
-    "streams", "notebook", "completion", "paging", "waiting", "names", "choice", "hiding",
+    "options", "format_options", "row_options", "server_options", "delivery", "flags", "help", "ending", "streams",
+    "notebook", "completion", "pager", "waiting", "names", "choice",
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ NEEDS = "to_pandas needs pandas: pip install 'kvplan[pandas]'"
 def report(result: Result) -> Report:
     """Return the report of a result, whatever its question."""
     words = import_module(f"kvplan.report.{result.answers}")
-    return Report(lambda: words.page(result), lambda: words.document(result))
+    return Report.of(words, result)
 
 
 def document(result: Result) -> dict[str, Any]:

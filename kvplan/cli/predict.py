@@ -38,4 +38,4 @@ def command(output: str, form: str, **options: Any) -> None:
     from kvplan.report import predict as words
 
     result = predict(output=output, **options)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form, aside=aside)
+    deliver(Report.of(words, result), form, aside=aside)

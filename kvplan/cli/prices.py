@@ -58,4 +58,4 @@ def command(files: tuple[str, ...], refresh: bool, output: str | None, form: str
     from kvplan.report import prices as words
 
     result = prices(files=files, **options)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form, result.refusal)
+    deliver(Report.of(words, result), form, result.refusal)

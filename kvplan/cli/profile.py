@@ -51,7 +51,7 @@ def command(form: str, **options: Any) -> None:
         so_far = f"{stopped.taken:,} samples are in {stopped.rows}; go on with"
         say(f"stopped; {so_far if stopped.taken else 'nothing is measured yet; start with'}: {again}")
         raise click.exceptions.Exit(130) from None
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
+    deliver(Report.of(words, result), form)
 
 
 def resumed(

@@ -10,7 +10,7 @@ from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver
 from kvplan.cli.flags import spoken
 from kvplan.cli.format_options import format_option
-from kvplan.cli.hiding import hidden
+from kvplan.cli.help import hidden
 from kvplan.cli.options import (
     any_technique_option,
     confidence_option,

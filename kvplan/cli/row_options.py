@@ -1,4 +1,6 @@
-"""The options of commands that read rows: their kind, and what the rows do not say themselves."""
+"""The options of commands that read rows: their kind, what they do not say themselves, and where a server's are."""
+
+from collections.abc import Callable
 
 import click
 
@@ -31,6 +33,20 @@ def kind_option(command: Command) -> Command:
 
     kinds = f"What the rows are: {', '.join(ROWS)}. Default: by their columns."
     return click.option("--kind", type=OneOf(ROWS), metavar="KIND", help=kinds)(command)
+
+
+def prometheus_options(hidden: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that adds a Prometheus server, the range of what it kept, and the series."""
+    return stacked(
+        click.option("--prometheus", metavar="URL", hidden=hidden, help="A Prometheus server that kept the metrics."),
+        click.option(
+            "--from", "since", metavar="TIME", hidden=hidden, help="First moment: now-2h, 2026-11-29T10:00 (UTC)."
+        ),
+        click.option("--to", "until", metavar="TIME", hidden=hidden, help="Last moment. [default: now]"),
+        click.option(
+            "--select", multiple=True, metavar="LABEL=VALUE", hidden=hidden, help="Only such series; repeatable."
+        ),
+    )
 
 
 def settable(refusal: click.NoSuchOption) -> click.NoSuchOption:

@@ -22,7 +22,7 @@ def command(kind: str | None, answer: str | None, form: str) -> None:
     from kvplan.report import schema as words
 
     document = schema(kind, answer=answer)
-    report = Report(lambda: words.page(document), lambda: words.document(document))
+    report = Report.of(words, document)
     if document.kind and form == TEXT:
         from kvplan.report.formats.json import indented
 

@@ -39,4 +39,4 @@ def command(form: str, **options: Any) -> None:
     from kvplan.report import show as words
 
     result = show(**options)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
+    deliver(Report.of(words, result), form)

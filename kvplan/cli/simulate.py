@@ -6,7 +6,7 @@ import click
 
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
-from kvplan.cli.hiding import hidden
+from kvplan.cli.help import hidden
 from kvplan.cli.options import (
     day_option,
     engine_option,
@@ -18,7 +18,7 @@ from kvplan.cli.options import (
     profile_option,
     replica_options,
 )
-from kvplan.cli.running import closed_option, drafting_options, limit_options, split_option, technique_option
+from kvplan.cli.server_options import closed_option, drafting_options, limit_options, split_option, technique_option
 from kvplan.cli.waiting import waiting
 from kvplan.report.formats import Report
 
@@ -69,4 +69,4 @@ def command(form: str, **options: Any) -> None:
 
     with waiting(say) as progress:
         answer = simulate(**options, told=say, progress=progress)
-    deliver(Report(lambda: words.page(answer), lambda: words.document(answer)), form, answer.refusal)
+    deliver(Report.of(words, answer), form, answer.refusal)

@@ -41,4 +41,4 @@ def command(form: str, report: bool, **options: Any) -> None:
             f"stopped; what was answered is on disk, and the same command goes on: {typed(click.get_current_context())}"
         )
         raise click.exceptions.Exit(130) from None
-    deliver(Report(lambda: words.page(swept, report), lambda: words.document(swept)), form, swept.lacking)
+    deliver(Report.of(words, swept, whole=report), form, swept.lacking)

@@ -62,4 +62,4 @@ def command(model: str | None, workload: str | None, form: str, **options: Any) 
 
     answer = techniques(model, workload, **options)
     refusal = "" if answer.estimate.feasible else f"no technique can be served: {answer.rows[0].row.reason}"
-    deliver(Report(lambda: words.page(answer), lambda: words.document(answer)), form, refusal)
+    deliver(Report.of(words, answer), form, refusal)

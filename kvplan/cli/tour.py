@@ -13,7 +13,7 @@ from kvplan.cli.delivery import HTML, deliver
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.notebook import report
 from kvplan.cli.options import examples
-from kvplan.cli.paging import NO_PAGER
+from kvplan.cli.pager import NO_PAGER
 from kvplan.report import tour as words
 from kvplan.report.formats import Report
 from kvplan.specs.result import Result
@@ -80,7 +80,7 @@ def command(form: str) -> None:
     whole = bool(click.get_current_context().meta.get(HTML))  # a page holds all of them
     step_by_step = form == TEXT and not whole and sys.stdout.isatty() and sys.stdin.isatty()
     if not step_by_step:
-        deliver(Report(lambda: words.page(list(stops())), lambda: words.document(list(stops()))), form)
+        deliver(Report.of(words, list(stops())), form)
         return
     click.get_current_context().meta[NO_PAGER] = True  # a pager would take the keys that ask for the next one
     for number, stop in enumerate(stops()):

@@ -28,4 +28,4 @@ def command(form: str, **options: Any) -> None:
     from kvplan.report import validate as words
 
     result = validate(**options)
-    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
+    deliver(Report.of(words, result), form)

@@ -8,8 +8,7 @@ from kvplan.api.watch import Watched, saved, watch
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import examples, path, profiles_option
-from kvplan.cli.ranges import prometheus_options
-from kvplan.cli.row_options import set_option
+from kvplan.cli.row_options import prometheus_options, set_option
 from kvplan.report.formats import Report
 
 
@@ -43,4 +42,4 @@ def command(output: str | None, form: str, **options: Any) -> None:
         say("ended by Ctrl-C", "watch")
     if output is not None and windows:
         saved(windows, output)
-    deliver(Report(lambda: words.page(windows), lambda: words.document(windows)), form)
+    deliver(Report.of(words, windows), form)

@@ -4,10 +4,9 @@ with running(model, "mhc:4x+h2o:20%") as under:
 model.generate(ids, past_key_values=under.cache())
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedModel
@@ -15,32 +14,19 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.compress import hooks
+from kvplan.compress.built import BITS, BUILT, CONTROL, RULES, UNBUILT, UNSAID, VALUE_BITS, Settings, refuse
 from kvplan.compress.forms import (
     AsIs,
-    Basis,
-    Bits,
-    Float4,
-    Float8,
     Form,
-    Integers,
     LatentForm,
     PooledHeads,
-    Recent,
     Whole,
 )
 from kvplan.compress.layers import CompressedLayer, LayerPlan
 from kvplan.compress.rotation import Angles
 from kvplan.compress.rules import (
-    AdaptiveWindow,
-    Chance,
-    ChunkWindow,
-    HeavyHitters,
-    ObservationWindow,
-    PageReads,
-    Places,
     Repeated,
     RetrievalHeads,
-    Rule,
 )
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
@@ -48,29 +34,10 @@ from kvplan.kv.layout import Group, KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.specs.model import ModelSpec
 
-#: a control beside techniques: drops as many tokens as h2o, by chance
-CONTROL = "random"
 #: tokens of a prompt that are read again at once
 AGAIN = 2048
 #: kinds of layer whose cache is compressed; of the model's own sliding ones vectors and bits, never tokens
 WHOLE, SLIDING = ("full", "latent"), ("sliding", "chunked")
-#: bases of keys and of values of each layer that stores latents
-Latents = Mapping[int, tuple[Basis, Basis]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a technique's spelling leaves open."""
-
-    #: learned for this model and technique; None: not yet, where only refusals are asked for
-    latents: Latents | None = field(default_factory=dict)
-    #: StreamingLLM: whether positions are places inside the cache or those in the text; None: inside where it is known
-    #: how the model rotates keys
-    inside: bool | None = None
-    #: DuoAttention: layer -> stored heads that keep all; None: found in each prompt
-    heads: Mapping[int, tuple[int, ...]] | None = None
-    absorb: bool = True  #: MHC: whether values are read as latents, where the model's attention lets itself be replaced
-    seed: int = 0  #: of the control that drops by chance
 
 
 class CompressedCache(Cache):  # type: ignore[misc]
@@ -136,9 +103,7 @@ class Under:
 
 
 @contextmanager
-def running(
-    model: PreTrainedModel, spec: ModelSpec, technique: str, settings: Settings = Settings()
-) -> Iterator[Under]:
+def running(model: PreTrainedModel, spec: ModelSpec, technique: str, settings: Settings = UNSAID) -> Iterator[Under]:
     """Run a model under a technique; Incompatible says why it cannot. As before afterwards."""
     angles = rotations(model)
     under = planned(model, spec, technique, settings, angles)
@@ -174,17 +139,12 @@ def planned(
     model: PreTrainedModel, spec: ModelSpec, technique: str, settings: Settings, angles: Mapping[int, Angles]
 ) -> Under:
     """Return what each layer does under a technique, by the planner's own layout."""
-    name = technique.replace(CONTROL, "h2o") if technique.startswith(f"{CONTROL}:") else technique
-    parts = {kind.name: argument for kind, argument in spelling.parts(name)}
-    if "absorbed" in parts.get("mhc", "").split(":"):
-        raise Incompatible("mhc: keys are rotated behind the latent, so the absorbed form needs a retrained model")
-    unknown = [n for n in parts if n not in BUILT]
-    if unknown:
-        why = UNBUILT.get(unknown[0], "nobody wrote it")
-        raise Incompatible(f"{unknown[0]}: not run on real models yet: {why}; those that are: {', '.join(BUILT)}")
+    by_chance = technique.startswith(f"{CONTROL}:")
+    name = technique.replace(CONTROL, "h2o") if by_chance else technique
+    parts = _parts(name)
     before = kv_layout(spec, spec_bits(model), reading="transformers")
     after = spelling.apply(name, before)
-    if technique.startswith(f"{CONTROL}:"):
+    if by_chance:
         parts = {CONTROL: parts.pop("h2o"), **parts}
     plans: dict[int, LayerPlan] = {}
     left: dict[int, str] = {}
@@ -200,18 +160,38 @@ def planned(
             left[place] = plan
         elif plan is not None:
             plans[place] = plan
+    plans = _with_neighbours(model, parts, settings, plans)
+    refuse(model, spec, parts, plans)
+    layout = replace(after, groups=tuple(_kept(before, after, plans)))
+    canonical = technique if by_chance else spelling.canonical(name)
+    return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout, before=before)
+
+
+def _parts(technique: str) -> dict[str, str]:
+    """Return name -> argument of a technique's parts; Incompatible where one does not run on real models."""
+    parts = {kind.name: argument for kind, argument in spelling.parts(technique)}
+    if "absorbed" in parts.get("mhc", "").split(":"):
+        raise Incompatible("mhc: keys are rotated behind the latent, so the absorbed form needs a retrained model")
+    if unknown := next((name for name in parts if name not in BUILT), ""):
+        why = UNBUILT.get(unknown, "nobody wrote it")
+        raise Incompatible(f"{unknown}: not run on real models yet: {why}; those that are: {', '.join(BUILT)}")
+    return parts
+
+
+def _with_neighbours(
+    model: PreTrainedModel, parts: Mapping[str, str], settings: Settings, plans: Mapping[int, LayerPlan]
+) -> dict[int, LayerPlan]:
+    """Return layers' plans with what depends on other layers, or on the model: budgets that fall, heads, latents."""
+    found = dict(plans)
     if "pyramidkv" in parts:
         falling = [place for place, plan in plans.items() if plan.rule is not None]
-        plans |= {p: replace(plans[p], steep=(i, len(falling))) for i, p in enumerate(falling)}
+        found |= {place: replace(plans[place], steep=(i, len(falling))) for i, place in enumerate(falling)}
     if "duo" in parts and settings.heads is not None:
-        plans |= {p: _with_heads(p, plan, settings.heads) for p, plan in plans.items()}
-    if "mhc" in parts and settings.absorb and hooks.absorbs(model) and "reconstruct" not in parts["mhc"].split(":"):
-        plans = {p: replace(x, form=replace(x.form, absorbed=True)) if isinstance(x.form, LatentForm) else x
-                 for p, x in plans.items()}  # fmt: skip
-    refuse(model, spec, parts, plans)
-    layout = replace(after, groups=tuple(g for g in _kept(before, after, plans)))
-    canonical = technique if technique.startswith(f"{CONTROL}:") else spelling.canonical(name)
-    return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout, before=before)
+        found = {place: _with_heads(place, plan, settings.heads) for place, plan in found.items()}
+    if settings.absorb and hooks.absorbs(model) and "reconstruct" not in parts.get("mhc", "").split(":"):
+        latent = {place: plan.form for place, plan in found.items() if isinstance(plan.form, LatentForm)}
+        found |= {place: replace(found[place], form=replace(form, absorbed=True)) for place, form in latent.items()}
+    return found
 
 
 def _with_heads(place: int, plan: LayerPlan, heads: Mapping[int, tuple[int, ...]]) -> LayerPlan:
@@ -286,95 +266,3 @@ def _form(
     keys, values = settings.latents[place]
     value_width = old.width - old.key_width
     return LatentForm(keys, values, int(old.key_width), int(value_width), needs_turn=old.rope and angles is not None)
-
-
-def refuse(model: PreTrainedModel, spec: ModelSpec, parts: Mapping[str, str], plans: Mapping[int, LayerPlan]) -> None:
-    """Refuse what cannot run on this model, with the reason."""
-    text = model.config.get_text_config()
-    scaled = getattr(text, "rope_parameters", None) or {}
-    kind = scaled.get("rope_type", "default") if isinstance(scaled, dict) else "default"
-    drops = [name for name in RULES if name in parts]
-    inside = any(isinstance(p.rule, Places) and p.rule.inside for p in plans.values())
-    rotated = inside or any(p.form.needs_turn for p in plans.values())
-    if getattr(text, "alibi", False) and (drops or rotated):
-        raise Incompatible(
-            f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift"
-        )
-    if "kivi" in parts and any(name != "quest" for name in drops):
-        raise Incompatible(f"kivi: 32 tokens share the scales of their keys, so {drops[0]} cannot drop one of them")
-    if "mhc" in parts and any(name in parts for name in UNEVEN):
-        raise Incompatible(f"{drops[0]}: heads differ in length, and latents are of heads together; leave mhc out")
-    if len(drops) > 1:
-        raise Incompatible(f"{' and '.join(drops)} both choose tokens; run one of them")
-    if "quest" in parts and any(name in parts for name in ("gqa", "mqa", "mhc")):
-        raise Incompatible("quest: bounds of pages are taken of keys as they are stored; leave gqa, mqa and mhc out")
-    if "kvzip" in parts and len(plans) < len(spec.layers):
-        raise Incompatible(
-            f"kvzip: the text is read twice, which the sliding or recurrent layers of {spec.title} would store twice"
-        )
-    if rotated and kind in ("dynamic", "longrope"):
-        raise Incompatible(f"keys of {spec.title} are rotated by angles that change with the length ({kind} RoPE)")
-    if rotated and any(p.angles is None for p in plans.values()):
-        other = "; positions of the text need no rotation: positions=text" if inside else ""
-        raise Incompatible(f"how {spec.title} rotates keys is not known here{other}")
-    if drops and hooks.takes_functions(model) and not hooks.base(model):
-        name = text._attn_implementation
-        raise Incompatible(f"attention implementation {name} cannot be taken over; load the model with sdpa or eager")
-
-
-def _streaming(argument: str, group: Group, settings: Settings, angles: Angles | None) -> Rule:
-    """Return the rule of 'streaming:S,W'; the planner's layout holds their sum."""
-    sinks = int(argument.partition(",")[0])
-    inside = angles is not None if settings.inside is None else settings.inside
-    return Places(sinks, (group.keep.budget or 0) - sinks, inside=inside)
-
-
-def _duo(argument: str, group: Group, settings: Settings, angles: Angles | None) -> Rule:
-    """Return the rule of 'duo:P%', refused where that is no whole number of the heads that a layer stores."""
-    share = group.keep.share or 1
-    if (share * group.vectors).denominator != 1:
-        some = f"{group.vectors} heads that a layer stores" if group.vectors > 1 else "the one vector of a layer"
-        raise Incompatible(f"duo: {argument} of {some} is no whole number of heads")
-    return RetrievalHeads(share=float(share))
-
-
-#: which tokens, and how elements are written, by the technique's name
-RULES: dict[str, Callable[[str, Group, Settings, Angles | None], Rule]] = {
-    "h2o": lambda _argument, _group, _settings, _angles: HeavyHitters(),
-    CONTROL: lambda _argument, _group, settings, _angles: Chance(torch.Generator().manual_seed(settings.seed)),
-    "snapkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
-    "pyramidkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
-    "adakv": lambda _argument, _group, _settings, _angles: AdaptiveWindow(),
-    "duo": _duo,
-    "chunkkv": lambda _argument, _group, _settings, _angles: ChunkWindow(),
-    "kvzip": lambda _argument, _group, _settings, _angles: Repeated(),
-    "quest": lambda _argument, group, _settings, _angles: PageReads(group.reads or 0),
-    "streaming": _streaming,
-    "window": lambda _argument, group, _settings, _angles: Places(0, group.keep.budget, inside=False),
-}
-BITS: dict[str, Callable[[], Bits]] = {
-    "fp8": Float8,
-    "nvfp4": Float4,
-    "int8": partial(Integers, 8),
-    "int4": partial(Integers, 4),
-    "int8:token": partial(Integers, 8, 0),
-    "int4:token": partial(Integers, 4, 0),
-    "kivi:4": partial(Recent, 4, True),
-    "kivi:2": partial(Recent, 2, True),
-}
-#: how values are written, where not as keys are
-VALUE_BITS: dict[str, Callable[[], Bits]] = {"kivi:4": partial(Recent, 4, False), "kivi:2": partial(Recent, 2, False)}
-#: why others do not
-UNBUILT = {
-    "r1kv": "it evicts from answers of thousands of tokens, longer than any task asks for",
-    "shadowkv": "values would be fetched from the host's memory by a kernel",
-    "turboquant": "vectors would be rotated and looked up by a kernel",
-    "offload": "where a prefix waits changes no answer",
-    "dsa": "its index is learned while the model is trained",
-    "cla": "layers share what they store by training",
-    "yoco": "layers share what they store by training",
-}
-#: techniques whose heads hold different numbers of tokens
-UNEVEN = ("adakv", "duo")
-#: techniques that run on real models
-BUILT = ("gqa", "mqa", "mhc", *(name for name in RULES if name != CONTROL), "fp8", "int8", "int4", "nvfp4", "kivi")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from kvplan.compress import latents
-from kvplan.compress.caches import Settings, Under, planned, rotations, running, spec_bits
+from kvplan.compress.built import Settings
+from kvplan.compress.caches import Under, planned, rotations, running, spec_bits
 from kvplan.compress.models import Loaded
 from kvplan.compress.scoring import PROTOCOLS, Answered, Held, MeanInterval, Reader, batches, interval, overlap
 from kvplan.compress.speculation import speculated
@@ -22,6 +23,8 @@ from kvplan.measuring.passes import SIZES, ModelPass, pass_time
 CONTINUED = 32
 #: calibration texts of latents, and tokens of each
 CALIBRATION, CALIBRATED = 16, 512
+#: tasks that ask questions about a text, and tasks that compare their answers with the uncompressed model's
+ASKED, COMPARED = ("needle", "multihop"), ("agreement", "divergence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,13 @@ def evaluate(loaded: Loaded, asked: EvaluationPlan, progress: Progress = lambda 
             with running(loaded.model, loaded.spec, technique, settings(loaded, asked, technique)) as under:
                 for length in asked.lengths:
                     told = _Told(asked, progress, done, len(runs), f"{technique}, {length:,} tokens")
-                    _measure(loaded, asked, under, length, references, outcome, told)
+                    first = length not in references
+                    reference = references.setdefault(length, Reference())
+                    one = Measurement(loaded, asked, Reader(under, Held(), told), length, reference, first)
+                    for score in one.scores():
+                        outcome.scores += [score] * one.shown
+                    memories = one.memories()
+                    outcome.memories += [memories] * one.shown
                     done += 1
                 outcome.left += _left(under)
     except KeyboardInterrupt:
@@ -113,7 +122,7 @@ class _Told:
     """Says how far a measurement is, batch by batch."""
 
     def __init__(self, asked: EvaluationPlan, progress: Progress, done: int, runs: int, what: str):
-        kinds = max(1, sum(task in ("needle", "multihop") for task in asked.tasks)) * len(asked.protocols)
+        kinds = max(1, sum(task in ASKED for task in asked.tasks)) * len(asked.protocols)
         self.batches, self.all = kinds * ceil(asked.samples / asked.batch), runs * len(asked.lengths)
         self.progress, self.done, self.what, self.begun = progress, done, what, 0
         progress(done / self.all, what)
@@ -169,47 +178,115 @@ class Reference:
     stored: int = 0  #: bytes its cache holds [B]
 
 
-def _measure(
-    loaded: Loaded,
-    asked: EvaluationPlan,
-    under: Under,
-    length: int,
-    references: dict[int, Reference],
-    outcome: Findings,
-    told: Callable[[], object],
-) -> None:
-    """Measure one technique at one length; the first one is the reference of the others."""
-    first = length not in references
-    reference = references.setdefault(length, Reference())
-    reader = Reader(under, Held(), told)
-    for protocol in asked.protocols:
-        for task, values, depths in _values(loaded, asked, reader, length, protocol, reference, first):
-            value = interval(values, asked.seed)
-            value = value.exp() if task == "perplexity" else value
-            if first:
-                reference.scores[task, protocol] = value.mean
-            if not first or "baseline" in asked.techniques:
-                outcome.scores.append(
-                    TaskScore(
-                        technique=under.technique, task=task, protocol=protocol, length=length, value=value,
-                        baseline=reference.scores[task, protocol], by_depth=depths, samples=len(values),
-                    )
+@dataclass
+class Measurement:
+    """One technique measured at one length; the first at a length is the reference of the others."""
+
+    loaded: Loaded  #: the model
+    asked: EvaluationPlan  #: what is measured of it
+    reader: Reader  #: of the model under the technique
+    length: int  #: of texts [token]
+    reference: Reference  #: of the uncompressed model
+    first: bool  #: whether this is the uncompressed model
+
+    @property
+    def shown(self) -> bool:
+        """Whether its figures are asked for, not only what others are compared with."""
+        return not self.first or "baseline" in self.asked.techniques
+
+    def scores(self) -> Iterator[TaskScore]:
+        """Yield the score of every task under every protocol."""
+        for protocol in self.asked.protocols:
+            for task, values, depths in self.values(protocol):
+                value = interval(values, self.asked.seed)
+                value = value.exp() if task == "perplexity" else value
+                if self.first:
+                    self.reference.scores[task, protocol] = value.mean
+                yield TaskScore(
+                    technique=self.reader.under.technique, task=task, protocol=protocol, length=self.length,
+                    value=value, baseline=self.reference.scores[task, protocol], by_depth=depths, samples=len(values),
                 )  # fmt: skip
-    held = reader.held
-    if not held.tokens:
-        reader.read(torch.stack([loaded.language.passages("needle", length, 1, 1, asked.seed)[0].text]))
-    if first:
-        reference.stored = held.stored
-    if not first or "baseline" in asked.techniques:
-        by_profile = _by_profile(loaded, asked, under, held)
-        outcome.memories.append(
-            Memories(
-                technique=under.technique, length=held.tokens, sequences=held.sequences, stored=held.stored,
-                beside=held.beside, planned=held.planned, baseline=reference.stored,
-                prefill=_median(held.reading), step=_median(held.step), prefill_by_profile=by_profile[0],
-                step_by_profile=by_profile[1],
-            )
+
+    def memories(self) -> Memories:
+        """Return what its cache held while the tasks were asked, or holds of one more text where none filled it."""
+        held = self.reader.held
+        if not held.tokens:
+            passage = self.loaded.language.passages("needle", self.length, 1, 1, self.asked.seed)[0]
+            self.reader.read(torch.stack([passage.text]))
+        if self.first:
+            self.reference.stored = held.stored
+        prefill, step = _by_profile(self.loaded, self.asked, self.reader.under, held)
+        return Memories(
+            technique=self.reader.under.technique, length=held.tokens, sequences=held.sequences, stored=held.stored,
+            beside=held.beside, planned=held.planned, baseline=self.reference.stored,
+            prefill=_median(held.reading), step=_median(held.step), prefill_by_profile=prefill, step_by_profile=step,
         )  # fmt: skip
+
+    def values(self, protocol: str) -> Iterator[tuple[str, list[float], tuple[float, ...]]]:
+        """Yield (task, a value for each text, values by depth)."""
+        tasks = self.asked.tasks
+        compared = [t for t in tasks if t in COMPARED or (t == "perplexity" and not self.asked.text)]
+        answered: dict[str, list[list[Answered]]] = {}
+        for task in [t for t in tasks if t in ASKED] or (["multihop"] if compared else []):
+            answered[task] = self.answers(task, protocol)
+            if task in tasks:
+                right = [_mean([float(a.right) for a in text]) for text in answered[task]]
+                yield task, right, _depths(answered[task]) if task == "needle" else ()
+        if compared:
+            which = "multihop" if "multihop" in answered else next(iter(answered))
+            yield from (
+                (task, values, ()) for task, values in self.compared(compared, which, answered[which], protocol)
+            )
+        if protocol == "unseen":
+            yield from ((task, values, ()) for task, values in self.continuations())
+
+    def compared(
+        self, tasks: Sequence[str], which: str, answered: list[list[Answered]], protocol: str
+    ) -> Iterator[tuple[str, list[float]]]:
+        """Yield (task, a value for each text) of tasks that set answers beside the uncompressed model's."""
+        whole = self.reference.answers[which, protocol]
+        pairs = [[*zip(a, b, strict=True)] for a, b in zip(answered, whole, strict=True)]
+        for task in tasks:
+            yield task, [_mean([_near(task, a, b) for a, b in text]) for text in pairs]
+
+    def answers(self, task: str, protocol: str) -> list[list[Answered]]:
+        """Return the answers to every text's questions."""
+        asked = self.asked
+        passages = self.loaded.language.passages(task, self.length, asked.samples, asked.questions, asked.seed)
+        answers = [a for part in batches(passages, asked.batch) for a in self.reader.ask(part, protocol)]
+        if self.first:
+            self.reference.answers[task, protocol] = answers
+        return answers
+
+    def continuations(self) -> Iterator[tuple[str, list[float]]]:
+        """Yield (task, a value for each text) of tasks that go on with a text instead of asking about it."""
+        if "perplexity" in self.asked.tasks and self.asked.text:
+            yield "perplexity", self.surprises()
+        if "speculation" in self.asked.tasks:
+            yield "speculation", [speculated(self.reader.under, p, CONTINUED).acceptance for p in self.prompts()]
+        if "copy" in self.asked.tasks:
+            written = [self.reader.continued(p[None], CONTINUED)[0].tolist() for p in self.prompts()]
+            if self.first:
+                self.reference.texts = written
+            yield "copy", [overlap(a, b) for a, b in zip(written, self.reference.texts, strict=True)]
+
+    def prompts(self) -> list[Tensor]:
+        """Return texts with a question each. [token]"""
+        asked = self.asked
+        passages = self.loaded.language.passages("needle", self.length, asked.samples, asked.questions, asked.seed)
+        return [torch.cat([p.text, p.questions[0].asked]) for p in passages]
+
+    def surprises(self) -> list[float]:
+        """Return the surprise of what follows each stretch of a running text, token by token. [nat]"""
+        if not isinstance(self.loaded.language, Sentences):
+            raise SpecError("text: the shipped model reads no text; leave text out, or name a model with a tokenizer")
+        found = []
+        for stretch in self.loaded.language.running(self.asked.text, self.length + CONTINUED, self.asked.samples):
+            cache = self.reader.under.cache()
+            first = self.reader.feed(stretch[None, : self.length], cache)
+            logits = self.reader.answers(first, stretch[None, self.length :], cache)[0]
+            found.append(Answered(logits=logits, answer=stretch[self.length :], depth=1.0).surprise)
+        return found
 
 
 def _by_profile(loaded: Loaded, asked: EvaluationPlan, under: Under, held: Held) -> tuple[float | None, float | None]:
@@ -228,41 +305,6 @@ def _median(times: Sequence[float]) -> float:
     return sorted(times)[len(times) // 2] if times else 0.0
 
 
-def _values(
-    loaded: Loaded, asked: EvaluationPlan, reader: Reader, length: int, protocol: str, reference: Reference, first: bool
-) -> Iterator[tuple[str, list[float], tuple[float, ...]]]:
-    """Yield (task, a value for each text, values by depth)."""
-    answered: dict[str, list[list[Answered]]] = {}
-    chosen = [t for t in asked.tasks if t in ("needle", "multihop")]
-    near = [t for t in asked.tasks if t in ("agreement", "divergence") or (t == "perplexity" and not asked.text)]
-    for task in chosen or (["multihop"] if near else []):
-        passages = loaded.language.passages(task, length, asked.samples, asked.questions, asked.seed)
-        answered[task] = [a for part in batches(passages, asked.batch) for a in reader.ask(part, protocol)]
-        if first:
-            reference.answers[task, protocol] = answered[task]
-        if task in asked.tasks:
-            right = [_mean([float(a.right) for a in text]) for text in answered[task]]
-            yield task, right, _depths(answered[task]) if task == "needle" else ()
-    which = "multihop" if "multihop" in answered else next(iter(answered), "")
-    for task in near:
-        whole = reference.answers[which, protocol]
-        pairs = [[*zip(a, b, strict=True)] for a, b in zip(answered[which], whole, strict=True)]
-        yield task, [_mean([_near(task, a, b) for a, b in text]) for text in pairs], ()
-    if "perplexity" in asked.tasks and asked.text and protocol == "unseen":
-        yield "perplexity", _running(loaded, asked, reader, length), ()
-    if "speculation" in asked.tasks and protocol == "unseen":
-        passages = loaded.language.passages("needle", length, asked.samples, asked.questions, asked.seed)
-        prompts = [torch.cat([p.text, p.questions[0].asked]) for p in passages]
-        yield "speculation", [speculated(reader.under, p, CONTINUED).acceptance for p in prompts], ()
-    if "copy" in asked.tasks and protocol == "unseen":
-        passages = loaded.language.passages("needle", length, asked.samples, asked.questions, asked.seed)
-        texts = [torch.cat([p.text, p.questions[0].asked])[None] for p in passages]
-        written = [reader.continued(t, CONTINUED)[0].tolist() for t in texts]
-        if first:
-            reference.texts = written
-        yield "copy", [overlap(a, b) for a, b in zip(written, reference.texts, strict=True)], ()
-
-
 def _near(task: str, compressed: Answered, whole: Answered) -> float:
     """Return an answer's agreement, divergence, or surprise (of which the mean becomes the perplexity)."""
     if task == "agreement":
@@ -270,19 +312,6 @@ def _near(task: str, compressed: Answered, whole: Answered) -> float:
     if task == "divergence":
         return compressed.divergence(whole)
     return compressed.surprise
-
-
-def _running(loaded: Loaded, asked: EvaluationPlan, reader: Reader, length: int) -> list[float]:
-    """Return the surprise of what follows each stretch of a running text, token by token. [nat]"""
-    if not isinstance(loaded.language, Sentences):
-        raise SpecError("text: the shipped model reads no text; leave text out, or name a model with a tokenizer")
-    operators = []
-    for stretch in loaded.language.running(asked.text, length + CONTINUED, asked.samples):
-        cache = reader.under.cache()
-        first = reader.feed(stretch[None, :length], cache)
-        logits = reader.answers(first, stretch[None, length:], cache)[0]
-        operators.append(Answered(logits=logits, answer=stretch[length:], depth=1.0).surprise)
-    return operators
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -4,14 +4,17 @@ Distillation: the loss is the KL divergence from the uncompressed model's next t
 own weights stay as they are; what is trained are the matrices into and out of the latents.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
+from transformers import PreTrainedModel
 
-from kvplan.compress.caches import Settings, running
+from kvplan.compress.built import Settings
+from kvplan.compress.caches import running
 from kvplan.compress.forms import Basis
 from kvplan.compress.hooks import cache_name
 from kvplan.compress.latents import Learned
@@ -28,16 +31,13 @@ def healed(
 ) -> Learned:  # fmt: skip
     """Return latents trained for `steps` passes over one text [1, tokens] each."""
     model = loaded.model
-    frozen = [p for p in model.parameters() if p.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
     latents = {place: tuple(_free(basis) for basis in pair) for place, pair in learned.latents.items()}
     trained = [t for pair in latents.values() for b in pair for t in (b.directions, b.mean, b.rebuilding)]
     optimiser = torch.optim.Adam([t for t in trained if t is not None], lr=RATE)
     said = [_logits(loaded, text).log_softmax(-1) for text in texts]
     alone = "+".join(f"{kind.name}:{a}" for kind, a in spelling.parts(learned.technique) if kind.name == "mhc")
     settings = Settings(latents=latents)  # type: ignore[arg-type]
-    with running(model, loaded.spec, alone, settings) as under:
+    with frozen(model), running(model, loaded.spec, alone, settings) as under:
         for step in range(steps):
             which = step % len(texts)
             for group in optimiser.param_groups:
@@ -50,9 +50,20 @@ def healed(
             loss.backward()
             optimiser.step()
             progress((step + 1) / steps, f"healing, KL divergence {loss.item():.3f}")
-    for parameter in frozen:
-        parameter.requires_grad_(True)
     return replace(learned, latents={place: (_fixed(k), _fixed(v)) for place, (k, v) in latents.items()})
+
+
+@contextmanager
+def frozen(model: PreTrainedModel) -> Iterator[None]:
+    """Keep the model's own weights as they are while others are trained."""
+    own = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in own:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in own:
+            parameter.requires_grad_(True)
 
 
 def _logits(loaded: Loaded, text: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from kvplan.compress import hooks
-from kvplan.compress.caches import SLIDING, CompressedCache, Latents, rotations, spec_bits
+from kvplan.compress.built import Latents
+from kvplan.compress.caches import SLIDING, CompressedCache, rotations, spec_bits
 from kvplan.compress.forms import AsIs, Basis, Whole
 from kvplan.compress.layers import CompressedLayer, LayerPlan
 from kvplan.errors import Incompatible

@@ -45,6 +45,15 @@ class Estimate(Result, of="estimate"):
         """Whether any technique can be served."""
         return any(row.feasible for row in self.rows)
 
+    @property
+    def figures(self) -> tuple[object, ...]:
+        """Everything that an option of the engine may change."""
+        at_work = tuple(
+            (r.technique, r.gpu, r.parallel, r.fewest_gpus, r.sequences, r.batch, r.ttft, r.tpot, r.cost, r.reason)
+            for r in (*self.rows, *self.by_gpu)
+        )
+        return at_work, tuple((r.lone, r.same_load, r.same_limits) for r in self.rows), self.warnings
+
     def site(self, row: Evaluation) -> Site:
         """Return the site that a row was evaluated on."""
         return next(site for site in self.sites if site.gpu.name == row.gpu)

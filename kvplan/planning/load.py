@@ -22,7 +22,7 @@ from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, on_fewest, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
 from kvplan.specs.result import Result
-from kvplan.units import MILLION, short_below, show_count, show_time, written_above
+from kvplan.units import MILLION, short_below, show_count, show_percentile, show_time, written_above
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4
@@ -295,7 +295,7 @@ class Survey(Result, of="load"):
     @property
     def refusal(self) -> str:
         """Why the answer is a 'no', '' when it is none."""
-        share = f"at P{self.server.percentile * 100:g}"
+        share = f"at {show_percentile(self.server.percentile)}"
         if self.concurrency is not None:
             wrong = self.concurrency.binding if self.concurrency.point is None else ""
             alone = f"no load keeps the limits: one request alone breaks that of {wrong} {share}"

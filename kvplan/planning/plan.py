@@ -148,6 +148,11 @@ def lost(p: Plan) -> float:
     return inf if p.quality.drop is None else p.quality.drop
 
 
+def admits(demand: Demand, technique: str) -> bool:
+    """Return whether a technique may be planned with: the engine serves it on this cache, or any is asked for."""
+    return demand.limits.any_technique or spelling.served_by(technique, demand.engine, demand.base)
+
+
 def bar(demand: Demand, quality: Quality, technique: str) -> str:
     """Return why a plan may not be used, '' when it may: its quality, or an engine that does not serve it."""
     limit = demand.limits.quality
@@ -157,7 +162,7 @@ def bar(demand: Demand, quality: Quality, technique: str) -> str:
         task = TASKS[quality.task].title
         return f"it loses {show_percent(quality.drop, 1)} on {task}, more than {show_percent(limit, 1)}"
     engine = demand.engine
-    if not demand.limits.any_technique and not spelling.served_by(technique, engine, demand.base):
+    if not admits(demand, technique):
         where = " on latent (MLA) caches" if spelling.served_by(technique, engine) else ""
         return f"{engine.title} does not serve it{where}; use any_technique=True to plan with it"
     return ""

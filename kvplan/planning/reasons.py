@@ -260,7 +260,7 @@ def looser_limits(d: Decision) -> Iterable[str]:
 def odds(d: Decision) -> Iterable[str]:
     """Yield what more certainty would cost, or less of it would save."""
     limits, plan = d.demand.limits, d.plan
-    if all(x is None for x in (limits.ttft, limits.tpot, limits.e2e)):
+    if not limits.times:
         return
     if limits.confidence >= CONFIDENCE:
         best = d.cheapest(replace(d.demand, limits=replace(limits, confidence=EVEN)))

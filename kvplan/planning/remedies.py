@@ -15,7 +15,7 @@ from kvplan.planning.search import Candidates, Reach, limited, rated, reachable,
 from kvplan.planning.site import EVEN, Limits, Site
 from kvplan.planning.sizing import MOST as REPLICAS
 from kvplan.specs.hardware import Gpu
-from kvplan.units import show_apart, show_percent, show_time
+from kvplan.units import show_apart, show_percent, show_percentile, show_time
 
 #: latency limits and the names of their times
 TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end-to-end time"}
@@ -336,7 +336,7 @@ def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool
         least_time, limit = float(getattr(reach, name).min()), getattr(limits, name)
         if limit is not None and least_time > limit:
             reached, allowed = show_apart(least_time, limit, show_time)
-            return f"{what} is at least {reached} at P{100 * limits.percentile:g}, over {allowed}"
+            return f"{what} is at least {reached} at {show_percentile(limits.percentile)}, over {allowed}"
     sure = float(reach.sure.max())
     if sure < limits.confidence:
         return f"even replicas with next to no load keep the limits with {too_little(sure, limits.confidence)}"

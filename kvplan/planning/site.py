@@ -132,3 +132,9 @@ class Limits:
     confidence: float = 0.5
     #: whether techniques may be used that the engine does not serve
     any_technique: bool = False
+
+    @property
+    def times(self) -> tuple[tuple[str, float], ...]:
+        """(name, limit [s]) of the latency limits that are set."""
+        pairs = (("TTFT", self.ttft), ("TPOT", self.tpot), ("end to end", self.e2e))
+        return tuple((name, limit) for name, limit in pairs if limit is not None)

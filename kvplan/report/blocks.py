@@ -335,6 +335,11 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""
 
 
+def warned(warnings: Iterable[str]) -> list[Text]:
+    """Return what must be known before the figures are used, a paragraph each."""
+    return [Text(f"Note: {sentence(warning)}", "warning") for warning in warnings]
+
+
 def merged(reasons: Iterable[tuple[str, str]]) -> list[str]:
     """Return each reason once, behind the names it stands against: 'mqa, gqa:8: the model has ...'."""
     subjects: dict[str, list[str]] = {}

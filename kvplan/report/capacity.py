@@ -1,15 +1,16 @@
 """The most that GPUs serve: queries a day, users, what binds, and the plan that serves them."""
 
 from kvplan.planning.capacity import Capacity
-from kvplan.report.blocks import Json, Page, Text, record, schema, sentence
+from kvplan.report.blocks import Json, Page, Text, record, schema, sentence, warned
 from kvplan.report.plans import PLAN
-from kvplan.report.sources import about, calibration, interval, price
+from kvplan.report.sources import about, calibration, price, standing
 from kvplan.units import (
     MONTH,
     show_count,
     show_number,
     show_odds,
     show_percent,
+    show_percentile,
     show_time,
     show_usd,
     show_usd_each,
@@ -20,7 +21,7 @@ def page(capacity: Capacity) -> Page:
     """Return the report of `kvplan load` for a workload and a number of GPUs."""
     return Page.of(
         Text(answer(capacity), "answer"),
-        (Text(f"Note: {sentence(w)}", "warning") for w in capacity.warnings),
+        warned(capacity.warnings),
         (Text(line, "quiet") for line in basis(capacity)),
     )
 
@@ -35,8 +36,8 @@ def answer(capacity: Capacity) -> str:
     peak = f"{show_number(demand.peak)}/s in the busiest hour"
     rate = f"{capacity.queries_per_day:,.0f} queries a day at most ({peak}){users}"
     kept = (
-        f"TTFT {show_time(plan.ttft)} and TPOT {show_time(plan.tpot)} at P{100 * demand.limits.percentile:g}, limits"
-        f" kept with {show_odds(plan.slo_probability)} probability"
+        f"TTFT {show_time(plan.ttft)} and TPOT {show_time(plan.tpot)} at {show_percentile(demand.limits.percentile)}, "
+        f"limits kept with {show_odds(plan.slo_probability)} probability"
     )
     sought = (
         ""
@@ -58,13 +59,12 @@ def whole_users(users: float) -> str:
 def basis(capacity: Capacity) -> list[str]:
     """Return what the answer rests on."""
     demand, c = capacity.demand, capacity.site.calibration
-    limits = (("TTFT", demand.limits.ttft), ("TPOT", demand.limits.tpot), ("end to end", demand.limits.e2e))
-    times = ", ".join(f"{name} {show_time(limit)}" for name, limit in limits if limit) or "none"
+    times = ", ".join(f"{name} {show_time(limit)}" for name, limit in demand.limits.times) or "none"
     spare = {0: "no replica is a spare", 1: "one replica is a spare"}.get(
         demand.spares, f"{demand.spares} replicas are spares"
     )
     lines = [
-        f"Limits: {times} at P{100 * demand.limits.percentile:g}, kept with at least"
+        f"Limits: {times} at {show_percentile(demand.limits.percentile)}, kept with at least"
         f" {show_percent(demand.limits.confidence)} probability; {spare}."
     ]
     if capacity.users is not None:
@@ -77,7 +77,7 @@ def basis(capacity: Capacity) -> list[str]:
             " x that longer time"
         )
         lines.append(f"{asks}{waits if capacity.answered > w.between_questions else '; users = rate x that time'}.")
-    lines.append(f"Times ({c.tier}): {c.evidence}. {interval(c)}.")
+    lines.append(standing(c))
     return lines
 
 

@@ -6,7 +6,7 @@ from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.report.blocks import Column, Json, Table, Text, records, table
 from kvplan.report.losses import CHANCE
-from kvplan.units import MONTH, short_odds, show_count, show_time, show_usd
+from kvplan.units import MONTH, short_odds, show_count, show_percentile, show_time, show_usd
 
 
 def many(replicas: int | None) -> str:
@@ -85,7 +85,7 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
         return None
     asked = rows[0].served.asked
     best = rows[0]
-    at = f"P{asked.limits.percentile * 100:g}"
+    at = show_percentile(asked.limits.percentile)
     missing = "" if best.replicas is not None else " No number of replicas is as sure."
     surge, _ = demand.waits_at
     busier = (

@@ -20,12 +20,12 @@ from kvplan.report.blocks import (
     notes,
     record,
     schema,
-    sentence,
     table,
+    warned,
 )
 from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, limits_cell, same_gpus
 from kvplan.report.operators import documents, step_table, steps_of
-from kvplan.report.sources import about, assumed, brief, calibration, graph_rule, interval, price, rules, whose
+from kvplan.report.sources import about, assumed, brief, calibration, graph_rule, price, rules, standing, whose
 from kvplan.units import (
     HOUR,
     priced_by,
@@ -66,8 +66,8 @@ def page(e: Estimate, explained: bool = False) -> Page:
     """Return the report of `kvplan estimate`."""
     return Page.of(
         Text(answer(e), "answer"),
-        (Text(f"Note: {sentence(w)}", "warning") for w in e.warnings),
-        Text(standing(e), "quiet"),
+        warned(e.warnings),
+        Text(" ".join(rests_on(e)), "quiet"),
         Text(limits_said(e) if e.feasible else "", "quiet"),
         drawings.of_estimate(e),
         (block for site in e.sites for block in technique_tables(e, site)),
@@ -108,8 +108,7 @@ def within(e: Estimate) -> str:
 
 def limits_of(e: Estimate) -> list[str]:
     """Return the limits there are."""
-    pairs = (("TTFT", e.limits.ttft), ("TPOT", e.limits.tpot))
-    return [f"a mean {name} of {show_time(limit)}" for name, limit in pairs if limit is not None]
+    return [f"a mean {name} of {show_time(limit)}" for name, limit in e.limits.times]
 
 
 def at_limits(e: Estimate, row: Evaluation) -> str:
@@ -159,14 +158,11 @@ def cheaper_guess(e: Estimate) -> str:
     return f" Kept full, uncompressed, {e.guess.gpu} looks cheaper ({cost}), but no server was measured on it."
 
 
-def standing(e: Estimate) -> str:
-    """Say what each GPU's times and costs stand on, and the interval to expect."""
-    sentences = ["KV cache sizes follow exactly from the model's config."]
+def rests_on(e: Estimate) -> Iterator[str]:
+    """Yield what each GPU's times and costs stand on, and the interval to expect."""
+    yield "KV cache sizes follow exactly from the model's config."
     for site in e.sites:
-        c = site.calibration
-        place = f" on {site.gpu.name}" if len(e.sites) > 1 else ""
-        sentences.append(f"Times and costs{place} ({c.tier}): {c.evidence}. {interval(c)}.")
-    return " ".join(sentences)
+        yield standing(site.calibration, f"Times and costs{f' on {site.gpu.name}' if len(e.sites) > 1 else ''}")
 
 
 def legend(e: Estimate) -> Iterator[str]:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kvplan.planning.outcome import Rejected
-from kvplan.planning.plan import Plan, first_of
+from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.report import launch
-from kvplan.report.blocks import Page, Table, Text, merged, notes, sentence, table
+from kvplan.report.blocks import Page, Table, Text, merged, notes, table, warned
 from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_table, confirmed_words
 from kvplan.report.cost import bill_table, terms_table
-from kvplan.report.headline import answer, asked, standing
+from kvplan.report.headline import answer, asked, rests_on
 from kvplan.report.plans import BARRED, GPUS, columns, legend
-from kvplan.report.recommend import named, speculative
+from kvplan.report.recommend import by_gpu, named, speculative
 from kvplan.units import show_count
 
 #: reasons, GPUs and rejected options that are shown
@@ -26,14 +26,12 @@ BASIS = "basis"
 
 def page(r: Recommendation) -> Page:
     """Return the answer, its range and limits, the command, the bill, the reasons, and the next best on each GPU."""
-    plans = [*([r.plan] if r.plan else []), *r.alternatives]
-    gpus = first_of([p for p in plans if p.served_by_engine or r.plan is None], lambda p: p.gpu)
-    shown = gpus[: max(OTHERS, r.named)] if r.alternatives else ()
+    shown = by_gpu(r, OTHERS) if r.alternatives else ()
     return Page.of(
         Text(answer(r), "answer"),
-        (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
+        warned(r.warnings),
         Text(asked(r), "quiet"),
-        standing(r),
+        rests_on(r),
         launch.started(r),
         remedies_table(r),
         remedies_words(r),

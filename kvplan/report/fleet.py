@@ -18,8 +18,8 @@ from kvplan.report.blocks import (
     record,
     records,
     schema,
-    sentence,
     table,
+    warned,
 )
 from kvplan.report.fleet_cost import COST, LINE, money
 from kvplan.report.fleet_headline import answer, asked, taken
@@ -62,7 +62,7 @@ def page(p: FleetPlan) -> Page:
     """Return the report of `kvplan fleet`."""
     return Page.of(
         Text(answer(p), "answer"),
-        (Text(f"Note: {sentence(warning)}", "warning") for warning in p.warnings),
+        warned(p.warnings),
         Text(asked(p), "quiet"),
         table(f"What would {change_for(p)}", REMEDY, p.remedies) if p.remedies else None,
         (assigned(p), Text(LEGEND, "quiet")) if p.uses else None,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.plan import FleetPlan
-from kvplan.units import HOUR, MONTH, show_odds, show_percent, show_time, show_usd
+from kvplan.units import HOUR, MONTH, show_odds, show_percent, show_percentile, show_time, show_usd
 
 
 def taken(gpus: Mapping[str, int]) -> str:
@@ -55,12 +55,8 @@ def asked(p: FleetPlan) -> str:
 def demand(name: str, d: Demand) -> str:
     """Return what a workload demands, in a sentence."""
     limits = d.limits
-    times = [
-        f"{n} {show_time(t)}"
-        for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("end to end", limits.e2e))
-        if t
-    ]
-    kept = f", {', '.join(times)} at P{100 * limits.percentile:g}" if times else ""
+    times = [f"{n} {show_time(limit)}" for n, limit in limits.times]
+    kept = f", {', '.join(times)} at {show_percentile(limits.percentile)}" if times else ""
     quality = f", quality loss at most {show_percent(limits.quality, 1)}" if limits.quality is not None else ""
     return f"{name}: {d.model.title}, {d.workload.arrivals.queries_per_day:,.0f} queries a day{kept}{quality}."
 

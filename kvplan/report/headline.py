@@ -1,15 +1,27 @@
 """The sentences a recommendation begins with: the plan, its cost, its odds, and what was asked."""
 
 from kvplan.kv.spelling import BASELINE, clause, kept_in
+from kvplan.money.bill import Bill
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.remedies import STEP
+from kvplan.planning.site import Site
 from kvplan.report.blocks import Text
 from kvplan.report.confirm import confirmed_line
 from kvplan.report.losses import loss
-from kvplan.report.sources import interval
+from kvplan.report.sources import standing
 from kvplan.specs.workload import Workload
-from kvplan.units import HOUR, MONTH, priced_by, show_odds, show_percent, show_time, show_usd, show_usd_each
+from kvplan.units import (
+    HOUR,
+    MONTH,
+    priced_by,
+    show_odds,
+    show_percent,
+    show_percentile,
+    show_time,
+    show_usd,
+    show_usd_each,
+)
 
 #: an API so many times cheaper than the plan is named with the plan
 FAR = 2.0
@@ -23,33 +35,49 @@ def answer(r: Recommendation) -> str:
     head = f"{demand.workload.title} on {demand.model.title}"
     if p is None or r.site is None:
         return f"{head}: {r.lacking}."
-    how = f"{'uncompressed' if p.technique == BASELINE else ''}{clause(p.technique, p.form)}".strip()
-    how += f" and {p.drafting.words} a step" if p.drafting else ""
-    how += f", prefixes kept in {place} too" if (place := kept_in(p.technique)) else ""
-    replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
-    if r.bill and r.bill.gpus > p.gpus:
-        replicas += f", {r.bill.gpus:g} GPUs paid for in servers of {r.bill.unit},"
-    money = ""
-    if p.usd is not None:
-        many = priced_by(p.usd)[0]
-        interval = f" (80 % interval {show_usd(many * r.usd[0])} to {show_usd(many * r.usd[2])})" if r.usd else ""
-        money = f", at {show_usd_each(p.usd)}{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
-        money += priced(r) + item_cost(p.usd, demand.workload)
-    at = f"P{100 * demand.limits.percentile:g}"
-    certainty = f"No latency limit is set: TTFT {show_time(p.ttft)}, TPOT {show_time(p.tpot)} at {at}."
-    if has_limits(r):
-        certainty = f"The latency limits are kept with {show_odds(p.slo_probability)} probability."
-        if r.sought is not None:
-            kept = show_odds(p.slo_probability)
-            sought = show_percent(r.sought)
-            certainty = (
-                f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, and "
-                f"{step_above(r)}."
-            )
-    simulated = confirmed_line(r.confirmed, demand)
-    more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r), simulated) if line)
     engine = f" on {demand.engine.title}" if r.engines else ""
-    return f"{head}: {replicas} {how}{engine}{money}. {certainty}{more}"
+    more = (certainty(r, p), quality_line(p), api_line(r), burst_line(r), confirmed_line(r.confirmed, demand))
+    served = f"{replicas(p, r.site, r.bill)} {how(p)}{engine}{money(r, p)}"
+    return f"{head}: {served}. {' '.join(line for line in more if line)}"
+
+
+def replicas(p: Plan, site: Site, bill: Bill | None) -> str:
+    """Return the GPUs of a plan, and how many are paid for where servers have more."""
+    said = f"{p.gpus}x {site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
+    paid = f", {bill.gpus:g} GPUs paid for in servers of {bill.unit}," if bill and bill.gpus > p.gpus else ""
+    return f"{said}{paid}"
+
+
+def how(p: Plan) -> str:
+    """Return the technique, weights, drafts and tiers of a plan."""
+    said = f"{'uncompressed' if p.technique == BASELINE else ''}{clause(p.technique, p.form)}".strip()
+    drafts = f" and {p.drafting.words} a step" if p.drafting else ""
+    tiers = f", prefixes kept in {place} too" if (place := kept_in(p.technique)) else ""
+    return f"{said}{drafts}{tiers}"
+
+
+def money(r: Recommendation, p: Plan) -> str:
+    """Return what a query and a month cost, and what the price rests on, '' without a price."""
+    if p.usd is None:
+        return ""
+    many = priced_by(p.usd)[0]
+    interval = f" (80 % interval {show_usd(many * r.usd[0])} to {show_usd(many * r.usd[2])})" if r.usd else ""
+    said = f", at {show_usd_each(p.usd)}{interval} and {show_usd(p.usd * r.demand.mean * MONTH)} a month"
+    return f"{said}{priced(r)}{item_cost(p.usd, r.demand.workload)}"
+
+
+def certainty(r: Recommendation, p: Plan) -> str:
+    """Return how surely the latency limits are kept."""
+    if not r.demand.limits.times:
+        at = show_percentile(r.demand.limits.percentile)
+        return f"No latency limit is set: TTFT {show_time(p.ttft)}, TPOT {show_time(p.tpot)} at {at}."
+    kept = show_odds(p.slo_probability)
+    if r.sought is None:
+        return f"The latency limits are kept with {kept} probability."
+    return (
+        f"No plan keeps the latency limits with {show_percent(r.sought)} probability; this one keeps them with {kept}, "
+        f"and {step_above(r)}."
+    )
 
 
 def step_above(r: Recommendation) -> str:
@@ -115,22 +143,12 @@ def item_cost(usd: float, w: Workload) -> str:
     return f". One {w.item} takes {w.requests_per_item:g} queries: {show_usd(usd * w.requests_per_item)} a {w.item}"
 
 
-def has_limits(r: Recommendation) -> bool:
-    """Whether any latency limit is set."""
-    limits = r.demand.limits
-    return any(x is not None for x in (limits.ttft, limits.tpot, limits.e2e))
-
-
 def asked(r: Recommendation) -> str:
     """Return what was asked, in a line."""
     demand, limits = r.demand, r.demand.limits
     w = demand.workload
-    times = [
-        f"{n} {show_time(t)}"
-        for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("end to end", limits.e2e))
-        if t
-    ]
-    kept = f"{', '.join(times)} at P{100 * limits.percentile:g}" if times else "no latency limit"
+    times = [f"{name} {show_time(limit)}" for name, limit in limits.times]
+    kept = f"{', '.join(times)} at {show_percentile(limits.percentile)}" if times else "no latency limit"
     share = w.prefix_share if demand.prefix_cache else 0.0
     reuse = f", {show_percent(share)} of the input shared with earlier requests" if share else ""
     quality = f", quality loss at most {show_percent(limits.quality, 1)}" if limits.quality is not None else ""
@@ -139,9 +157,9 @@ def asked(r: Recommendation) -> str:
     return f"{volume}, {tokens}{reuse}. Limits: {kept}{quality}. {r.tried:,} candidates were searched."
 
 
-def standing(r: Recommendation) -> Text | None:
+def rests_on(r: Recommendation) -> Text | None:
     """Return what the plan's times stand on, None without a plan."""
     if r.site is None or r.plan is None:
         return None
     c = r.site.calibration
-    return Text(f"Times ({c.tier}): {c.evidence}. {interval(c)}.", "quiet" if c.grounded else "warning")
+    return Text(standing(c), "quiet" if c.grounded else "warning")

@@ -19,9 +19,10 @@ from kvplan.report.blocks import (
     schema,
     sentence,
     table,
+    warned,
 )
-from kvplan.report.sources import about, assumed, brief, calibration, graph_rule, interval, price, price_source
-from kvplan.units import show_count, show_number, show_percent, show_time, show_usd, show_usd_each
+from kvplan.report.sources import about, assumed, brief, calibration, graph_rule, price, price_source, standing
+from kvplan.units import show_count, show_number, show_percent, show_percentile, show_time, show_usd, show_usd_each
 
 
 def times(name: str, of: str) -> Iterator[Column[Point]]:
@@ -75,8 +76,8 @@ def page(survey: Survey) -> Page:
     s = survey.server
     return Page.of(
         (Text(line, "answer") for line in answer(survey)),
-        (Text(f"Note: {sentence(w)}", "warning") for w in survey.warnings),
-        Text(standing(s), "quiet"),
+        warned(survey.warnings),
+        Text(f"{standing(s.site.calibration)} Percentiles were not measured.", "quiet"),
         table("Times by load", TIMES, survey.points),
         table("Throughput and cost by load", THROUGHPUT, survey.points, like=survey.per_query),
         charts(survey.points) if len(survey.points) > 1 else None,
@@ -108,9 +109,10 @@ def answer(survey: Survey) -> list[str]:
         load = f"{p.rate:.3g} requests/s and {p.in_flight:,.3g} in flight"
         kept = ""
         if survey.bounded:
-            kept = f"; {survey.refusal}" if survey.refusal else f"; {are_kept(limit(survey.limits))} at {percentile(s)}"
+            at = show_percentile(s.percentile)
+            kept = f"; {survey.refusal or f'{are_kept(limit(survey.limits))} at {at}'}"
         return [f"{title(s)}: {load}{kept}."]
-    lines = [f"{title(s)}; limits: {limit(survey.limits)} at {percentile(s)}."]
+    lines = [f"{title(s)}; limits: {limit(survey.limits)} at {show_percentile(s.percentile)}."]
     if survey.refusal:
         return [*lines, sentence(survey.refusal)]
     found = (("concurrency", survey.concurrency), ("rate", survey.rate))
@@ -134,26 +136,14 @@ def words(name: str, largest: Largest, like: float | None) -> str:
     return f"Largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; {largest.binding} limits it."
 
 
-def percentile(s: Server) -> str:
-    """Return the percentile at which limits are kept: 'P95'."""
-    return f"P{s.percentile * 100:g}"
-
-
 def limit(limits: Limits) -> str:
     """Return the limits of times in words: 'TTFT <= 2.0 s and TPOT <= 50.0 ms'."""
-    named = (("TTFT", limits.ttft), ("TPOT", limits.tpot))
-    return " and ".join(f"{name} <= {show_time(value)}" for name, value in named if value is not None)
+    return " and ".join(f"{name} <= {show_time(value)}" for name, value in limits.times)
 
 
 def are_kept(limits: str) -> str:
     """Return that one limit is kept, or that several are."""
     return f"{limits} {'are' if ' and ' in limits else 'is'} kept"
-
-
-def standing(s: Server) -> str:
-    """Return what the times stand on."""
-    c = s.site.calibration
-    return f"Times ({c.tier}): {c.evidence}. {interval(c)}. Percentiles were not measured."
 
 
 def charts(points: Sequence[Point]) -> Iterator[Chart]:

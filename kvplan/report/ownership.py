@@ -6,7 +6,7 @@ from kvplan.kv.budget import Line
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
 from kvplan.money.offers import old
-from kvplan.report.blocks import Block, Column, Json, Page, Text, records, schema, sentence, table
+from kvplan.report.blocks import Block, Column, Json, Page, Text, records, schema, table, warned
 from kvplan.report.fields import Field, field_blocks
 from kvplan.report.sources import source
 from kvplan.specs.hardware import Gpu
@@ -57,7 +57,7 @@ def hour_blocks(gpu: Gpu, terms: Ownership, day: str, stale: int) -> Iterator[Bl
     """Yield what an hour of an owned GPU costs, line by line, and whether its server's price is old."""
     server = terms.server(gpu.name)
     if server and (warning := old(server, day, stale)):
-        yield Text(f"Note: {sentence(warning)}", "warning")
+        yield from warned([warning])
     if (cost := own(gpu, terms)) is not None:
         yield table(gpu.name, HOURLY, kinds_of(cost, ""), total=("total", show_usd(cost.rate() * HOUR)))
         yield Text(f"An idle {gpu.name} costs {show_usd(cost.rate(None) * HOUR)} per GPU-hour.", "quiet")

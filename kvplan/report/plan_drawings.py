@@ -6,7 +6,7 @@ from kvplan.kv.spelling import in_words, together
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
 from kvplan.report.blocks import Bars, Block, Chart, Measure, Readout, Series, Slider, WhatIf
-from kvplan.units import priced_by, said_per_query, show_usd
+from kvplan.units import priced_by, said_per_query, show_percentile, show_usd
 
 
 def of_plans(r: Recommendation, gpus: Sequence[Plan], kinds: Sequence[Plan]) -> Iterator[Block]:
@@ -71,7 +71,7 @@ def what_if(plans: Sequence[tuple[float, Sequence[Plan]]], asked: Recommendation
         (
             Readout("usd", said_per_query("Cost of a query [USD]", asked.per_query), ("rent",)),
             Readout("gpus", "GPUs"),
-            Readout("ttft", f"TTFT at P{100 * asked.demand.limits.percentile:g} [ms]"),
+            Readout("ttft", f"TTFT at {show_percentile(asked.demand.limits.percentile)} [ms]"),
         ),
         "plan",
         tuple(

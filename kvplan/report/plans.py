@@ -1,13 +1,13 @@
 """Plans side by side in `kvplan recommend`: the columns for tables and JSON, and what their marks mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from kvplan.planning.plan import RESOLVED, TIE, Plan, beats, surely
 from kvplan.planning.site import Limits
 from kvplan.report.blocks import Block, Column, Table, Text, table
 from kvplan.report.losses import CHANCE, at_most
-from kvplan.units import short_odds, show_odds, show_percent, show_time, show_usd
+from kvplan.units import short_odds, show_odds, show_percent, show_percentile, show_time, show_usd
 
 GPUS = "Best plan on each GPU"
 KINDS = "Best plan with each technique and weight format"
@@ -93,13 +93,13 @@ def plans_table(
     return table(title, columned, plans, keys=keys, tone=lambda p: "best" if p == best else "plain", like=like)
 
 
-def off_front(plan: Plan | None, front: Sequence[Plan], objective: str) -> Text | None:
-    """Return why a recommended plan is not on the Pareto front, None where it is."""
-    better = None if plan is None or plan in front else next((o for o in front if beats(o, plan)), None)
-    if plan is None or better is None:
-        return None
-    remark = f"The recommended plan is not on it: {better.label} is as good or better in all three, but"
-    return Text(f"{remark} {preferred(plan, better, objective)}.", "quiet")
+def off_front(plan: Plan | None, front: Sequence[Plan], objective: str) -> Iterator[Text]:
+    """Yield why a recommended plan is not on the Pareto front, nothing where it is."""
+    if plan is None or plan in front:
+        return
+    if (better := next((other for other in front if beats(other, plan)), None)) is not None:
+        remark = f"The recommended plan is not on it: {better.label} is as good or better in all three, but"
+        yield Text(f"{remark} {preferred(plan, better, objective)}.", "quiet")
 
 
 def preferred(plan: Plan, other: Plan, objective: str) -> str:
@@ -120,7 +120,7 @@ def preferred(plan: Plan, other: Plan, objective: str) -> str:
 
 def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
     """Return the columns that tell these plans apart: times by their percentile, weights where some are converted."""
-    at = f"P{100 * limits.percentile:g}"
+    at = show_percentile(limits.percentile)
     headings = {"ttft": f"{at} TTFT", "tpot": f"{at} TPOT"}
     headings |= {"e2e": f"{at} end to end"} if limits.e2e is not None else {}
     headings |= {"weights": "weights"} if any(p.form for p in plans) else {}
@@ -130,7 +130,9 @@ def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
 def legend(plans: Sequence[Plan], limits: Limits, timed: bool = True) -> Block:
     """Return what the columns and marks in a table of plans mean; `timed` where it has times."""
     share = show_percent(limits.percentile)
-    lines = [f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under."] if timed else []
+    lines = (
+        [f"{show_percentile(limits.percentile)}: the time that {share} of the requests stay under."] if timed else []
+    )
     lines.append("The chance: that every latency limit is kept; in brackets: the most that the quality loss may be.")
     if any(p.form for p in plans):
         lines.append(f"{OWN}: the checkpoint's weights.")

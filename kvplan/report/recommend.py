@@ -14,6 +14,7 @@ from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
 from kvplan.report import launch
 from kvplan.report.blocks import (
+    Block,
     Column,
     Json,
     Page,
@@ -23,12 +24,12 @@ from kvplan.report.blocks import (
     record,
     records,
     schema,
-    sentence,
+    warned,
 )
 from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
-from kvplan.report.headline import answer, asked, standing
+from kvplan.report.headline import answer, asked, rests_on
 from kvplan.report.plan_drawings import of_plans
 from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, off_front, plans_table
 from kvplan.report.sources import assumed, brief, calibration, graph_rule, price, source
@@ -65,19 +66,14 @@ ALSO = (
 
 def page(r: Recommendation) -> Page:
     """Return the report of `kvplan recommend`."""
-    plans = [*([r.plan] if r.plan else []), *r.alternatives]
-    gpus = first_of([p for p in plans if p.served_by_engine or r.plan is None], lambda p: p.gpu)
-    kinds = first_of(plans, lambda p: (p.technique, p.form))
-    limits = r.demand.limits
-    marked = [*gpus[:SHOWN], *kinds[:SHOWN]]
     return Page.of(
         Text(answer(r), "answer"),
-        (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
+        warned(r.warnings),
         Text(asked(r), "quiet"),
-        Text(waiting(r, r.plan), "quiet") if r.plan else None,
-        standing(r),
+        Text(waiting(r, r.plan) if r.plan else "", "quiet"),
+        rests_on(r),
         launch.started(r),
-        of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
+        of_plans(r, by_gpu(r), by_kind(r)) if r.plan else None,
         remedies_table(r),
         remedies_words(r),
         variations_table(r),
@@ -89,18 +85,42 @@ def page(r: Recommendation) -> Page:
         terms_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
-        plans_table(GPUS if r.plan else BARRED, gpus[: max(SHOWN, r.named)], limits, r.plan, r.per_query)
-        if r.alternatives and gpus
-        else None,
-        plans_table(KINDS, kinds[:SHOWN], limits, r.plan, r.per_query) if r.plan and len(kinds) > 1 else None,
-        legend(marked, limits) if r.alternatives else None,
-        plans_table(FRONT, r.front[:SHOWN], limits, r.plan, r.per_query) if len(r.front) > 1 else None,
-        off_front(r.plan, r.front, r.objective) if len(r.front) > 1 else None,
+        others(r),
         notes("What cannot be used", merged((named(x), x.reason) for x in r.rejected)),
         notes("Speculative decoding", speculative(r.plan)),
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
         notes("Sources", sources(r)),
     )
+
+
+def plans(r: Recommendation) -> list[Plan]:
+    """Return all plans, the recommended one first."""
+    return [*([r.plan] if r.plan else []), *r.alternatives]
+
+
+def by_gpu(r: Recommendation, most: int = SHOWN) -> tuple[Plan, ...]:
+    """Return the best plan on each GPU: on all that were named, else on `most` of them."""
+    served = [p for p in plans(r) if p.served_by_engine or r.plan is None]
+    return first_of(served, lambda p: p.gpu)[: max(most, r.named)]
+
+
+def by_kind(r: Recommendation) -> tuple[Plan, ...]:
+    """Return the best plan with each of the first techniques and weight formats."""
+    return first_of(plans(r), lambda p: (p.technique, p.form))[:SHOWN]
+
+
+def others(r: Recommendation) -> Iterator[Block]:
+    """Yield plans side by side: by GPU, by technique and weights, and those that no other beats."""
+    limits, gpus, kinds = r.demand.limits, by_gpu(r), by_kind(r)
+    if r.alternatives and gpus:
+        yield plans_table(GPUS if r.plan else BARRED, gpus, limits, r.plan, r.per_query)
+    if r.plan and len(kinds) > 1:
+        yield plans_table(KINDS, kinds, limits, r.plan, r.per_query)
+    if r.alternatives:
+        yield legend([*gpus[:SHOWN], *kinds], limits)
+    if len(r.front) > 1:
+        yield plans_table(FRONT, r.front[:SHOWN], limits, r.plan, r.per_query)
+        yield from off_front(r.plan, r.front, r.objective)
 
 
 def named(x: Rejected) -> str:
@@ -193,14 +213,12 @@ def plan(p: Plan, r: Recommendation) -> Json:
 def rows(r: Recommendation) -> list[Json]:
     """Return the plans as one table for data frames, the recommended one first: what tells them apart, on one level."""
     shown = [c for c in PLAN if c.heading is not None or c.key in ALSO]
-    plans = [*([r.plan] if r.plan else []), *r.alternatives]
-    return [{"recommended": p is r.plan} | {c.key: c.value(p) for c in shown} for p in plans]
+    return [{"recommended": p is r.plan} | {c.key: c.value(p) for c in shown} for p in plans(r)]
 
 
 def plan_rows(r: Recommendation) -> list[Json]:
     """Return the plans under one set of names, the recommended one first and marked: what all of them have in JSON."""
-    plans = [*([r.plan] if r.plan else []), *r.alternatives]
-    return [{"recommended": p is r.plan} | plan(p, r) for p in plans]
+    return [{"recommended": p is r.plan} | plan(p, r) for p in plans(r)]
 
 
 def chosen(p: Plan, r: Recommendation) -> Json:

@@ -1,6 +1,6 @@
 """A simulation: what users felt, the worst minute and why, how it went over time, and the same as JSON."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 
 from kvplan.api.simulate import Simulated
@@ -22,9 +22,10 @@ from kvplan.report.blocks import (
     schema,
     sentence,
     table,
+    warned,
 )
 from kvplan.report.simulate_headline import answer
-from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
+from kvplan.report.sources import about, assumed, brief, calibration, price, price_source, standing
 from kvplan.units import (
     HOUR,
     MINUTE,
@@ -76,8 +77,8 @@ def page(s: Simulated) -> Page:
     o = s.outcome
     return Page.of(
         (Text(line, "answer") for line in answer(s)),
-        (Text(f"Note: {sentence(w)}", "warning") for w in s.warnings),
-        Text(standing(o), "quiet"),
+        warned(s.warnings),
+        Text(standing(o.asked.server.site.calibration), "quiet"),
         table("Times of requests", TIMES, times(o)),
         grid("Totals over all requests", ("quantity", "value"), ((name, value) for name, value in sums(o))),
         Text(worst(o)),
@@ -86,12 +87,6 @@ def page(s: Simulated) -> Page:
         Text(" ".join(legend(s)), "quiet"),
         notes("Sources", sources(o)),
     )
-
-
-def standing(o: Replayed) -> str:
-    """Return what the times stand on."""
-    c = o.asked.server.site.calibration
-    return f"Times ({c.tier}): {c.evidence}. {interval(c)}."
 
 
 def times(o: Replayed) -> list[Timed]:
@@ -137,37 +132,40 @@ def tiers(o: Replayed) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def often(times: float) -> str:
-    """Return how many came, against the average."""
-    return "as many as on average" if f"{times:.2g}" == "1" else f"{show_number(times, 2)} times the average"
-
-
 def worst(o: Replayed) -> str:
     """Return the worst minute, and what was different in it."""
     b = o.worst
-    many = [x for x in o.bins if x.came]
-    if b is None or len(many) < 2:
+    if b is None or sum(bool(x.came) for x in o.bins) < 2:
         return ""
-    usual = sum(x.came for x in many) / len(o.bins)
-    tokens = sum(x.read for x in many) / max(sum(x.came for x in many), 1)
-    reasons = [f"{show_count(b.came, 'request')} came, {often(b.came / usual)}"]
-    if tokens and abs(b.read / b.came / tokens - 1) > 0.1:
-        reasons.append(f"with {b.read / b.came:,.0f} prompt tokens to compute each instead of {tokens:,.0f}")
-    up = f"{show_number(b.serving, 2)} of {o.replicas:,} replicas were up and" if o.scaled else "replicas"
-    reasons.append(f"{up} worked {show_percent(b.busy)} of the time")
-    waited = f"{show_number(b.queued, 2)} requests waited"
-    begun = b.start + o.asked.warm
-    down = {f.replica for f in o.asked.failures if f.at <= begun + b.seconds and f.at + f.lasts > begun}
-    reasons += [f"replica {n} failed or was down" for n in sorted(down)]
-    reasons.append(f"{show_percent(b.occupancy)} of the KV cache was in use and {waited}")
     span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
     when = f"{int(b.start // HOUR)}:{int(b.start % HOUR // MINUTE):02d}:{int(b.start % MINUTE):02d}"
     late = f"{b.late:,} of its requests beyond a limit, " if o.measured and b.late else ""
     return (
         f"The worst {span} began at {when} (h:mm:ss): {late}"
         f"mean TTFT {show_time(b.ttft)}, longest {show_time(b.slowest)}. "
-        f"{sentence(', '.join(reasons))}"
+        f"{sentence(', '.join(different(o, b)))}"
     )
+
+
+def different(o: Replayed, b: Bin) -> Iterator[str]:
+    """Yield what was different in a stretch of time: who came and with what, who served, what was in use."""
+    came, read = sum(x.came for x in o.bins), sum(x.read for x in o.bins if x.came)
+    yield f"{show_count(b.came, 'request')} came, {often(b.came * len(o.bins) / came)}"
+    tokens = read / came
+    if tokens and abs(b.read / b.came / tokens - 1) > 0.1:
+        yield f"with {b.read / b.came:,.0f} prompt tokens to compute each instead of {tokens:,.0f}"
+    up = f"{show_number(b.serving, 2)} of {o.replicas:,} replicas were up and" if o.scaled else "replicas"
+    yield f"{up} worked {show_percent(b.busy)} of the time"
+    begun = b.start + o.asked.warm
+    down = {f.replica for f in o.asked.failures if f.at <= begun + b.seconds and f.at + f.lasts > begun}
+    yield from (f"replica {n} failed or was down" for n in sorted(down))
+    waited = f"{show_number(b.queued, 2)} requests waited"
+    yield f"{show_percent(b.occupancy)} of the KV cache was in use and {waited}"
+
+
+def often(times: float) -> str:
+    """Return how many came, against the average."""
+    return "as many as on average" if f"{times:.2g}" == "1" else f"{show_number(times, 2)} times the average"
 
 
 def tried(s: Simulated) -> Table | None:
@@ -183,34 +181,37 @@ def tried(s: Simulated) -> Table | None:
 
 
 def charts(o: Replayed) -> Iterator[Chart]:
-    """Yield charts over time: waits, load, memory, and replicas where they come and go."""
-    at = tuple(100 * x for x in SHARES_SHOWN)
-    times = tuple(Series(name, at, course) for name, course in o.courses.items())
+    """Yield charts: times by the share of requests that take no longer, and the course of the simulation."""
     if o.completed:
+        shares = tuple(100 * x for x in SHARES_SHOWN)
+        times = tuple(Series(name, shares, course) for name, course in o.courses.items())
         yield Chart("Times by share of requests", "share of requests [%]", "time [s]", times, log=False, picture=True)
-    bins = o.bins
-    if len(bins) < 3:
-        return
-    at = tuple(b.start / MINUTE for b in bins)
+    if len(o.bins) >= 3:
+        yield from over_time(o)
+
+
+def over_time(o: Replayed) -> Iterator[Chart]:
+    """Yield charts over time: waits, load, memory, and replicas where they come and go."""
 
     def chart(title: str, unit: str, *series: Series) -> Chart:
         return Chart(title, "time [min]", unit, series, log=False)
 
-    asked = [b for b in bins if b.came]  # nobody waits for a first token while none come
-    when = tuple(b.start / MINUTE for b in asked)
-    waits = Series("mean", when, tuple(b.ttft for b in asked)), Series("longest", when, tuple(b.slowest for b in asked))
+    def course(name: str, figure: Callable[[Bin], float], bins: Sequence[Bin] = o.bins) -> Series:
+        return Series(name, tuple(b.start / MINUTE for b in bins), tuple(figure(b) for b in bins))
+
+    asked = [b for b in o.bins if b.came]  # nobody waits for a first token while none come
+    waits = course("mean", lambda b: b.ttft, asked), course("longest", lambda b: b.slowest, asked)
     yield chart("TTFT by arrival time", "TTFT [s]", *waits)
-    arrivals = Series("arrivals [1/s]", at, tuple(b.came / b.seconds for b in bins))
-    queue = Series("waiting [requests]", at, tuple(b.queued for b in bins))
-    yield chart("Arrivals and queue", "requests/s; requests", arrivals, queue)
-    shares = [Series("KV in use", at, tuple(100 * b.occupancy for b in bins))]
-    shares.append(Series("busy", at, tuple(100 * b.busy for b in bins)))
+    arrivals = course("arrivals [1/s]", lambda b: b.came / b.seconds)
+    yield chart(
+        "Arrivals and queue", "requests/s; requests", arrivals, course("waiting [requests]", lambda b: b.queued)
+    )
+    shares = [course("KV in use", lambda b: 100 * b.occupancy), course("busy", lambda b: 100 * b.busy)]
     if o.rules.sharing:
-        hits = tuple(100 * b.found / max(b.found + b.read, 1.0) for b in bins)
-        shares.append(Series("prefix hits", at, hits))
+        shares.append(course("prefix hits", lambda b: 100 * b.found / max(b.found + b.read, 1.0)))
     yield chart("Shares over time", "%", *shares)
     if len(o.scaled) > 1:
-        yield chart("Replicas", "replicas", stairs("replicas", o.scaled, bins[-1].start + bins[-1].seconds))
+        yield chart("Replicas", "replicas", stairs("replicas", o.scaled, o.bins[-1].start + o.bins[-1].seconds))
 
 
 def stairs(name: str, changes: tuple[tuple[float, int], ...], end: float) -> Series:
@@ -262,7 +263,7 @@ def sources(o: Replayed) -> list[str]:
 
 def document(s: Simulated) -> Json:
     """Return the document of `kvplan simulate`."""
-    o, limits, x = s.outcome, s.outcome.asked.limits, s.outcome.asked.extent
+    o, limits = s.outcome, s.outcome.asked.limits
     server, best = o.asked.server, s.search
     named = {"ttft": o.ttft, "ttft_hit": o.ttft_hit, "ttft_miss": o.ttft_miss, "tpot": o.tpot, "itl": o.itl,
              "e2e": o.e2e, "queued": o.queued}  # fmt: skip
@@ -277,11 +278,7 @@ def document(s: Simulated) -> Json:
         parallel=str(server.parallel),
         calibration=calibration(server.site.calibration),
         price=price(server.site.price),
-        stream={
-            "title": o.asked.title, "requests": x.requests, "left_out": x.failed, "span": x.span,
-            "input_tokens_mean": x.prompt, "output_tokens_mean": x.output, "longest": x.longest,
-            "busiest_minute": x.busiest, "concurrency": o.asked.concurrency or None,
-        },
+        stream=stream(o),
         limits={"ttft": limits.ttft, "tpot": limits.tpot, "e2e": limits.e2e, "percentile": limits.percentile},
         requests=o.requests,
         completed=o.completed,
@@ -312,11 +309,7 @@ def document(s: Simulated) -> Json:
         disaggregated=list(server.split) if server.split else None,
         margin=o.margin if o.margin < inf else None,
         binding=o.binding,
-        busiest=None if o.busiest is None else {
-            "start": o.busiest.start, "length": o.busiest.seconds, "times_the_mean": o.surge,
-            "within_limits": 1 - o.busiest.late / o.busiest.came,
-            "replicas": s.burst.smallest.replicas if s.burst and s.burst.smallest else None,
-        },
+        busiest=busiest(s),
         tried=[{"replicas": n, "margin": m} for n, m in best.tried] if best else [],
         replicas_over_time=[{"start": t, "replicas": n} for t, n in o.scaled],
         bins=records(BINS, o.bins),
@@ -328,6 +321,28 @@ def document(s: Simulated) -> Json:
         feasible=not s.refusal,
         reason=s.refusal,
     )  # fmt: skip
+
+
+def stream(o: Replayed) -> Json:
+    """Return the requests as a JSON object."""
+    x = o.asked.extent
+    return {
+        "title": o.asked.title, "requests": x.requests, "left_out": x.failed, "span": x.span,
+        "input_tokens_mean": x.prompt, "output_tokens_mean": x.output, "longest": x.longest,
+        "busiest_minute": x.busiest, "concurrency": o.asked.concurrency or None,
+    }  # fmt: skip
+
+
+def busiest(s: Simulated) -> Json | None:
+    """Return the busiest stretch of time and the replicas it needs as a JSON object, None without one."""
+    b = s.outcome.busiest
+    if b is None:
+        return None
+    needed = s.burst.smallest if s.burst else None
+    return {
+        "start": b.start, "length": b.seconds, "times_the_mean": s.outcome.surge,
+        "within_limits": 1 - b.late / b.came, "replicas": needed.replicas if needed else None,
+    }  # fmt: skip
 
 
 def percentiles(p: Percentiles) -> Json:

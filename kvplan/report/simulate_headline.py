@@ -1,13 +1,15 @@
 """What a simulation answers in a few lines: the fleet, the requests, the limits it keeps and what is in the way."""
 
+from collections.abc import Iterator
+
 from kvplan.api.simulate import Simulated
 from kvplan.kv.spelling import clause
-from kvplan.planning.simulate import BURST
+from kvplan.planning.simulate import BURST, Search
 from kvplan.planning.simulated import Bin, Replayed
 from kvplan.planning.simulated_server import BLIND
 from kvplan.report.blocks import sentence
 from kvplan.report.load import are_kept, limit
-from kvplan.units import MINUTE, show_count, show_number, show_percent, show_time
+from kvplan.units import MINUTE, show_count, show_number, show_percent, show_percentile, show_time
 
 #: share of their time at work below which replicas are idle, and room below a limit [share] that is little
 IDLE, NEAR = 0.15, 0.1
@@ -55,42 +57,55 @@ def stream(o: Replayed) -> str:
 
 def answer(s: Simulated) -> list[str]:
     """Return what was asked for, in a few lines."""
-    o, limits = s.outcome, s.outcome.asked.limits
-    beyond = ", the most that were tried" if s.search is not None and s.search.smallest is None else ""
+    o = s.outcome
+    smallest = s.search.smallest if s.search else None
+    beyond = ", the most that were tried" if s.search is not None and smallest is None else ""
     lines = [f"{fleet(o)}{beyond}.", f"{stream(o)}.", *changes(o)]
     if not o.measured:
         return lines
-    kept = limit(limits)
-    at = f"P{limits.percentile * 100:g}"
-    if limits.e2e is not None:
-        kept = " and ".join(x for x in (kept, f"end to end <= {show_time(limits.e2e)}") if x)
-    if s.search is not None and s.search.smallest is not None:
-        less = s.search.less
-        lines.append(
-            f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}). {nearest(o)}"
+    if s.search is not None and smallest is not None:
+        return [*lines, *fewest(s, s.search)]
+    return [*lines, *(too_slow(s) if s.refusal else fast_enough(o))]
+
+
+def kept(o: Replayed) -> tuple[str, str]:
+    """Return the limits in words, and the percentile that they are for."""
+    return limit(o.asked.limits), show_percentile(o.asked.limits.percentile)
+
+
+def fewest(s: Simulated, search: Search) -> Iterator[str]:
+    """Yield the fewest replicas that keep the limits, and why fewer, or some more, do not."""
+    o, less = s.outcome, search.less
+    limits, at = kept(o)
+    yield f"The fewest replicas that keep {limits} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}). {nearest(o)}"
+    if s.burst and (b := o.busiest):
+        yield f"In {busy_minute(o, b)}{needed(s)}."
+    if less is not None:
+        yield f"{show_count(less.replicas, 'replica')} would not do: {broken(less)}."
+    more = [n for n, other in search.seen.items() if n > o.replicas and not other.kept]
+    if more and o.asked.router in BLIND:
+        yield (
+            f"Nor would {min(more)}: under {o.asked.router} routing it is chance who meets whom on a replica; "
+            "take some more, or a router that looks at loads."
         )
-        if b := o.busiest if s.burst else None:
-            lines.append(f"In {busy_minute(o, b)}{needed(s)}.")
-        if less is not None:
-            lines.append(f"{show_count(less.replicas, 'replica')} would not do: {broken(less)}.")
-        more = [n for n, other in s.search.seen.items() if n > o.replicas and not other.kept]
-        if more and o.asked.router in BLIND:
-            lines.append(
-                f"Nor would {min(more)}: under {o.asked.router} routing it is chance who meets whom on a replica; "
-                "take some more, or a router that looks at loads."
-            )
-        if alone(s):
-            way = f"try {faster(o)} or another limit"
-            lines.append(f"{longest(o)} most of the limit; more replicas barely help: {way}.")
-    elif s.refusal:
-        lines.append(sentence(f"{s.refusal}: {broken(o)}"))
-        if beyond and not o.refused:
-            lines.append(f"{longest(o)} longer than that; try {faster(o)} or another limit.")
-    else:
-        lines.append(f"{are_kept(kept)} at {at}. {nearest(o)}")
-        if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:
-            lines.append(f"In {busy_minute(o, b)}.")
-    return lines
+    if alone(s):
+        yield f"{longest(o)} most of the limit; more replicas barely help: try {faster(o)} or another limit."
+
+
+def too_slow(s: Simulated) -> Iterator[str]:
+    """Yield which limits are broken, and what helps where no number of replicas does."""
+    o = s.outcome
+    yield sentence(f"{s.refusal}: {broken(o)}")
+    if s.search is not None and not o.refused:
+        yield f"{longest(o)} longer than that; try {faster(o)} or another limit."
+
+
+def fast_enough(o: Replayed) -> Iterator[str]:
+    """Yield how far the times are below the limits, and where they are not."""
+    limits, at = kept(o)
+    yield f"{are_kept(limits)} at {at}. {nearest(o)}"
+    if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:
+        yield f"In {busy_minute(o, b)}."
 
 
 def nearest(o: Replayed) -> str:
@@ -98,7 +113,7 @@ def nearest(o: Replayed) -> str:
     name, time = max(o.measured, key=lambda m: m[1] / m[2])[:2]
     which = ", the nearest to its limit," if len(o.measured) > 1 else ""
     below = f"{show_percent(o.margin)} below {'it' if which else 'its limit'}"
-    return f"P{o.asked.limits.percentile * 100:g} of {name}{which} is {show_time(time)}, {below}."
+    return f"{show_percentile(o.asked.limits.percentile)} of {name}{which} is {show_time(time)}, {below}."
 
 
 def alone(s: Simulated) -> bool:
@@ -148,7 +163,7 @@ def broken(o: Replayed) -> str:
     """Return which limits are broken, and by how much."""
     if o.refused:
         return f"{show_count(o.refused, 'request')} fit no replica's memory"
-    at = f"P{o.asked.limits.percentile * 100:g}"
+    at = show_percentile(o.asked.limits.percentile)
     return ", ".join(
         f"{at} of {name} is {show_time(time)}, limit {show_time(bound)}"
         for name, time, bound in o.measured

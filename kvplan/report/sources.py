@@ -98,6 +98,11 @@ def interval(c: Calibration) -> str:
     return f"80 % interval, cross-validated on held-out measurements: TPOT and cost {tpot}, TTFT {ttft}"
 
 
+def standing(c: Calibration, what: str = "Times") -> str:
+    """Return what figures of a calibration stand on, and the interval to expect."""
+    return f"{what} ({c.tier}): {c.evidence}. {interval(c)}."
+
+
 def price_source(gpu: str, p: Price | None) -> str:
     """Return a GPU's price and where it is from, in a line."""
     if p is None:

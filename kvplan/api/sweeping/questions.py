@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import kvplan
+from kvplan.api.estimate import answered
 from kvplan.api.load import endpoint, under_load
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
@@ -109,9 +110,10 @@ def figure_of(answer: Found, figure: StudyFigure) -> Any:
 def estimates(calls: Sequence[Call]) -> list[Found | KvplanError]:
     """Return the rows of several techniques at one context: the answer of one call that names them all."""
     if len(calls) == 1 or not all(isinstance(call.get("techniques"), str) for call in calls):
-        return [attempted(lambda call=call: chosen_row(kvplan.estimate(**call), call)) for call in calls]  # type: ignore[misc]
+        absent = usual("estimate")
+        return [attempted(lambda call=call: chosen_row(answered({**absent, **call}), call)) for call in calls]  # type: ignore[misc]
     names = tuple(str(call["techniques"]) for call in calls)
-    answer = attempted(lambda: kvplan.estimate(**{**calls[0], "techniques": names}))
+    answer = attempted(lambda: answered({**usual("estimate"), **calls[0], "techniques": names}))
     if isinstance(answer, KvplanError):  # one of them may be at fault: each is asked alone
         return [each for call in calls for each in estimates([call])]
     return [chosen_row(answer, call) for call in calls]

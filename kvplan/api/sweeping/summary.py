@@ -102,27 +102,19 @@ def summary(study: Study, folder: parts.Folder, ledger: Ledger) -> Summary:
     labels = {name: Labels(study, name) for name in study.varied}
     levels = {name: _Levels(minimize[0]) for name, told in labels.items() if 1 < len(told.all) <= VALUES}
     shown = study.heat or usual_map(study, minimize[0], labels)
-    statuses = Counter[str]()
-    reasons = Counter[str]()
-    front = Front(minimize)
-    best: list[Row] = []
-    least: dict[tuple[str, str], float] = {}
+    least = _Least(shown, labels) if shown else None
+    statuses, reasons = Counter[str](), Counter[str]()
+    front, best = Front(minimize), _Best(minimize[0])
     for row in asked(study, folder, ledger):
         statuses[row["status"]] += 1
         if row["reason"] and (len(reasons) < REASONS or row["reason"] in reasons):
             reasons[row["reason"]] += 1
         for name, level in levels.items():
             level.take(labels[name].of(row), row)
-        if row["status"] != ANSWERED:
-            continue
-        front.take(row)
-        if row[minimize[0]] is not None:
-            best.append(row)
-            if len(best) > 100 * BEST:
-                best = nsmallest(BEST, best, key=lambda r: (r[minimize[0]], r["point"]))
-        if shown is not None and (value := row[shown.figure]) is not None:
-            place = labels[shown.x].of(row), labels[shown.y].of(row)
-            least[place] = min(value, least.get(place, inf))
+        if row["status"] == ANSWERED:
+            for kept in (front, best, least):
+                if kept is not None:
+                    kept.take(row)
     return Summary(
         points=len(ledger),
         rows=statuses.total(),
@@ -132,12 +124,10 @@ def summary(study: Study, folder: parts.Folder, ledger: Ledger) -> Summary:
         minimize=minimize,
         shown=tuple(name for name in question.shown if name.removeprefix("chosen_") not in map(column, study.varied)),
         units={name: figure.unit for name, figure in question.figures.items() if figure.kind != TEXT},
-        best=tuple(nsmallest(BEST, best, key=lambda r: (r[minimize[0]], r["point"]))),
+        best=best.sorted(),
         front=front.sorted(),
         levels={name: levels[name].all(labels[name].all) for name in levels},
-        field=None if shown is None else Field2D(
-            shown=shown, xs=tuple(labels[shown.x].all), ys=tuple(labels[shown.y].all), least=least
-        ),
+        field=least.field if least else None,
     )  # fmt: skip
 
 
@@ -183,6 +173,45 @@ class _Levels:
             )
             for one in labels
         )
+
+
+class _Best:
+    """The points with the least of a figure, as they come."""
+
+    def __init__(self, figure: str):
+        self.figure = figure
+        self.kept: list[Row] = []
+
+    def take(self, row: Row) -> None:
+        """Keep a row that has the figure; now and then all but the best are dropped."""
+        if row[self.figure] is not None:
+            self.kept.append(row)
+            if len(self.kept) > 100 * BEST:
+                self.kept = [*self.sorted()]
+
+    def sorted(self) -> tuple[Row, ...]:
+        """Return the best rows, the best first."""
+        return tuple(nsmallest(BEST, self.kept, key=lambda row: (row[self.figure], row["point"])))
+
+
+class _Least:
+    """The least of a figure for every pair of values of two parameters, as the points come."""
+
+    def __init__(self, shown: HeatMap, labels: Mapping[str, Labels]):
+        self.shown, self.x, self.y = shown, labels[shown.x], labels[shown.y]
+        self.least: dict[tuple[str, str], float] = {}
+
+    def take(self, row: Row) -> None:
+        """Note the figure of a row where it is the least yet."""
+        value = row[self.shown.figure]
+        if value is not None:
+            place = self.x.of(row), self.y.of(row)
+            self.least[place] = min(value, self.least.get(place, inf))
+
+    @property
+    def field(self) -> Field2D:
+        """The map."""
+        return Field2D(shown=self.shown, xs=tuple(self.x.all), ys=tuple(self.y.all), least=self.least)
 
 
 class Front:

@@ -5,7 +5,7 @@ from math import ceil
 
 from kvplan.planning.exporting.values import LoadPlan
 from kvplan.planning.promise import Promise
-from kvplan.units import show_count, show_percent, show_time
+from kvplan.units import show_count, show_percent, show_percentile, show_time
 
 
 def steady(p: Promise) -> dict[str, str]:
@@ -41,7 +41,7 @@ def about(m: LoadPlan) -> tuple[str, ...]:
     p = m.promise
     load = f"{p.concurrency} requests in flight" if p.rate is None else f"{p.rate:.3g} requests a second"
     alone = f", its share of {p.serving} that serve" if p.serving > 1 else ""
-    expected = f"TTFT {show_time(p.ttft)} and TPOT {show_time(p.tpot)} at P{100 * p.percentile:g}"
+    expected = f"TTFT {show_time(p.ttft)} and TPOT {show_time(p.tpot)} at {show_percentile(p.percentile)}"
     hits = f"; prefix-cache hit rate {show_percent(p.hit)} of the input tokens" if p.hit else ""
     return (f"one replica gets {load}{alone}; the plan expects {expected}{hits}",)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules  # importlib.resources takes six times as long to import
+from typing import Any
 
 from kvplan.errors import UnknownName
 from kvplan.report.blocks import Block, Json, Page
@@ -15,11 +16,15 @@ class Report:
 
     page: Callable[[], Page]  #: made for people when asked for
     document: Callable[[], Json]  #: made for scripts when asked for
-    studies: Callable[[], Iterable[Block]] = (
-        tuple  #: what a page that can be operated shows besides, made when asked for
-    )
+    #: what a page that can be operated shows besides, made when asked for
+    studies: Callable[[], Iterable[Block]] = tuple
     first: Callable[[], Page] | None = None  #: what a terminal shows in place of the page, None for all of it
     rows: Callable[[], list[Json]] | None = None  #: the main rows, all of one shape, None for those of the document
+
+    @classmethod
+    def of(cls, words: Any, answer: Any, **how: Any) -> "Report":
+        """Return the report of an answer that `words` puts into words, a module of this room; `how` is of its page."""
+        return cls(lambda: words.page(answer, **how), lambda: words.document(answer))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Help in as few lines as there can be, so that a command's fits a screen."""
+"""Help in as few lines as there can be, and without rare options, so that a command's fits a screen."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import click
 
+#: the function of a command, before click makes a command of it
+Command = TypeVar("Command", bound=Callable[..., object])
 #: columns of names in the help, at the least
 NARROW = 12
 #: what click says of a range of numbers, alone or behind a default
@@ -33,3 +36,14 @@ class Spoken(click.Context):
     """A context whose help is compact."""
 
     formatter_class = Compact
+
+
+def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return an option that is understood, but left out of the help: a page of the docs has it."""
+
+    def add(command: Command) -> Command:
+        added: Command = option(command)
+        added.__click_params__[-1].hidden = True  # type: ignore[attr-defined]
+        return added
+
+    return add
