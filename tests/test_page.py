@@ -25,6 +25,7 @@ from kvplan.kv.spelling import together
 from kvplan.report.blocks import Bars, Chart, Code, Column, Measure, Notes, Page, Series, Text, grid, table
 from kvplan.report.drawings import what_if
 from kvplan.report.formats import Report, Screen, render
+from kvplan.report.plan_drawings import what_if as plan_what_if
 from kvplan.units import GIB, MILLION
 
 pytestmark = pytest.mark.usefixtures("ask_once")
@@ -208,6 +209,21 @@ def test_a_plan_at_another_load_is_the_recommendation_for_that_load() -> None:
             (spec,) = (s for s in study if s["description"].partition(": ")[2].startswith(word))
             (base,) = (v["base"] for v in spec["data"]["values"] if (v["name"], v["load"]) == (name, load))
             assert base * (100 / MILLION if word == "Cost" else 1) == pytest.approx(value)
+
+
+def test_a_bar_is_missing_only_where_no_plan_of_its_kind_keeps_the_limits() -> None:
+    """At the asked load the uncompressed plan had no bar, though the page's own table had its cost."""
+    call = {"workload": "chat", "model": "llama3.1-8b", "gpus": ("h100",), "on": ON}
+    answer = kvplan.recommend(**call)
+    plans = at_loads(call, answer)
+    assert len({(p.technique, p.form) for p in plans[1][1]}) > 9, "more kinds than are shown"
+    (study,) = plan_what_if(plans, answer)
+    shown = {row["plan"] for row in study.rows}
+    assert "uncompressed" in shown and together(answer.plan.technique, answer.plan.form) in shown
+    for factor, some in plans:
+        known = {together(p.technique, p.form) for p in some}
+        assert {row["plan"] for row in study.rows if row["load"] == factor} == shown & known
+        assert together(some[0].technique, some[0].form) in shown, "the best at this load"
 
 
 @pytest.mark.slow

@@ -210,3 +210,13 @@ def test_what_a_file_does_not_state_is_not_said_to_be_its_own(tmp_path) -> None:
 def test_a_file_that_states_its_hours_is_not_remarked_upon() -> None:
     assert not any("hours" in w for w in chat().warnings)
     assert {f.source for f in items.workload(catalog.workload("chat"))}.isdisjoint({"default"})
+
+
+def test_beside_each_limit_stands_what_the_plan_is_expected_to_take() -> None:
+    """A reader could not tell from the first screen whether 99 % odds came of a P95 of 180 ms or of 480."""
+    found = chat()
+    limits, p = found.demand.limits, found.plan
+    line = of_recommend.asked(found)
+    assert f"TTFT {show_time(limits.ttft)} ({show_time(p.ttft)} expected)" in line
+    assert f"TPOT {show_time(limits.tpot)} ({show_time(p.tpot)} expected) at P95" in line
+    assert "expected" not in of_recommend.asked(replace(found, plan=None))

@@ -122,12 +122,15 @@ def has_limits(r: Recommendation) -> bool:
 
 
 def asked(r: Recommendation) -> str:
-    """Return what was asked, in a line."""
-    demand, limits = r.demand, r.demand.limits
+    """Return what was asked, in a line, and beside each limit of time what the plan is expected to take."""
+    demand, limits, p = r.demand, r.demand.limits, r.plan
     w = demand.workload
+    planned = (p.ttft, p.tpot, p.e2e) if p else (None, None, None)
     times = [
-        f"{n} {show_time(t)}"
-        for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("end to end", limits.e2e))
+        f"{n} {show_time(t)}{f' ({show_time(expected)} expected)' if expected is not None else ''}"
+        for n, t, expected in zip(
+            ("TTFT", "TPOT", "end to end"), (limits.ttft, limits.tpot, limits.e2e), planned, strict=True
+        )
         if t
     ]
     kept = f"{', '.join(times)} at P{100 * limits.percentile:g}" if times else "no latency limit"
