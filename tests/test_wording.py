@@ -220,3 +220,28 @@ def test_beside_each_limit_stands_what_the_plan_is_expected_to_take() -> None:
     assert f"TTFT {show_time(limits.ttft)} ({show_time(p.ttft)} expected)" in line
     assert f"TPOT {show_time(limits.tpot)} ({show_time(p.tpot)} expected) at P95" in line
     assert "expected" not in of_recommend.asked(replace(found, plan=None))
+
+
+def test_a_technique_that_no_engine_serves_is_answered_where_it_alone_was_asked_about() -> None:
+    """Whoever asked for mhc:4x read that no technique vLLM serves is cheaper; it was 17 % cheaper in the table."""
+    found = kvplan.estimate("qwen3-32b", "32k", gpus="h100", techniques="mhc:4x", on=DAY)
+    base, other = (row.same_limits for row in found.rows)
+    share = show_percent(1 - other.usd / base.usd, 0)
+    assert other.usd < base.usd and not found.serves("mhc:4x")
+    said = of_estimate.answer(found)
+    assert f"mhc:4x would cost {share} less, " in said and "but vLLM does not serve it." in said
+    both = kvplan.estimate("qwen3-32b", "32k", gpus="h100", techniques=("mhc:4x", "fp8"), on=DAY)
+    assert "does not serve" not in of_estimate.answer(both)
+    alone = kvplan.estimate("qwen3-32b", "32k", gpus="h100", techniques="baseline", on=DAY)
+    assert "No compression was asked about." in of_estimate.answer(alone)
+
+
+def test_limits_that_nothing_keeps_are_answered_with_limits_that_would_do() -> None:
+    """A query of a million tokens takes 550 s to its first token; 60 s were proposed."""
+    ask = {"gpus": "mi300x", "techniques": "baseline", "on": DAY}
+    found = kvplan.estimate("llama3.1-70b", "1M", **ask)
+    said = of_estimate.answer(found)
+    assert found.overall is None and "Give other limits, as in ttft=" in said and "tpot=" not in said
+    limit = said.rpartition("ttft=")[2].rstrip(".")
+    again = kvplan.estimate("llama3.1-70b", "1M", ttft=limit, **ask)
+    assert again.overall is not None and again.limits.tpot == found.limits.tpot
