@@ -37,6 +37,8 @@ from kvplan.units import (
     show_usd_each,
 )
 
+#: from so many times a limit on, a time beyond it is said as a multiple: hundreds of percent tell nothing
+FAR = 10.0
 #: a row of the table of times: its name, its percentiles and the limit they must keep [s]
 Timed = tuple[str, Percentiles, float | None]
 
@@ -170,15 +172,20 @@ def worst(o: Replayed) -> str:
     )
 
 
+def room(margin: float) -> str:
+    """Return the room below the nearest limit, or how far beyond it a time is."""
+    if margin >= 0:
+        return show_percent(margin)
+    times = 1 - margin
+    return f"broken by {show_percent(-margin)}" if times < FAR else f"broken, {show_number(times)} times the limit"
+
+
 def tried(s: Simulated) -> Table | None:
     """Return the table of the replicas that were tried, None where their number was given."""
     if s.search is None or len(s.search.tried) < 2:
         return None
     seen = s.search.seen
-    beyond = {
-        n: "requests sent away" if seen[n].refused else f"broken by {show_percent(-m)}" for n, m in s.search.tried
-    }
-    rows = ((f"{n:,}", show_percent(m) if m >= 0 else beyond[n]) for n, m in s.search.tried)
+    rows = ((f"{n:,}", "requests sent away" if seen[n].refused else room(m)) for n, m in s.search.tried)
     return grid("Replicas tried", ("replicas", "room below the nearest limit"), rows)
 
 

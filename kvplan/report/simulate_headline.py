@@ -83,7 +83,7 @@ def answer(s: Simulated) -> list[str]:
             way = f"try {faster(o)} or another limit"
             lines.append(f"{longest(o)} most of the limit; more replicas barely help: {way}.")
     elif s.refusal:
-        lines.append(sentence(f"{s.refusal}: {broken(o)}"))
+        lines.append(sentence(f"{s.refusal}: {broken(o)}" if o.refused and s.search is None else s.refusal))
         if beyond and not o.refused:
             lines.append(f"{longest(o)} longer than that; try {faster(o)} or another limit.")
     else:
