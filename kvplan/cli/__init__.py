@@ -12,6 +12,7 @@ from kvplan import __version__
 from kvplan.cli.compact import Spoken
 from kvplan.cli.ending import Interrupted, ended, terminated
 from kvplan.cli.names import commands as commands
+from kvplan.cli.names import instead
 from kvplan.cli.names import line_of as line_of
 from kvplan.cli.names import module_of as module_of
 from kvplan.cli.names import nearest
@@ -74,7 +75,7 @@ class Lazy(click.Group):
         except click.NoSuchOption as refusal:
             from kvplan.cli.row_options import settable
 
-            raise settable(refusal) from None
+            raise instead(settable(refusal)) from None
         except click.BadParameter as refusal:
             from kvplan.cli.flags import apart
 
