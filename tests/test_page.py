@@ -159,6 +159,13 @@ def test_sliders_stand_at_the_question_and_give_its_figures(estimate: Reader) ->
         assert base * starts["price"] / starts["busy"] == pytest.approx(usd, rel=1e-3)
 
 
+def test_sliders_stand_before_the_sources() -> None:
+    """They were the last of a page of 3,000 pixels, behind the sources of its figures."""
+    for words in (ASKED, PLAN):
+        page = run(f"{words} --format html")
+        assert 0 < page.index("What if the ") < page.index(">Sources<") < page.index("Made by kvplan")
+
+
 @pytest.mark.parametrize("price", [6.205, 3.0123, 0.05, 98.32, 7.0])
 def test_the_slider_of_the_price_stands_at_the_price_of_the_answer(price: float) -> None:
     """Its start is a step from its lowest price, as browsers require, and gives the answer's own cost."""
