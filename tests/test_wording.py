@@ -245,3 +245,16 @@ def test_limits_that_nothing_keeps_are_answered_with_limits_that_would_do() -> N
     limit = said.rpartition("ttft=")[2].rstrip(".")
     again = kvplan.estimate("llama3.1-70b", "1M", ttft=limit, **ask)
     assert again.overall is not None and again.limits.tpot == found.limits.tpot
+
+
+def test_a_trace_that_says_nothing_of_prefixes_is_told_so(tmp_path: Any) -> None:
+    """The same log with and without its hashes had a TTFT of 15 and of 89 s, and no word said why."""
+    rows = [f"{n},500,20" for n in range(20)]
+    plain, shared = tmp_path / "plain.csv", tmp_path / "shared.csv"
+    plain.write_text("\n".join(["arrival,input,output", *rows]), "utf-8")
+    shared.write_text("\n".join(["arrival,input,output,prefix", *(f"{row},terms" for row in rows)]), "utf-8")
+    told = {file.stem: said(of_simulate.page(kvplan.simulate(**SMALL, trace=str(file)))) for file in (plain, shared)}
+    words = "No request says what it shares with another: every prompt is computed whole."
+    assert words in told["plain"] and words not in told["shared"]
+    off = kvplan.simulate(**SMALL, trace=str(plain), prefix_cache=False)
+    assert words not in said(of_simulate.page(off))

@@ -231,7 +231,10 @@ def legend(s: Simulated) -> Iterator[str]:
     """Yield what the figures mean, how exact they are, and what is left out."""
     o = s.outcome
     yield f"Percentiles are exact within {show_percent(RELATIVE, 1)}: they are counted in buckets."
-    yield "ITL: time between two tokens of a request; waiting: to its first admission to memory."
+    yield (
+        "ITL: time between two tokens of a request; waiting: to its first admission to memory, with the scheduler's "
+        "delay, which servers without a queue have too."
+    )
     error = "exactly" if o.steps.error < 1e-6 else f"within {show_percent(o.steps.error, 1)}"
     yield f"Step times are interpolated linearly over batch sizes and contexts, and match the calibrated ones {error}."
     leaps = f"{o.engine_steps:,} engine steps were simulated in {o.events:,} events: equal steps are taken together"
@@ -246,6 +249,8 @@ def legend(s: Simulated) -> Iterator[str]:
         yield f"Priorities: the lowest number is admitted first, and preempted last{apart}."
     if o.asked.warm:
         yield f"{show_time(o.asked.warm)} before these requests warm up queues and caches and are not counted."
+    if o.asked.prefix_cache and not o.asked.extent.chain:
+        yield "No request says what it shares with another: every prompt is computed whole."
     if o.asked.extent.chain and not o.asked.server.split:
         yield "A prefix can be reused from the prefill of the first request that has it."
     if o.rules.sharing:
