@@ -310,6 +310,8 @@ def test_a_printed_page_says_what_its_charts_were_drawn_for() -> None:
     rules = re.findall(r"([^{}]+)\{([^{}]*)\}", printed)
     hidden = {name.strip() for names, rule in rules if "display: none" in rule for name in names.split(",")}
     assert hidden == {".skip", "details:not([open])", ".sliders legend", ".sliders input"}
+    broken = [rule.strip() for names, rule in rules if names.strip() == "section:has(tbody tr:nth-child(25))"]
+    assert broken == ["break-inside: auto;"], "a table longer than a page begins below the answer"
     (charts,) = (rule for names, rule in rules if names.strip() == ".chart svg")
     assert "width: 100%" in charts and "height: auto" in charts
     assert len(re.findall("<output>[^<]+</output>|<option[^>]* selected>[^<]+<", page)) == page.count("<label>") > 0
