@@ -132,7 +132,7 @@ def legend(plans: Sequence[Plan], limits: Limits, timed: bool = True) -> Block:
     share = show_percent(limits.percentile)
     lines = [f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under."] if timed else []
     lines.append("The chance: that every latency limit is kept; in brackets: the most that the quality loss may be.")
-    if any(p.form for p in plans):
+    if len({bool(p.form) for p in plans}) > 1:
         lines.append(f"{OWN}: the checkpoint's weights.")
     if any(p.drafting for p in plans):
         lines.append("After a comma: what drafts tokens for speculative decoding, and how many for each step.")
