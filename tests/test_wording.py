@@ -15,6 +15,7 @@ from kvplan.report import load as of_load
 from kvplan.report import recommend as of_recommend
 from kvplan.report import simulate as of_simulate
 from kvplan.report.blocks import Bars, Page, Table, Text
+from kvplan.report.losses import CHANCE, KEEPING_UP
 from kvplan.specs.serving_profile import PART, WAYS, Identity
 from kvplan.units import show_percent, show_time
 
@@ -258,3 +259,14 @@ def test_a_trace_that_says_nothing_of_prefixes_is_told_so(tmp_path: Any) -> None
     assert words in told["plain"] and words not in told["shared"]
     off = kvplan.simulate(**SMALL, trace=str(plain), prefix_cache=False)
     assert words not in said(of_simulate.page(off))
+
+
+def test_without_a_limit_of_time_the_chance_is_that_of_keeping_up() -> None:
+    """A plan under no limit had a 'chance to keep limits' of 96 %."""
+    ask = {"isl": 1000, "osl": 100, "rate": 2, "gpus": ("h100", "h200"), "techniques": "baseline", "on": DAY}
+    for more, heading in (({}, KEEPING_UP), ({"ttft": "5s"}, CHANCE)):
+        found = kvplan.recommend(None, "llama3.1-8b", vary="load=1,2", **ask, **more)
+        page = of_recommend.page(found)
+        headed = [h.text for b in page.blocks if isinstance(b, Table) for h in b.headings if "chance" in h.text]
+        assert len(headed) > 1 and set(headed) == {heading}
+        assert ("no latency limit is set" in said(page).partition("The chance")[2]) == (not more)

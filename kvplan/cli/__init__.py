@@ -12,10 +12,9 @@ from kvplan import __version__
 from kvplan.cli.compact import Spoken
 from kvplan.cli.ending import Interrupted, ended, terminated
 from kvplan.cli.names import commands as commands
-from kvplan.cli.names import instead
+from kvplan.cli.names import instead, nearest
 from kvplan.cli.names import line_of as line_of
 from kvplan.cli.names import module_of as module_of
-from kvplan.cli.names import nearest
 from kvplan.cli.streams import steady_streams
 from kvplan.errors import KvplanError
 

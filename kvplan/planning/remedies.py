@@ -150,7 +150,7 @@ def own_format(demand: Demand) -> tuple[str, ...]:
 
 
 def unbarred(i: Impasse) -> Iterator[Remedy]:
-    """Yield the changes that let a barred technique be used, in any weight format: what is barred is searched in one."""
+    """Yield the changes that let a barred technique be used, in every weight format: it was searched in one."""
     limits = i.demand.limits
     choices = [(name, form) for name in dict.fromkeys(name for name, _ in i.barred) for form in i.demand.forms]
     barred = i.book.barred(choices)

@@ -132,3 +132,8 @@ class Limits:
     confidence: float = 0.5
     #: whether techniques may be used that the engine does not serve
     any_technique: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether there is a limit of time."""
+        return any(x is not None for x in (self.ttft, self.tpot, self.e2e))

@@ -162,7 +162,7 @@ def less(e: Estimate, base: Evaluation, row: Evaluation) -> str:
 
 
 def unserved(e: Estimate, base: Evaluation) -> str:
-    """Say that no technique the engine serves is cheaper, or what those that were asked about cost if it serves none."""
+    """Say that no technique the engine serves is cheaper, or what one costs where it serves none of those asked."""
     engine, best = e.engine.title, e.overall
     others = [r.technique for r in e.rows if r.technique != spelling.BASELINE]
     if not others:

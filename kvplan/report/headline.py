@@ -37,7 +37,7 @@ def answer(r: Recommendation) -> str:
         money += priced(r) + item_cost(p.usd, demand.workload)
     at = f"P{100 * demand.limits.percentile:g}"
     certainty = f"No latency limit is set: TTFT {show_time(p.ttft)}, TPOT {show_time(p.tpot)} at {at}."
-    if has_limits(r):
+    if demand.limits.timed:
         certainty = f"The latency limits are kept with {show_odds(p.slo_probability)} probability."
         if r.sought is not None:
             kept = show_odds(p.slo_probability)
@@ -113,12 +113,6 @@ def item_cost(usd: float, w: Workload) -> str:
     if w.requests_per_item <= 1:
         return ""
     return f". One {w.item} takes {w.requests_per_item:g} queries: {show_usd(usd * w.requests_per_item)} a {w.item}"
-
-
-def has_limits(r: Recommendation) -> bool:
-    """Whether any latency limit is set."""
-    limits = r.demand.limits
-    return any(x is not None for x in (limits.ttft, limits.tpot, limits.e2e))
 
 
 def asked(r: Recommendation) -> str:
