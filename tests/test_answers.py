@@ -289,3 +289,14 @@ def test_every_column_of_predicted_times_says_of_what() -> None:
 def test_one_limit_is_kept_and_several_are() -> None:
     assert are_kept("TTFT <= 2.0 s") == "TTFT <= 2.0 s is kept"
     assert are_kept("TTFT <= 2.0 s and TPOT <= 50.0 ms") == "TTFT <= 2.0 s and TPOT <= 50.0 ms are kept"
+
+
+def test_one_measured_row_is_not_spoken_of_as_of_many() -> None:
+    """It was "33.9 % off the 1 measured time at the median, 33.9 % at P90; 0 % are inside their 80 % interval"."""
+    one = ERRORS | {"rows": 1, "median": 0.339, "bias": -0.339, "coverage": 0.0}
+    said = validate.answer("TPOT", Residuals(group=("all",), **one)).text
+    assert said == "TPOT: the prediction is 33.9 % too low, the measured time outside its 80 % interval."
+    near = ERRORS | {"rows": 1, "median": 0.02, "bias": 0.02, "coverage": 1.0}
+    assert validate.answer("TTFT", Residuals(group=("all",), **near)).text.endswith(
+        "2.0 % too high, the measured time inside its 80 % interval."
+    )

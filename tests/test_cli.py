@@ -472,3 +472,19 @@ def test_estimate_takes_the_length_of_answers_by_the_name_that_other_commands_us
     ask = ("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", "h100", "-t", "fp8", "--json")
     assert run(*ask, "--osl", "1k").json["rows"] == run(*ask, "--output", "1k").json["rows"]
     assert "or both --isl and --osl" in run("recommend", "-m", "llama3.1-8b", "--rate", "1", "--isl", "100").err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("recommend -w chat -m llama3.1-8b --csv", "write --format csv ("),
+        ("doctor --markdown", "write --format md ("),
+        ("recommend --users 500", "write --queries-per-day: users times the questions"),
+        ("load --users 500", "write --workload and --gpus: the answer says how many users they serve"),
+        ("validate rows.csv --gpu h100", "write --set gpu="),
+        ("compare plan.json --users 5", "No such option '--users'"),
+    ],
+)
+def test_an_option_that_is_none_is_answered_with_what_says_it(run, words: str, says: str) -> None:
+    found = run(*words.split())
+    assert found.code == 2 and says in found.err and found.err.count("write") == says.count("write")

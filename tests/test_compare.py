@@ -87,7 +87,8 @@ def test_small_costs_are_those_of_a_million_queries_in_every_table() -> None:
     found = page(Comparison(names=("a", "b"), question=(), plan=plan, lines=(line,), reasons=("", "")))
     plans, bill = (block for block in found.blocks if isinstance(block, Table))
     assert [row.cells[:3] for row in plans.rows] == [
-        ("a million queries", "$800", "$400"), ("P10", "$600", "$300"), ("a million tokens", "$0.800", "$0.400"),
+        ("a million queries", "$800", "$400"), ("low end (P10)", "$600", "$300"),
+        ("a million tokens", "$0.800", "$0.400"),
     ]  # fmt: skip
     assert bill.title == "Where each dollar of a million queries goes" and bill.rows[0].cells[1:3] == ("$700", "$200")
     assert "$400 per million queries instead of $800 (-50.0 %)" in found.blocks[0].text

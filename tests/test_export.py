@@ -216,6 +216,7 @@ def test_a_pod_runs_the_plain_command_with_its_gpus_probes_and_memory(chat, engi
 
 def test_a_deployment_and_its_service_find_each_other(chat) -> None:
     deployment, service = documents(export("k8s", chat))
+    assert documents(export("kubernetes", chat)) == [deployment, service]
     assert (deployment["kind"], deployment["apiVersion"]) == ("Deployment", "apps/v1")
     assert deployment["spec"]["replicas"] == chat.plan.replicas
     labels = deployment["spec"]["template"]["metadata"]["labels"]

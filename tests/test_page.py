@@ -25,6 +25,7 @@ from kvplan.kv.spelling import together
 from kvplan.report.blocks import Bars, Chart, Code, Column, Measure, Notes, Page, Series, Text, grid, table
 from kvplan.report.drawings import what_if
 from kvplan.report.formats import Report, Screen, render
+from kvplan.report.plan_drawings import what_if as plan_what_if
 from kvplan.units import GIB, MILLION
 
 pytestmark = pytest.mark.usefixtures("ask_once")
@@ -158,6 +159,13 @@ def test_sliders_stand_at_the_question_and_give_its_figures(estimate: Reader) ->
         assert base * starts["price"] / starts["busy"] == pytest.approx(usd, rel=1e-3)
 
 
+def test_sliders_stand_before_the_sources() -> None:
+    """They were the last of a page of 3,000 pixels, behind the sources of its figures."""
+    for words in (ASKED, PLAN):
+        page = run(f"{words} --format html")
+        assert 0 < page.index("What if the ") < page.index(">Sources<") < page.index("Made by kvplan")
+
+
 @pytest.mark.parametrize("price", [6.205, 3.0123, 0.05, 98.32, 7.0])
 def test_the_slider_of_the_price_stands_at_the_price_of_the_answer(price: float) -> None:
     """Its start is a step from its lowest price, as browsers require, and gives the answer's own cost."""
@@ -208,6 +216,21 @@ def test_a_plan_at_another_load_is_the_recommendation_for_that_load() -> None:
             (spec,) = (s for s in study if s["description"].partition(": ")[2].startswith(word))
             (base,) = (v["base"] for v in spec["data"]["values"] if (v["name"], v["load"]) == (name, load))
             assert base * (100 / MILLION if word == "Cost" else 1) == pytest.approx(value)
+
+
+def test_a_bar_is_missing_only_where_no_plan_of_its_kind_keeps_the_limits() -> None:
+    """At the asked load the uncompressed plan had no bar, though the page's own table had its cost."""
+    call = {"workload": "chat", "model": "llama3.1-8b", "gpus": ("h100",), "on": ON}
+    answer = kvplan.recommend(**call)
+    plans = at_loads(call, answer)
+    assert len({(p.technique, p.form) for p in plans[1][1]}) > 9, "more kinds than are shown"
+    (study,) = plan_what_if(plans, answer)
+    shown = {row["plan"] for row in study.rows}
+    assert "uncompressed" in shown and together(answer.plan.technique, answer.plan.form) in shown
+    for factor, some in plans:
+        known = {together(p.technique, p.form) for p in some}
+        assert {row["plan"] for row in study.rows if row["load"] == factor} == shown & known
+        assert together(some[0].technique, some[0].form) in shown, "the best at this load"
 
 
 @pytest.mark.slow
@@ -287,6 +310,8 @@ def test_a_printed_page_says_what_its_charts_were_drawn_for() -> None:
     rules = re.findall(r"([^{}]+)\{([^{}]*)\}", printed)
     hidden = {name.strip() for names, rule in rules if "display: none" in rule for name in names.split(",")}
     assert hidden == {".skip", "details:not([open])", ".sliders legend", ".sliders input"}
+    broken = [rule.strip() for names, rule in rules if names.strip() == "section:has(tbody tr:nth-child(25))"]
+    assert broken == ["break-inside: auto;"], "a table longer than a page begins below the answer"
     (charts,) = (rule for names, rule in rules if names.strip() == ".chart svg")
     assert "width: 100%" in charts and "height: auto" in charts
     assert len(re.findall("<output>[^<]+</output>|<option[^>]* selected>[^<]+<", page)) == page.count("<label>") > 0

@@ -33,6 +33,7 @@ from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of, shelves_of
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_line, confirmed_records, confirmed_table, confirmed_words
+from kvplan.report.simulate import room
 from kvplan.report.simulate_headline import answer, stream
 from kvplan.units import HOUR, MONTH, short_odds, show_time, show_usd, written_above
 
@@ -525,10 +526,21 @@ def test_a_stream_is_cut_by_length_with_its_prefixes_and_priorities() -> None:
 def test_a_limit_that_nothing_keeps_is_refused_with_what_to_write() -> None:
     broken = kvplan.simulate("llama3.1-8b", "h100", **SMALL, ttft="1ms")
     at = broken.outcome.ttft.at_percentile
-    assert f"on 1 replica TTFT is {show_time(at)}: write ttft={written_above(at)} or more" in broken.refusal
+    assert f"on 1 replica TTFT is {show_time(at)} (limit 1.0 ms): write ttft={written_above(at)} or" in broken.refusal
+    assert "find_replicas=true for more replicas" in broken.refusal
     assert not kvplan.simulate("llama3.1-8b", "h100", **SMALL, ttft=written_above(at)).refusal
     sought = kvplan.simulate("llama3.1-8b", "h100", **SMALL, find_replicas=True, tpot="0.1ms")
     assert "whatever their number; on " in sought.refusal and "write tpot=" in sought.refusal
+    assert "find_replicas" not in sought.refusal
+    both = kvplan.simulate("llama3.1-8b", "h100", **SMALL, ttft="1ms", tpot="0.1ms", concurrency=2).refusal
+    assert both.startswith("the limits of TTFT and TPOT are broken at P95; on 1 replica TTFT is ")
+    assert "find_replicas" not in both, "a closed loop's requests in flight are given"
+
+
+def test_a_limit_broken_many_times_over_is_said_as_a_multiple() -> None:
+    """A table said 'broken by 195773 %'."""
+    assert [room(m) for m in (0.26, -0.26, -8.99)] == ["26 %", "broken by 26 %", "broken by 899 %"]
+    assert [room(m) for m in (-9.0, -1957.73)] == ["broken, 10 times the limit", "broken, 1,959 times the limit"]
 
 
 #: how far the plan's times at P95 are from the simulated ones where both mean one router

@@ -15,6 +15,7 @@ from kvplan.report import load as of_load
 from kvplan.report import recommend as of_recommend
 from kvplan.report import simulate as of_simulate
 from kvplan.report.blocks import Bars, Page, Table, Text
+from kvplan.report.losses import CHANCE, KEEPING_UP
 from kvplan.specs.identity import Identity
 from kvplan.specs.serving_profile import PART, WAYS
 from kvplan.units import show_percent, show_time
@@ -211,3 +212,62 @@ def test_what_a_file_does_not_state_is_not_said_to_be_its_own(tmp_path) -> None:
 def test_a_file_that_states_its_hours_is_not_remarked_upon() -> None:
     assert not any("hours" in w for w in chat().warnings)
     assert {f.source for f in items.workload(catalog.workload("chat"))}.isdisjoint({"default"})
+
+
+def test_beside_each_limit_stands_what_the_plan_is_expected_to_take() -> None:
+    """A reader could not tell from the first screen whether 99 % odds came of a P95 of 180 ms or of 480."""
+    found = chat()
+    limits, p = found.demand.limits, found.plan
+    line = of_recommend.asked(found)
+    assert f"TTFT {show_time(limits.ttft)} ({show_time(p.ttft)} expected)" in line
+    assert f"TPOT {show_time(limits.tpot)} ({show_time(p.tpot)} expected) at P95" in line
+    assert "expected" not in of_recommend.asked(replace(found, plan=None))
+
+
+def test_a_technique_that_no_engine_serves_is_answered_where_it_alone_was_asked_about() -> None:
+    """Whoever asked for mhc:4x read that no technique vLLM serves is cheaper; it was 17 % cheaper in the table."""
+    found = kvplan.estimate("qwen3-32b", "32k", gpus="h100", techniques="mhc:4x", on=DAY)
+    base, other = (row.same_limits for row in found.rows)
+    share = show_percent(1 - other.usd / base.usd, 0)
+    assert other.usd < base.usd and not found.serves("mhc:4x")
+    said = of_estimate.answer(found)
+    assert f"mhc:4x would cost {share} less, " in said and "but vLLM does not serve it." in said
+    both = kvplan.estimate("qwen3-32b", "32k", gpus="h100", techniques=("mhc:4x", "fp8"), on=DAY)
+    assert "does not serve" not in of_estimate.answer(both)
+    alone = kvplan.estimate("qwen3-32b", "32k", gpus="h100", techniques="baseline", on=DAY)
+    assert "No compression was asked about." in of_estimate.answer(alone)
+
+
+def test_limits_that_nothing_keeps_are_answered_with_limits_that_would_do() -> None:
+    """A query of a million tokens takes 550 s to its first token; 60 s were proposed."""
+    ask = {"gpus": "mi300x", "techniques": "baseline", "on": DAY}
+    found = kvplan.estimate("llama3.1-70b", "1M", **ask)
+    said = of_estimate.answer(found)
+    assert found.overall is None and "Give other limits, as in ttft=" in said and "tpot=" not in said
+    limit = said.rpartition("ttft=")[2].rstrip(".")
+    again = kvplan.estimate("llama3.1-70b", "1M", ttft=limit, **ask)
+    assert again.overall is not None and again.limits.tpot == found.limits.tpot
+
+
+def test_a_trace_that_says_nothing_of_prefixes_is_told_so(tmp_path: Any) -> None:
+    """The same log with and without its hashes had a TTFT of 15 and of 89 s, and no word said why."""
+    rows = [f"{n},500,20" for n in range(20)]
+    plain, shared = tmp_path / "plain.csv", tmp_path / "shared.csv"
+    plain.write_text("\n".join(["arrival,input,output", *rows]), "utf-8")
+    shared.write_text("\n".join(["arrival,input,output,prefix", *(f"{row},terms" for row in rows)]), "utf-8")
+    told = {file.stem: said(of_simulate.page(kvplan.simulate(**SMALL, trace=str(file)))) for file in (plain, shared)}
+    words = "No request says what it shares with another: every prompt is computed whole."
+    assert words in told["plain"] and words not in told["shared"]
+    off = kvplan.simulate(**SMALL, trace=str(plain), prefix_cache=False)
+    assert words not in said(of_simulate.page(off))
+
+
+def test_without_a_limit_of_time_the_chance_is_that_of_keeping_up() -> None:
+    """A plan under no limit had a 'chance to keep limits' of 96 %."""
+    ask = {"isl": 1000, "osl": 100, "rate": 2, "gpus": ("h100", "h200"), "techniques": "baseline", "on": DAY}
+    for more, heading in (({}, KEEPING_UP), ({"ttft": "5s"}, CHANCE)):
+        found = kvplan.recommend(None, "llama3.1-8b", vary="load=1,2", **ask, **more)
+        page = of_recommend.page(found)
+        headed = [h.text for b in page.blocks if isinstance(b, Table) for h in b.headings if "chance" in h.text]
+        assert len(headed) > 1 and set(headed) == {heading}
+        assert ("no latency limit is set" in said(page).partition("The chance")[2]) == (not more)

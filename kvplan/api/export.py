@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kvplan.planning.recommend import Recommendation
 
 #: stands for the plan's own engine in a form of Kubernetes, whichever its replicas need
-K8S = "k8s"
+K8S, SPELLED_OUT = "k8s", "kubernetes"
 #: requests that are sent where nobody says: twenty of them are above P95
 REQUESTS, MOST_REQUESTS, MOST_LOADS = 400, 1_000_000, 20
 PORT, URL = 8000, "http://localhost:8000"
@@ -38,16 +38,17 @@ def export(
 ) -> Exported:
     """Return a plan as a target has it: an engine's command or manifests, or the command of a tool that measures it.
 
-    `target` is an engine (vllm, sglang, trtllm, a release as in vllm@0.21, or k8s for the plan's own), or a tool
-    (guidellm, aiperf). `plan` is a file that `kvplan recommend` saved, or what `recommend` returned. `as_form` is of
-    engines: command, compose, kubernetes, leaderworkerset or kserve; `gpus_per_node` counts the GPUs of your servers
-    where they have fewer than the usual ones, `port` is where it listens (8000), and `image` the container's, which a
-    command has none of. `url` is where the replica answers that a tool measures with so many
+    `target` is an engine (vllm, sglang, trtllm, a release as in vllm@0.21, or k8s for the plan's own, kubernetes too),
+    or a tool (guidellm, aiperf). `plan` is a file that `kvplan recommend` saved, or what `recommend` returned.
+    `as_form` is of engines: command, compose, kubernetes, leaderworkerset or kserve; `gpus_per_node` counts the GPUs of
+    your servers where they have fewer than the usual ones, `port` is where it listens (8000), and `image` the
+    container's, which a command has none of. `url` is where the replica answers that a tool measures with so many
     `requests`, at so many `loads` up to the promised one, in equal steps. `checkpoint` is served in place of the one
     whose config the plan was made with: the name or path of another of the same shape. Raises KvplanError for what is
     not known, and for a form that cannot hold a replica.
     """
     values.given(known_form, as_form)
+    target = K8S if target == SPELLED_OUT else target
     needs, promise, edited = needs_and_promise(plan)
     own = values.given(checkpoint_name, checkpoint, "checkpoint")
     if own:

@@ -66,17 +66,29 @@ class Simulated(Result, of="simulate"):
                 f"no number of replicas keeps the limits: that of {o.binding} is broken {at} whatever their number"
                 f"{nearest(o)}"
             )
-        return "" if o.kept or not o.measured else f"the limit of {o.binding} is broken {at}{nearest(o)}"
+        if o.kept or not o.measured:
+            return ""
+        over = [name for name, time, limit in o.measured if time > limit] or [o.binding]
+        which = f"limits of {' and '.join(over)} are" if len(over) > 1 else f"limit of {over[0]} is"
+        return f"the {which} broken {at}{nearest(o, other=True)}"
 
 
-def nearest(o: Replayed) -> str:
-    """Return the times of an outcome that breaks limits, and limits that it keeps; '' where memory alone is short."""
+def nearest(o: Replayed, other: bool = False) -> str:
+    """Return the times of an outcome that breaks limits, and what keeps them; '' where memory alone is short.
+
+    `other` numbers of replicas are proposed too, where one may look for them.
+    """
     names = {"TTFT": "ttft", "TPOT": "tpot", "end to end": "e2e"}
-    over = [(name, time) for name, time, limit in o.measured if time > limit]
-    times = " and ".join(f"{name} is {show_time(time)}" for name, time in over)
-    write = " and ".join(f"{names[name]}={written_above(time)}" for name, time in over)
+    over = [(name, time, limit) for name, time, limit in o.measured if time > limit]
+    if not over:
+        return ""
+    asked = o.asked
+    fixed = asked.server.split or asked.autoscale or asked.failures or asked.concurrency
+    times = " and ".join(f"{name} is {show_time(time)} (limit {show_time(limit)})" for name, time, limit in over)
+    write = " and ".join(f"{names[name]}={written_above(time)}" for name, time, _ in over)
+    more = ", find_replicas=true for more replicas" if other and not fixed else ""
     on = show_count(o.replicas, "replica")
-    return "" if not over else f"; on {on} {times}: write {write} or more, or GPUs or weights that take less time"
+    return f"; on {on} {times}: write {write} or more{more}, or GPUs or weights that take less time"
 
 
 def simulate(

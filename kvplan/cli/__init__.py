@@ -12,9 +12,9 @@ from kvplan import __version__
 from kvplan.cli.ending import Interrupted, ended, terminated
 from kvplan.cli.help import Spoken
 from kvplan.cli.names import commands as commands
+from kvplan.cli.names import instead, nearest
 from kvplan.cli.names import line_of as line_of
 from kvplan.cli.names import module_of as module_of
-from kvplan.cli.names import nearest
 from kvplan.cli.streams import steady_streams
 from kvplan.errors import KvplanError
 
@@ -74,7 +74,7 @@ class Lazy(click.Group):
         except click.NoSuchOption as refusal:
             from kvplan.cli.row_options import settable
 
-            raise settable(refusal) from None
+            raise instead(settable(refusal)) from None
         except click.BadParameter as refusal:
             from kvplan.cli.flags import apart
 

@@ -1,4 +1,4 @@
-"""Names of commands: which there are, where each is, its line in the help, and the one that was meant."""
+"""Names of commands: which there are, where each is, its line in the help; what was meant by a wrong one or option."""
 
 from functools import cache
 from pkgutil import iter_modules  # importlib.resources takes six times as long to import
@@ -19,6 +19,13 @@ NONE = {
     "options", "format_options", "row_options", "server_options", "delivery", "flags", "help", "ending", "streams",
     "notebook", "completion", "pager", "waiting", "names", "choice",
 }  # fmt: skip
+#: options people try that are none, each with an option that a command must have and what to write there instead
+INSTEAD = (
+    *((word, "--format", f"--format {form}")
+      for word, form in (("csv", "csv"), ("md", "md"), ("markdown", "md"), ("svg", "svg"), ("text", "text"))),
+    ("users", "--queries-per-day", "--queries-per-day: users times the questions that each asks a day"),
+    ("users", "--gpus", "--workload and --gpus: the answer says how many users they serve"),
+)  # fmt: skip
 
 
 def module_of(command: str) -> str:
@@ -48,3 +55,14 @@ def line_of(command: str) -> str:
 def nearest(refusal: click.UsageError, typed: str) -> click.UsageError:
     """Return the refusal of a command that is none, with the nearest right one where there is one."""
     return click.UsageError(f"{refusal.message.rstrip('.')}{meant(typed, commands(), 1)}", refusal.ctx)
+
+
+def instead(refusal: click.NoSuchOption) -> click.NoSuchOption:
+    """Return the refusal of an option that is none, with what to write where another says it."""
+    command = refusal.ctx.command if refusal.ctx else None
+    has = {flag for p in command.params for flag in p.opts} if command else set()
+    for word, option, words in INSTEAD:
+        if word == refusal.option_name.lstrip("-") and option in has:
+            said = f"No such option {refusal.option_name!r}; write {words}"
+            return click.NoSuchOption(refusal.option_name, said, (), refusal.ctx)
+    return refusal

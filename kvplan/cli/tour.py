@@ -57,8 +57,8 @@ STOPS = (
         "Which GPUs, how many, at what price?",
         "One plan for a day's load, which keeps the latency limits of the workload with 90 % probability.",
         "recommend -w chat -m llama3.1-8b --queries-per-day 100000 -g h100 -t fp8",
-        "The bill is the sum of its lines. P10 and P90 say how sure the cost is, and behind this table stand the "
-        "reasons, other terms, other plans and the command that starts the server.",
+        "The bill is the sum of its lines. The 80 % interval says how sure the cost is, and behind this table stand "
+        "the reasons, other terms, other plans and the command that starts the server.",
     ),
     Stop(
         "Is a figure that somebody claims true?",

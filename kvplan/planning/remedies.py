@@ -163,16 +163,18 @@ def own_format(demand: Demand) -> tuple[str, ...]:
 
 
 def unbarred(i: Impasse) -> Iterator[Remedy]:
-    """Yield the changes that let a barred technique or weight format be used."""
+    """Yield the changes that let a barred technique be used, in every weight format: it was searched in one."""
     limits = i.demand.limits
+    choices = [(name, form) for name in dict.fromkeys(name for name, _ in i.barred) for form in i.demand.forms]
+    barred = i.book.barred(choices)
     free = {
         "any_technique=True": replace(limits, any_technique=True),
         "max_quality_drop=": replace(limits, quality=None),
     }
     for change, looser in free.items():
-        still = i.book.barred(i.barred, replace(i.demand, limits=looser))
-        pairs = [pair for pair in i.barred if pair not in still]
-        if pairs and (plan := i.best(looser, pairs)):
+        still = i.book.barred(choices, under(i, looser))
+        pairs = [pair for pair in barred if pair not in still]
+        if pairs and (plan := i.elsewhere(under(i, looser), i.here, pairs)):
             drop = plan.quality.drop
             share = "none" if drop is None else f"{ceil(1e3 * drop) / 10:g}%"
             if change.endswith("="):

@@ -4,7 +4,7 @@ from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, Variation
 from kvplan.planning.remedies import TIMES, Remedy
 from kvplan.report.blocks import Column, Table, Text, table
-from kvplan.report.losses import CHANCE
+from kvplan.report.losses import CHANCE, KEEPING_UP
 from kvplan.units import MONTH, short_odds, show_percent, show_usd
 
 
@@ -39,7 +39,8 @@ def variations_table(r: Recommendation) -> Table | None:
         ),
         Column[Variation](heading="a month", value=lambda v: v.answer.plan and v, show=lambda v: money(monthly(v))),
         Column[Variation](
-            heading=CHANCE, value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=short_odds
+            heading=CHANCE if any(v.answer.demand.limits.times for v in r.variations) else KEEPING_UP,
+            value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=short_odds,
         ),
     )  # fmt: skip
     return table("What if", columns, r.variations, keys=len(r.variations[0].changed), like=r.per_query)

@@ -78,7 +78,7 @@ def billed(r: Recommendation) -> Text | None:
         return None
     rented = "the median offer, " if r.site is not None and r.site.price is not None else ""
     middle = f"{rented}times at the middle of their error, the expected load and lengths"
-    combined = "P10 and P90 combine what each quantity under Sensitivity does alone, as independent errors"
+    combined = "Its 80 % interval combines what each quantity under Sensitivity does alone, as independent errors"
     drawn = ""
     if r.median is not None and r.plan is not None and r.plan.usd:
         apart = r.median / r.plan.usd - 1

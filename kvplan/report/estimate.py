@@ -36,6 +36,7 @@ from kvplan.units import (
     show_tokens,
     show_usd,
     show_usd_each,
+    written_above,
 )
 
 #: rows of the table of GPUs
@@ -125,14 +126,17 @@ def at_limits(e: Estimate, row: Evaluation) -> str:
 
 
 def no_load(e: Estimate) -> str:
-    """Say that no load keeps the limits, and what a lone query takes."""
+    """Say that no load keeps the limits, what a lone query takes, and which limits that would keep."""
     row = next((r for r in e.rows if r.lone), None)
-    alone = ""
+    alone, others = "", "ttft=none or tpot=none"
     if row is not None and row.lone is not None:
         place = f"{row.lone.gpus}x {e.site(row).gpu.title}"
         alone = f": alone on {place}, a query has a TTFT of {show_time(row.lone.ttft)}"
         alone += f" and a TPOT of {show_time(row.lone.tpot)}"
-    return f"No replica keeps {' and '.join(limits_of(e))}{alone}. Give other limits, as in ttft=60s or tpot=none."
+        times = (("ttft", row.lone.ttft, e.limits.ttft), ("tpot", row.lone.tpot, e.limits.tpot))
+        kept = [f"{name}={written_above(time)}" for name, time, limit in times if limit is not None and time > limit]
+        others = " and ".join(kept) or others
+    return f"No replica keeps {' and '.join(limits_of(e))}{alone}. Give other limits, as in {others}."
 
 
 def compressed(e: Estimate, base: Evaluation, chosen: Evaluation) -> str:
@@ -141,13 +145,32 @@ def compressed(e: Estimate, base: Evaluation, chosen: Evaluation) -> str:
     assert old is not None and new is not None
     if old.usd is None or new.usd is None:
         return "Costs are not compared, because no price is known."
-    change = 1 - new.usd / old.usd
     if chosen.technique == spelling.BASELINE:
-        return f"No compression technique that {e.engine.title} serves is cheaper.{cheaper_guess(e)}"
-    place = "" if (new.gpus, chosen.gpu) == (old.gpus, base.gpu) else f" on {new.gpus}x {e.site(chosen).gpu.title}"
-    many = f", with {show_count(new.batch, 'request')} at once{place}"
-    less = f"{show_percent(change, 0)} less, {show_usd(priced_by(old.usd)[0] * new.usd)}"
-    return f"{spelling.in_words(chosen.technique)} costs {less}{many}.{cheaper_guess(e)}"
+        return f"{unserved(e, base)}{cheaper_guess(e)}"
+    return f"{spelling.in_words(chosen.technique)} costs {less(e, base, chosen)}.{cheaper_guess(e)}"
+
+
+def less(e: Estimate, base: Evaluation, row: Evaluation) -> str:
+    """Return how much less a query costs with a row than with the uncompressed one, and where, as a clause."""
+    old, new = base.same_limits, row.same_limits
+    assert old is not None and new is not None and old.usd is not None and new.usd is not None
+    place = "" if (new.gpus, row.gpu) == (old.gpus, base.gpu) else f" on {new.gpus}x {e.site(row).gpu.title}"
+    money = show_usd(priced_by(old.usd)[0] * new.usd)
+    share = show_percent(1 - new.usd / old.usd, 0)
+    return f"{share} less, {money}, with {show_count(new.batch, 'request')} at once{place}"
+
+
+def unserved(e: Estimate, base: Evaluation) -> str:
+    """Say that no technique the engine serves is cheaper, or what one costs where it serves none of those asked."""
+    engine, best = e.engine.title, e.overall
+    others = [r.technique for r in e.rows if r.technique != spelling.BASELINE]
+    if not others:
+        return "No compression was asked about."
+    if best is None or any(map(e.serves, others)):
+        return f"No compression technique that {engine} serves is cheaper."
+    if best.technique == spelling.BASELINE or best.same_limits is None or best.same_limits.usd is None:
+        return f"No technique that was asked about is cheaper, and {engine} serves none of them."
+    return f"{spelling.in_words(best.technique)} would cost {less(e, base, best)}, but {engine} does not serve it."
 
 
 def cheaper_guess(e: Estimate) -> str:

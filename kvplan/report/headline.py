@@ -144,10 +144,14 @@ def item_cost(usd: float, w: Workload) -> str:
 
 
 def asked(r: Recommendation) -> str:
-    """Return what was asked, in a line."""
-    demand, limits = r.demand, r.demand.limits
+    """Return what was asked, in a line, and beside each limit of time what the plan is expected to take."""
+    demand, limits, p = r.demand, r.demand.limits, r.plan
     w = demand.workload
-    times = [f"{name} {show_time(limit)}" for name, limit in limits.times]
+    expected = {"TTFT": p.ttft, "TPOT": p.tpot, "end to end": p.e2e} if p else {}
+    times = [
+        f"{name} {show_time(limit)}{f' ({show_time(expected[name])} expected)' if p else ''}"
+        for name, limit in limits.times
+    ]
     kept = f"{', '.join(times)} at {show_percentile(limits.percentile)}" if times else "no latency limit"
     share = w.prefix_share if demand.prefix_cache else 0.0
     reuse = f", {show_percent(share)} of the input shared with earlier requests" if share else ""

@@ -5,6 +5,8 @@ from kvplan.units import show_percent
 
 #: heading of the probability that a plan keeps all latency limits
 CHANCE = "chance\nto keep\nlimits"
+#: the same where there is none: that replicas keep up with what comes
+KEEPING_UP = "chance\nto keep\nup"
 #: an unknown loss whose range starts below this, and ends this close to all, is simply unknown
 HARDLY = 0.01
 

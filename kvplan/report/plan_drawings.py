@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from kvplan.kv.spelling import in_words, together
+from kvplan.kv.spelling import BASELINE, in_words, together
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
 from kvplan.report.blocks import Bars, Block, Chart, Measure, Readout, Series, Slider, WhatIf
@@ -45,7 +45,8 @@ def pareto(plans: Sequence[Plan], many: float, end: str) -> Chart:
     return Chart("Cost against quality", f"USD {end}", "quality loss [%]", series, log=False, picture=True)
 
 
-#: plans a load is shown with
+#: kinds of plans that are shown at every load, the best at the asked one; the best at each other and the uncompressed
+#: one besides
 TRIED = 8
 #: rents that a reader may try, as shares of today's [%]
 RENTS = (25, 200)
@@ -54,12 +55,17 @@ RENTS = (25, 200)
 def what_if(plans: Sequence[tuple[float, Sequence[Plan]]], asked: Recommendation) -> Iterator[WhatIf]:
     """Yield GPUs, cost and TTFT of the best plans of each technique at other loads and rents; nothing without a plan.
 
-    `plans` are (factor of the load, plans on the recommended GPU, the best first).
+    `plans` are (factor of the load, plans on the recommended GPU, the best first). The same kinds are shown at all
+    loads, so that a bar is missing only where there is no such plan.
     """
     if not plans or asked.site is None:
         return
     many = priced_by(asked.per_query or 0.0)[0]
     loads = tuple(factor for factor, _ in plans)
+    best = {factor: {kind(p): p for p in first_of(some, kind)} for factor, some in plans}
+    shown = dict.fromkeys(
+        (*list(best.get(1.0, {}))[:TRIED], *(next(iter(found)) for found in best.values() if found), (BASELINE, None))
+    )
     yield WhatIf(
         "What if the load or the rent were different",
         f"On {asked.site.gpu.title}, with the limits of the question. Each load was planned beforehand; a rent moves "
@@ -82,8 +88,8 @@ def what_if(plans: Sequence[tuple[float, Sequence[Plan]]], asked: Recommendation
                 "gpus": p.gpus,
                 "ttft": 1e3 * p.ttft,
             }
-            for factor, some in plans
-            for p in first_of(some, kind)[:TRIED]
+            for factor in loads
+            for p in (best[factor][k] for k in shown if k in best[factor])
         ),
     )
 

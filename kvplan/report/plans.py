@@ -6,7 +6,7 @@ from dataclasses import replace
 from kvplan.planning.plan import RESOLVED, TIE, Plan, beats, surely
 from kvplan.planning.site import Limits
 from kvplan.report.blocks import Block, Column, Table, Text, table
-from kvplan.report.losses import CHANCE, at_most
+from kvplan.report.losses import CHANCE, KEEPING_UP, at_most
 from kvplan.units import short_odds, show_odds, show_percent, show_percentile, show_time, show_usd
 
 GPUS = "Best plan on each GPU"
@@ -124,6 +124,7 @@ def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
     headings = {"ttft": f"{at} TTFT", "tpot": f"{at} TPOT"}
     headings |= {"e2e": f"{at} end to end"} if limits.e2e is not None else {}
     headings |= {"weights": "weights"} if any(p.form for p in plans) else {}
+    headings |= {} if limits.times else {"slo_probability": KEEPING_UP}
     return tuple(replace(c, heading=headings.get(c.key, c.heading)) for c in PLAN)
 
 
@@ -133,8 +134,11 @@ def legend(plans: Sequence[Plan], limits: Limits, timed: bool = True) -> Block:
     lines = (
         [f"{show_percentile(limits.percentile)}: the time that {share} of the requests stay under."] if timed else []
     )
-    lines.append("The chance: that every latency limit is kept; in brackets: the most that the quality loss may be.")
-    if any(p.form for p in plans):
+    kept = (
+        "every latency limit is kept" if limits.times else "replicas keep up with what comes: no latency limit is set"
+    )
+    lines.append(f"The chance: that {kept}; in brackets: the most that the quality loss may be.")
+    if len({bool(p.form) for p in plans}) > 1:
         lines.append(f"{OWN}: the checkpoint's weights.")
     if any(p.drafting for p in plans):
         lines.append("After a comma: what drafts tokens for speculative decoding, and how many for each step.")

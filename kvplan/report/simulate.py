@@ -38,6 +38,8 @@ from kvplan.units import (
     show_usd_each,
 )
 
+#: from so many times a limit on, a time beyond it is said as a multiple: hundreds of percent tell nothing
+FAR = 10.0
 #: a row of the table of times: its name, its percentiles and the limit they must keep [s]
 Timed = tuple[str, Percentiles, float | None]
 
@@ -168,15 +170,20 @@ def often(times: float) -> str:
     return "as many as on average" if f"{times:.2g}" == "1" else f"{show_number(times, 2)} times the average"
 
 
+def room(margin: float) -> str:
+    """Return the room below the nearest limit, or how far beyond it a time is."""
+    if margin >= 0:
+        return show_percent(margin)
+    times = 1 - margin
+    return f"broken by {show_percent(-margin)}" if times < FAR else f"broken, {show_number(times)} times the limit"
+
+
 def tried(s: Simulated) -> Table | None:
     """Return the table of the replicas that were tried, None where their number was given."""
     if s.search is None or len(s.search.tried) < 2:
         return None
     seen = s.search.seen
-    beyond = {
-        n: "requests sent away" if seen[n].refused else f"broken by {show_percent(-m)}" for n, m in s.search.tried
-    }
-    rows = ((f"{n:,}", show_percent(m) if m >= 0 else beyond[n]) for n, m in s.search.tried)
+    rows = ((f"{n:,}", "requests sent away" if seen[n].refused else room(m)) for n, m in s.search.tried)
     return grid("Replicas tried", ("replicas", "room below the nearest limit"), rows)
 
 
@@ -225,7 +232,10 @@ def legend(s: Simulated) -> Iterator[str]:
     """Yield what the figures mean, how exact they are, and what is left out."""
     o = s.outcome
     yield f"Percentiles are exact within {show_percent(RELATIVE, 1)}: they are counted in buckets."
-    yield "ITL: time between two tokens of a request; waiting: to its first admission to memory."
+    yield (
+        "ITL: time between two tokens of a request; waiting: to its first admission to memory, with the scheduler's "
+        "delay, which servers without a queue have too."
+    )
     error = "exactly" if o.steps.error < 1e-6 else f"within {show_percent(o.steps.error, 1)}"
     yield f"Step times are interpolated linearly over batch sizes and contexts, and match the calibrated ones {error}."
     leaps = f"{o.engine_steps:,} engine steps were simulated in {o.events:,} events: equal steps are taken together"
@@ -240,6 +250,8 @@ def legend(s: Simulated) -> Iterator[str]:
         yield f"Priorities: the lowest number is admitted first, and preempted last{apart}."
     if o.asked.warm:
         yield f"{show_time(o.asked.warm)} before these requests warm up queues and caches and are not counted."
+    if o.asked.prefix_cache and not o.asked.extent.chain:
+        yield "No request says what it shares with another: every prompt is computed whole."
     if o.asked.extent.chain and not o.asked.server.split:
         yield "A prefix can be reused from the prefill of the first request that has it."
     if o.rules.sharing:

@@ -95,7 +95,7 @@ def fewest(s: Simulated, search: Search) -> Iterator[str]:
 def too_slow(s: Simulated) -> Iterator[str]:
     """Yield which limits are broken, and what helps where no number of replicas does."""
     o = s.outcome
-    yield sentence(f"{s.refusal}: {broken(o)}")
+    yield sentence(f"{s.refusal}: {broken(o)}" if o.refused and s.search is None else s.refusal)
     if s.search is not None and not o.refused:
         yield f"{longest(o)} longer than that; try {faster(o)} or another limit."
 

@@ -102,7 +102,12 @@ ROW = (
 
 
 def answer(what: str, whole: Residuals) -> Text:
-    """Return how far predictions of all rows are off, and how often their intervals hold."""
+    """Return how far predictions of all rows are off, and how often their intervals hold; of one row, whether."""
+    if whole.rows == 1:
+        way = "low" if whole.bias < 0 else "high"
+        where = "inside" if whole.coverage else "outside"
+        off = f"is {percent(whole.median)} too {way}, the measured time"
+        return Text(f"{what}: the prediction {off} {where} its 80 % interval.", "answer")
     side = "" if not whole.bias else ", most too low" if whole.bias < 0 else ", most too high"
     return Text(
         f"{what}: predictions are {percent(whole.median)} off the {show_count(whole.rows, 'measured time')} at the "

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: what the page runs, in this order
 SCRIPTS = ("vega/vega.min.js", "vega/vega-lite.min.js", "vega/vega-embed.min.js", "page.js")
+#: what a page ends with: sliders behind it are not found
+LAST = "Sources"
 KINDS = {Text: "text", Notes: "notes", Code: "code", Table: "table", Chart: "chart", Bars: "chart", WhatIf: "study"}
 
 
@@ -55,7 +57,8 @@ class Placed:
 def render(report: Report, screen: Screen) -> str:
     """Return the report as one HTML document."""
     page = report.page()
-    parts, specs = placed((*page.blocks, *report.studies()))
+    end = next((n for n, b in enumerate(page.blocks) if isinstance(b, Notes) and b.heading == LAST), len(page.blocks))
+    parts, specs = placed((*page.blocks[:end], *report.studies(), *page.blocks[end:]))
     scripts = [resource(name) for name in SCRIPTS] if specs else []
     return template().render(
         title=f"kvplan {screen.command}".strip(),
