@@ -57,6 +57,7 @@ UNITS = {
     "long_index_from": "#",
     "graph_bytes": "B",
     "expert_graph_bytes": "B",
+    "attention_workspace": "B",
     "rank_graph_bytes": "B",
     "rank_graph_size": "#",
     "state_pages": "#",
@@ -98,7 +99,7 @@ MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for, fills the tower of, or keeps windows apart of
-MODELS = ("eagle3_models", "mtp_models", "encoder_models", "window_models")
+MODELS = ("eagle3_models", "mtp_models", "encoder_models", "encoder_counted", "window_models")
 #: fields that are lists of words
 LISTS = (
     *MODELS,
@@ -111,6 +112,8 @@ LISTS = (
     "flash_architectures",
     "graph_vendors",
     "whole_kinds",
+    "flashinfer_gpus",
+    "flashinfer_narrow",
 )
 #: fields that are no single figures
 OTHER = (
