@@ -305,3 +305,12 @@ def test_aeon_leaves_linear_attention_in_16_bits() -> None:
     asked = {"layout": "engine", "engine": "vllm@0.20.2", "gpu": "rtx-5060-ti-16gb", "tp": 4, "kv_dtype": "fp8"}
     found = kvplan.memory(name, 196_608, speculative="mtp:3", **asked).budget
     assert found is not None and found.amounts["weights"] / GIB == pytest.approx(6.89, rel=0.003)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "gpu", "tp", "gib"),
+    [("Zyphra/Zamba2-2.7B", "vllm@0.12", "rtx-5060-ti-16gb", 1, 5.0655)],
+)
+def test_weights_that_a_log_prints(model: str, engine: str, gpu: str, tp: int, gib: float) -> None:
+    found = kvplan.memory(model, 2048, layout="engine", engine=engine, gpu=gpu, tp=tp).budget
+    assert found is not None and found.amounts["weights"] / GIB == pytest.approx(gib, rel=0.002)

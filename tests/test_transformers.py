@@ -94,6 +94,8 @@ UNTESTED = {
     "molmo2_text": "its class is built with a tower only; see test_language_models_inside_a_tower",
     "unlimited_ocr_text": "its class is built with a tower only; see test_language_models_inside_a_tower",
     "qwen2_5_omni_text": "its class is built with towers and a talker only; it is qwen2",
+    "qwen3_asr_thinker": "transformers has no class; it is qwen3_asr one level further in",
+    "diffusion_gemma_text": "its class is built with a tower only; diffusion_gemma is compared",
     "qwen3_omni_moe_text": "its class is built with towers and a talker only; it is qwen3_moe",
     "gemma3n": "its vision tower needs timm, and has 294 M parameters at its smallest; gemma3n_text is compared",
 }
@@ -122,6 +124,8 @@ SINCE = {
     "inkling2_loop_text": "5.24",
     "qwen4_exp_text": "5.24",
     "cohere_compass_text": "5.24",
+    "diffusion_gemma": "5.24",
+    "qwen3_asr": "5.24",
 }
 
 # fmt: off
@@ -844,6 +848,15 @@ CONFIGS |= {
          "audio_config": ("gemma4_audio", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
          "subsampling_conv_channels": [8, 4], "output_proj_dims": 24})},
     ),
+    "diffusion_gemma": (
+        {"text_config": ("diffusion_gemma_text", {"num_hidden_layers": 6, "global_head_dim": 24, "num_experts": 4,
+         "num_global_key_value_heads": 1, "top_k_experts": 2, "moe_intermediate_size": 24}),
+         "vision_config": ("gemma4_vision", {**EYES, "num_key_value_heads": 2, "head_dim": 16,
+             "position_embedding_size": 8})},
+    ),
+    "qwen3_asr": (
+        {"text_config": ("qwen3", {}), "audio_config": ("qwen3_asr_encoder", {**EARS, "downsample_hidden_size": 12})},
+    ),
     "hrm_text": ({"H_cycles": 1, "L_cycles": 2}, {"attention_bias": True}),
     "aria_text": ({"moe_num_shared_experts": 1}, {"attention_bias": True, "mlp_bias": True}),
     "apertus1p5_text": ({}, TIED),
@@ -1005,6 +1018,8 @@ def prefill(model: Any, length: int) -> Any:
             "aspect_ratio_mask": torch.ones(BATCH, 1, tiles, dtype=torch.long),
             "cross_attention_mask": torch.ones(BATCH, length, 1, tiles, dtype=torch.long),
         }
+    elif config.model_type == "diffusion_gemma":  # its decoder only reads the cache that its encoder fills
+        runs, given = model.model.encoder, {"input_ids": tokens}
     else:  # text alone fills the decoder's cache; what wraps the decoder can break from one release to the next
         # ModernBERT's names its output head so
         runs = model.model if config.model_type == "modernbert-decoder" else model.get_decoder()
