@@ -59,7 +59,7 @@ def gemma4(c: Config) -> Body:
 
     extra: tuple[Weight, ...] = ()
     if diffuses:
-        extra = mlp(hidden, inner, prefix="self_conditioning") + (vector("self_conditioning.norm", hidden),)
+        extra = (*mlp(hidden, inner, prefix="self_conditioning"), vector("self_conditioning.norm", hidden))
     if small:
         table = c.size("vocab_size_per_layer_input", c.size("vocab_size"))
         extra = (
