@@ -314,3 +314,16 @@ def test_aeon_leaves_linear_attention_in_16_bits() -> None:
 def test_weights_that_a_log_prints(model: str, engine: str, gpu: str, tp: int, gib: float) -> None:
     found = kvplan.memory(model, 2048, layout="engine", engine=engine, gpu=gpu, tp=tp).budget
     assert found is not None and found.amounts["weights"] / GIB == pytest.approx(gib, rel=0.002)
+
+
+def test_a_length_shorter_than_a_hybrids_block_is_what_a_group_counts() -> None:
+    """Falcon-H1-3B, 2,048 tokens a request and blocks of 2,080: 83,968 are 41 x 2,048 (a start-up log of vLLM 0.12)."""
+    found = kvplan.memory(
+        "tiiuae/Falcon-H1-3B-Base",
+        2048,
+        layout="engine",
+        engine="vllm@0.12",
+        gpu=ROOMY,
+        kv_cache_memory_bytes="5.28GiB",
+    ).budget
+    assert found is not None and found.kv_tokens == 83_968
