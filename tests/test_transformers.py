@@ -125,6 +125,7 @@ SINCE = {
     "qwen4_exp_text": "5.24",
     "cohere_compass_text": "5.24",
     "diffusion_gemma": "5.24",
+    "nemotron_h_omni": "5.24",
     "qwen3_asr": "5.24",
 }
 
@@ -718,6 +719,10 @@ QWEN_EYES = {"depth": 2, "num_heads": 2, "patch_size": 4, "hidden_size": 32, "in
     "out_hidden_size": 64, "num_position_embeddings": 16}
 EARS = {"d_model": 48, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 56, "num_mel_bins": 20,
     "output_dim": 64, "max_source_positions": 30}
+RADIO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_img_size": 64,
+    "video_temporal_patch_size": 2}
+NEMOTRON = {"layers_block_type": ["mamba", "moe", "attention", "mlp"], "mamba_num_heads": 8, "mamba_head_dim": 16,
+    "ssm_state_size": 6, "n_groups": 2, "chunk_size": 8, "moe_shared_expert_intermediate_size": 30}
 GLM_EYES = {"depth": 2, "num_heads": 2, "hidden_size": 32, "intermediate_size": 40, "out_hidden_size": 64,
     "image_size": 28}
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 3, 3]}}
@@ -856,6 +861,15 @@ CONFIGS |= {
     ),
     "qwen3_asr": (
         {"text_config": ("qwen3", {}), "audio_config": ("qwen3_asr_encoder", {**EARS, "downsample_hidden_size": 12})},
+    ),
+    "nemotron_h_omni": (
+        {"text_config": ("nemotron_h", NEMOTRON), "vision_config": ("radio", RADIO), "audio_config": None,
+         "vision_hidden_size": 32, "projector_hidden_size": 24},
+        {"text_config": ("nemotron_h", NEMOTRON), "vision_config": ("radio", {**RADIO, "patch_size": 8}),
+         "vision_hidden_size": 32, "projector_hidden_size": 24,
+         "audio_config": ("parakeet_encoder", {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
+             "num_attention_heads": 2, "subsampling_conv_channels": 8, "num_mel_bins": 16, "attention_bias": False,
+             "convolution_bias": False, "projection_hidden_size": 20, "projection_bias": False})},
     ),
     "hrm_text": ({"H_cycles": 1, "L_cycles": 2}, {"attention_bias": True}),
     "aria_text": ({"moe_num_shared_experts": 1}, {"attention_bias": True, "mlp_bias": True}),

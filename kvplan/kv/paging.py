@@ -100,8 +100,8 @@ class Paging:
     def tokens(self, room: float, length: int) -> int:
         """Return the cache's capacity in tokens, as the engine logs it: concurrency x length.
 
-        An `even` one divides the blocks among the groups of layers, and counts each at the tokens of the smallest, where
-        a state's block is the whole length (vLLM 0.20.0: model_executor/models/config.py: mamba_block_size); one with a
+        An `even` one divides the blocks among the groups of layers, and counts each at the tokens of the smallest, of
+        which a state's is the whole length (vLLM 0.20.0: model_executor/models/config.py: mamba_block_size); one with a
         `logged_page` counts a request's bytes in those, not its blocks.
         """
         if self.even and len(self.specs) > 1:
