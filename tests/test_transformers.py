@@ -125,6 +125,7 @@ SINCE = {
     "qwen4_exp_text": "5.24",
     "cohere_compass_text": "5.24",
     "diffusion_gemma": "5.24",
+    "lfm2_vl": "5.24",
     "nemotron_h_omni": "5.24",
     "qwen3_asr": "5.24",
 }
@@ -870,6 +871,15 @@ CONFIGS |= {
          "audio_config": ("parakeet_encoder", {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
              "num_attention_heads": 2, "subsampling_conv_channels": 8, "num_mel_bins": 16, "attention_bias": False,
              "convolution_bias": False, "projection_hidden_size": 20, "projection_bias": False})},
+    ),
+    "lfm2_vl": (
+        {"text_config": ("lfm2", {"layer_types": ["conv", "full_attention", "conv", "conv"], **TIED}),
+         "vision_config": ("siglip2_vision_model", {**EYES, "num_patches": 9, "vision_use_head": False}),
+         "projector_hidden_size": 24},
+        {"text_config": ("lfm2", {"layer_types": ["conv", "full_attention", "conv", "conv"]}),
+         "vision_config": ("siglip2_vision_model", {**EYES, "num_patches": 9, "vision_use_head": True}),
+         "projector_hidden_size": 24, "projector_use_layernorm": False, "projector_bias": False,
+         "downsample_factor": 1},
     ),
     "hrm_text": ({"H_cycles": 1, "L_cycles": 2}, {"attention_bias": True}),
     "aria_text": ({"moe_num_shared_experts": 1}, {"attention_bias": True, "mlp_bias": True}),
