@@ -151,10 +151,10 @@ def test_data_parallel_ranks_of_experts_lose_much_to_the_estimate_of_graphs() ->
     parallel, asked = Parallel(data=2), {"bits": 8, "engine": catalog.engine("vllm@0.22")}
     found = budget("minimax-m2.5", catalog.gpu("b200"), parallel, weights="nvfp4", **asked)
     other = budget("minimax-m2.5", catalog.gpu("b200"), parallel, weights="fp8", **asked)
-    assert other.line("cuda_graphs") < 2 * GIB
+    assert other.line("cuda_graphs") < 2.5 * GIB
     assert found.line("cuda_graphs") == pytest.approx((769_888 - 245_840) * 62 * 2 * 8 * 128, rel=0.02)
     alone = budget("minimax-m2.5", catalog.gpu("b200"), Parallel(tensor=2), weights="nvfp4", **asked)
-    assert alone.line("cuda_graphs") < 2 * GIB  # one rank alone
+    assert alone.line("cuda_graphs") < 2.5 * GIB  # one rank alone
     assert found.kv_tokens == pytest.approx(245_840, rel=0.02)
     without = budget("minimax-m2.5", catalog.gpu("b200"), parallel, weights="nvfp4", graphs=False, **asked)
     assert without.kv_tokens == pytest.approx(769_888, rel=0.02)

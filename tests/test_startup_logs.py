@@ -257,3 +257,73 @@ def test_gb10_takes_the_first_step_as_nvml_says_no_memory_of_it(release: str, se
         model="Qwen/Qwen3-30B-A3B-FP8", gpu="gb10", engine=f"vllm@{release}", context="32768", layout="engine"
     )
     assert f"{sequences} sequences" in told.budget.binding or "2,048 tokens" in told.budget.binding
+
+
+@pytest.mark.parametrize(
+    ("gpu", "sequences", "draft", "gib"),
+    [("rtx-5090", 1, None, 0.39), ("gb10", 1, None, 0.43), ("rtx-5090", 1, "mtp:3", 0.09)],
+)
+def test_the_first_whole_graph_allocates_the_workspace_of_flashinfer(
+    gpu: str, sequences: int, draft: str | None, gib: float
+) -> None:
+    """Estimates of CUDA graphs that vLLM 0.20.0 logs of Qwen3.6-35B-A3B and, with drafts, of 27B, in NVFP4."""
+    name = "sakamakismile/Qwen3.6-27B-Text-NVFP4-MTP" if draft else "RedHatAI/Qwen3.6-35B-A3B-NVFP4"
+    asked = {"layout": "engine", "engine": "vllm@0.20.0", "gpu": gpu, "max_num_seqs": sequences, "kv_dtype": "fp8"}
+    found = kvplan.memory(name, 65_536, speculative=draft, **asked).budget
+    assert found is not None and found.amounts["cuda_graphs"] / GIB == pytest.approx(gib, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "kv_dtype", "least"),
+    [("h100", "fp8", False), ("l40s", "", False), ("l40s", "fp8", True), ("b200", "", True), ("t4", "fp8", False)],
+)
+def test_who_gets_flashinfers_attention(gpu: str, kv_dtype: str, least: bool) -> None:
+    asked = {"layout": "engine", "engine": "vllm@0.20", "gpu": gpu, "max_num_seqs": 1}
+    found = kvplan.memory("qwen3-4b", 8192, kv_dtype=kv_dtype or None, **asked).budget
+    assert found is not None and (found.amounts["cuda_graphs"] > 394 * 2**20) == least
+
+
+@pytest.mark.parametrize(("tp", "live"), [(1, 1536 + 4 * 1152 + 2 * 4304), (2, 1536 + 4 * 1152 + 4304)])
+def test_a_layer_of_qwens_tower_holds_what_its_code_does(tp: int, live: int) -> None:
+    """Pixels and four widths of every patch, and two inner widths, or one on each of two GPUs."""
+    found = kvplan.memory(
+        "qwen3.5-35b-a3b", 8192, layout="engine", engine="vllm@0.19", gpu="a100-80gb-sxm", tp=tp, max_num_seqs=16
+    ).budget
+    assert found is not None
+    assert found.amounts["activations"] == pytest.approx(2 * (65_536 * live + 16_384 * 2048))
+
+
+@pytest.mark.parametrize(("gpu", "gib"), [("h100-nvl", 0.13), ("h200-nvl", 0.13), ("h200", 0.25), ("gb200", 0.25)])
+def test_bridged_cards_have_no_multicast(gpu: str, gib: float) -> None:
+    found = kvplan.memory("llama3.1-8b", 8192, layout="engine", engine="vllm@0.19", gpu=gpu).budget
+    assert found is not None and found.amounts["runtime"] / GIB == pytest.approx(gib)
+
+
+def test_aeon_leaves_linear_attention_in_16_bits() -> None:
+    """6.89 GiB on each of four RTX 5060 Ti (a start-up log of vLLM 0.20.2)."""
+    name = "AEON-7/Qwen3.6-27B-AEON-Ultimate-Uncensored-Multimodal-NVFP4-MTP"
+    asked = {"layout": "engine", "engine": "vllm@0.20.2", "gpu": "rtx-5060-ti-16gb", "tp": 4, "kv_dtype": "fp8"}
+    found = kvplan.memory(name, 196_608, speculative="mtp:3", **asked).budget
+    assert found is not None and found.amounts["weights"] / GIB == pytest.approx(6.89, rel=0.003)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "gpu", "tp", "gib"),
+    [("Zyphra/Zamba2-2.7B", "vllm@0.12", "rtx-5060-ti-16gb", 1, 5.0655)],
+)
+def test_weights_that_a_log_prints(model: str, engine: str, gpu: str, tp: int, gib: float) -> None:
+    found = kvplan.memory(model, 2048, layout="engine", engine=engine, gpu=gpu, tp=tp).budget
+    assert found is not None and found.amounts["weights"] / GIB == pytest.approx(gib, rel=0.002)
+
+
+def test_a_length_shorter_than_a_hybrids_block_is_what_a_group_counts() -> None:
+    """Falcon-H1-3B, 2,048 tokens a request and blocks of 2,080: 83,968 are 41 x 2,048 (a start-up log of vLLM 0.12)."""
+    found = kvplan.memory(
+        "tiiuae/Falcon-H1-3B-Base",
+        2048,
+        layout="engine",
+        engine="vllm@0.12",
+        gpu=ROOMY,
+        kv_cache_memory_bytes="5.28GiB",
+    ).budget
+    assert found is not None and found.kv_tokens == 83_968

@@ -94,6 +94,8 @@ UNTESTED = {
     "molmo2_text": "its class is built with a tower only; see test_language_models_inside_a_tower",
     "unlimited_ocr_text": "its class is built with a tower only; see test_language_models_inside_a_tower",
     "qwen2_5_omni_text": "its class is built with towers and a talker only; it is qwen2",
+    "qwen3_asr_thinker": "transformers has no class; it is qwen3_asr one level further in",
+    "diffusion_gemma_text": "its class is built with a tower only; diffusion_gemma is compared",
     "qwen3_omni_moe_text": "its class is built with towers and a talker only; it is qwen3_moe",
     "gemma3n": "its vision tower needs timm, and has 294 M parameters at its smallest; gemma3n_text is compared",
 }
@@ -122,6 +124,10 @@ SINCE = {
     "inkling2_loop_text": "5.24",
     "qwen4_exp_text": "5.24",
     "cohere_compass_text": "5.24",
+    "diffusion_gemma": "5.24",
+    "lfm2_vl": "5.24",
+    "nemotron_h_omni": "5.24",
+    "qwen3_asr": "5.24",
 }
 
 # fmt: off
@@ -714,6 +720,10 @@ QWEN_EYES = {"depth": 2, "num_heads": 2, "patch_size": 4, "hidden_size": 32, "in
     "out_hidden_size": 64, "num_position_embeddings": 16}
 EARS = {"d_model": 48, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 56, "num_mel_bins": 20,
     "output_dim": 64, "max_source_positions": 30}
+RADIO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_img_size": 64,
+    "video_temporal_patch_size": 2}
+NEMOTRON = {"layers_block_type": ["mamba", "moe", "attention", "mlp"], "mamba_num_heads": 8, "mamba_head_dim": 16,
+    "ssm_state_size": 6, "n_groups": 2, "chunk_size": 8, "moe_shared_expert_intermediate_size": 30}
 GLM_EYES = {"depth": 2, "num_heads": 2, "hidden_size": 32, "intermediate_size": 40, "out_hidden_size": 64,
     "image_size": 28}
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 3, 3]}}
@@ -843,6 +853,33 @@ CONFIGS |= {
              "position_embedding_size": 8}),
          "audio_config": ("gemma4_audio", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
          "subsampling_conv_channels": [8, 4], "output_proj_dims": 24})},
+    ),
+    "diffusion_gemma": (
+        {"text_config": ("diffusion_gemma_text", {"num_hidden_layers": 6, "global_head_dim": 24, "num_experts": 4,
+         "num_global_key_value_heads": 1, "top_k_experts": 2, "moe_intermediate_size": 24}),
+         "vision_config": ("gemma4_vision", {**EYES, "num_key_value_heads": 2, "head_dim": 16,
+             "position_embedding_size": 8})},
+    ),
+    "qwen3_asr": (
+        {"text_config": ("qwen3", {}), "audio_config": ("qwen3_asr_encoder", {**EARS, "downsample_hidden_size": 12})},
+    ),
+    "nemotron_h_omni": (
+        {"text_config": ("nemotron_h", NEMOTRON), "vision_config": ("radio", RADIO), "audio_config": None,
+         "vision_hidden_size": 32, "projector_hidden_size": 24},
+        {"text_config": ("nemotron_h", NEMOTRON), "vision_config": ("radio", {**RADIO, "patch_size": 8}),
+         "vision_hidden_size": 32, "projector_hidden_size": 24,
+         "audio_config": ("parakeet_encoder", {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
+             "num_attention_heads": 2, "subsampling_conv_channels": 8, "num_mel_bins": 16, "attention_bias": False,
+             "convolution_bias": False, "projection_hidden_size": 20, "projection_bias": False})},
+    ),
+    "lfm2_vl": (
+        {"text_config": ("lfm2", {"layer_types": ["conv", "full_attention", "conv", "conv"], **TIED}),
+         "vision_config": ("siglip2_vision_model", {**EYES, "num_patches": 9, "vision_use_head": False}),
+         "projector_hidden_size": 24},
+        {"text_config": ("lfm2", {"layer_types": ["conv", "full_attention", "conv", "conv"]}),
+         "vision_config": ("siglip2_vision_model", {**EYES, "num_patches": 9, "vision_use_head": True}),
+         "projector_hidden_size": 24, "projector_use_layernorm": False, "projector_bias": False,
+         "downsample_factor": 1},
     ),
     "hrm_text": ({"H_cycles": 1, "L_cycles": 2}, {"attention_bias": True}),
     "aria_text": ({"moe_num_shared_experts": 1}, {"attention_bias": True, "mlp_bias": True}),
@@ -1005,6 +1042,8 @@ def prefill(model: Any, length: int) -> Any:
             "aspect_ratio_mask": torch.ones(BATCH, 1, tiles, dtype=torch.long),
             "cross_attention_mask": torch.ones(BATCH, length, 1, tiles, dtype=torch.long),
         }
+    elif config.model_type == "diffusion_gemma":  # its decoder only reads the cache that its encoder fills
+        runs, given = model.model.encoder, {"input_ids": tokens}
     else:  # text alone fills the decoder's cache; what wraps the decoder can break from one release to the next
         # ModernBERT's names its output head so
         runs = model.model if config.model_type == "modernbert-decoder" else model.get_decoder()

@@ -31,7 +31,8 @@ UNITS = {
     "live_hidden": "1", "activation_base": "B", "expert_chunk": "#", "keeps_workspaces": "#", "keeps_deepstack": "#",
     "stage_runtime": "B", "encoder_patches": "#", "encoder_live": "1", "encoder_copies": "1", "capacity": "",
     "host_growth": "B", "index_gather": "#", "long_index_gather": "#", "long_index_from": "#", "graph_bytes": "B",
-    "expert_graph_bytes": "B", "rank_graph_bytes": "B", "rank_graph_size": "#", "state_pages": "#",
+    "expert_graph_bytes": "B", "attention_workspace": "B", "rank_graph_bytes": "B", "rank_graph_size": "#",
+    "state_pages": "#",
     "hybrid_prefixes": "#", "needs_slots": "#", "draft_models": "#", "divided_step": "#", "stated_length": "#",
     "expert_padding": "#", "marlin_padding": "#", "marlin_width": "#", "expert_scale_bytes": "B",
     "block_scale_bytes": "B", "rope_table_bytes": "B", "image_positions": "#", "absorbed_bytes": "B",
@@ -52,9 +53,10 @@ MOST_GPUS = 1e6
 NOT_NEGATIVE = ValueRange(0.0, POSITIVE.most)
 #: fields that are lists of words
 LISTS = (
-    "eagle3_models", "mtp_models", "encoder_models", "window_models", "latent_formats", "vendors", "unserved_models",
+    "eagle3_models", "mtp_models", "encoder_models", "encoder_counted", "window_models", "latent_formats", "vendors",
+    "unserved_models",
     "host_counts", "checkpoint_states", "flash_checkpoint_states", "flash_architectures", "graph_vendors",
-    "whole_kinds",
+    "whole_kinds", "flashinfer_gpus", "flashinfer_narrow",
 )  # fmt: skip
 RUNNER = "{serves: dense, sampler_bytes_per_logit: 6 B}"
 #: what a second runner's profiling run may lack, and the figures that are none then

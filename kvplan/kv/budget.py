@@ -233,7 +233,7 @@ def _stage(
         left = visible - weight - activation - runtime
         amounts = {"weights": weight, "activations": activation, "runtime": runtime}
         total = visible - max(left - deployment.kv_bytes, 0.0)
-    elif graphs := graph_bytes(model, deployment, end - start):
+    elif graphs := graph_bytes(model, deployment, end - start, _cache_bits(layout)):
         amounts["cuda_graphs"] = graphs
     return Budget(
         amounts=amounts,
@@ -247,6 +247,11 @@ def _stage(
         stage=index,
         layers=end - start,
     )
+
+
+def _cache_bits(layout: KVLayout) -> float:
+    """Return the bits of an element of the layers that store tokens, the fewest of any."""
+    return min((g.bits for g in layout.groups if g.token_bytes), default=16.0)
 
 
 def _stage_weights(

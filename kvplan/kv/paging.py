@@ -101,11 +101,14 @@ class Paging:
     def tokens(self, room: float, length: int) -> int:
         """Return the cache's capacity in tokens, as the engine logs it: concurrency x length.
 
-        An `even` one divides the blocks among the groups of layers, and counts each at the tokens of the smallest; one
-        with a `logged_page` counts a request's bytes in those, not its blocks.
+        An `even` one divides the blocks among the groups of layers, and counts each at the tokens of the smallest, of
+        which a state's is the whole length (vLLM 0.20.0: model_executor/models/config.py: mamba_block_size); one with a
+        `logged_page` counts a request's bytes in those, not its blocks.
         """
         if self.even and len(self.specs) > 1:
             smallest = min((s.block for s in self.specs if not s.constant), default=0)
+            if smallest and self.state_pages == 1 and any(s.constant for s in self.specs):
+                smallest = min(smallest, length)
             return int(room // self.block_bytes) // sum(self.stacks) * smallest * self.ranks if self.block_bytes else 0
         if self.logged_page:
             parts = zip(self.specs, self.pages, strict=True)

@@ -1,13 +1,14 @@
 """What an engine's profiling run of a step takes: activations, a vision tower's peak, and memory for CUDA graphs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
-from typing import TYPE_CHECKING
+from math import inf, prod
+from typing import TYPE_CHECKING, Any
 
 from kvplan.kv.paging import INDEX_SCALE
 from kvplan.specs.hardware import Engine, captured
-from kvplan.specs.model import Compressed, Latent, Layer, ModelSpec
+from kvplan.specs.model import Attention, Compressed, Latent, Layer, ModelSpec
 from kvplan.units import show_bytes
 
 if TYPE_CHECKING:
@@ -52,22 +53,40 @@ def _widest(layer: Layer, tensor: int, sliced: int) -> tuple[float, float]:
     return dense, used * (max(inner / sliced, width) + max(rows / sliced, width))
 
 
-def encoder_bytes(model: ModelSpec, engine: Engine) -> float:
+def encoder_bytes(model: ModelSpec, engine: Engine, tensor: int = 1) -> float:
     """Return the peak of encoding the largest image in the engine's profiling run, 0 where it is not known. [B]
 
-    What lives in the tower for every patch, whatever divides it, and the image's embeddings, which the engine copies.
+    What lives in the tower for every patch, on one of `tensor` GPUs where that is counted by its layers and whatever
+    divides it where it is not, and the image's embeddings, which the engine copies.
     """
     tower = model.config.get("vision_config")
     width = tower.get("hidden_size") if isinstance(tower, dict) else None
     if (
         model.vision is None
+        or not isinstance(tower, dict)
         or not isinstance(width, int)
         or not any(p in model.model_type for p in engine.encoder_models)
     ):
         return 0.0
     embeddings = engine.encoder_copies * engine.encoder_patches / model.vision.merge**2 * model.hidden
     embeddings *= 1 + deepstack_levels(model)
-    return 2.0 * (engine.encoder_patches * engine.encoder_live * width + embeddings)
+    counted = any(p in model.model_type for p in engine.encoder_counted)
+    live = _block_elements(tower, width, tensor) if counted else engine.encoder_live * width
+    return 2.0 * (engine.encoder_patches * live + embeddings)
+
+
+def _block_elements(tower: Mapping[str, Any], width: int, tensor: int) -> float:
+    """Return the elements that live for a patch where a layer of a vision tower of Qwen's takes most.
+
+    All along the patch's pixels, the positions' embeddings and what the layer got, and its norm beside it. Divided by
+    tensor parallelism: queries, keys and values, of which queries and keys stand three times (laid out anew, and
+    rotated), and what attention gives; or, beside the sum that the layer goes on with, the inner width before and
+    after its activation (vLLM 0.20.0: models/qwen3_vl.py, Qwen3_VisionBlock; qwen2_5_vl.py, Qwen2_5_VisionAttention).
+    """
+    sizes = (("in_channels", 3), ("temporal_patch_size", 2), ("patch_size", 16), ("patch_size", 16))
+    pixels = prod(int(tower.get(name, usual)) for name, usual in sizes)
+    inner = int(tower.get("intermediate_size", 4 * width))
+    return pixels + 3 * width + max(8 * width / tensor, width + 2 * inner / tensor)
 
 
 def deepstack_levels(model: ModelSpec) -> int:
@@ -111,7 +130,7 @@ def activation_bytes(
         "sampler": sampler if last else 0.0,
         "feed-forward": feed,
         "copies": copies * model.vocab * model.hidden * 2.0 / parallel.tensor + counts if copies else 0.0,
-        "encoder": encoder_bytes(model, engine) + counts if profiled else 0.0,
+        "encoder": encoder_bytes(model, engine, parallel.tensor) + counts if profiled else 0.0,
     }
     binding = max(peaks, key=lambda part: peaks[part])
     if binding == "encoder":
@@ -155,8 +174,8 @@ def form_of(model: ModelSpec, deployment: "Deployment") -> str:
     return deployment.weights or (model.quantization.method if model.quantization else model.dtype)
 
 
-def graph_bytes(model: ModelSpec, deployment: "Deployment", layers: int) -> float:
-    """Return what the engine sets aside for CUDA graphs of a stage of some layers. [B]"""
+def graph_bytes(model: ModelSpec, deployment: "Deployment", layers: int, bits: float = 16.0) -> float:
+    """Return what the engine sets aside for CUDA graphs of a stage of some layers, whose cache has so many bits. [B]"""
     engine = deployment.engine
     maker = deployment.gpu.vendor if deployment.gpu else ""
     if not engine.graph_bytes or not deployment.graphs or (engine.graph_vendors and maker not in engine.graph_vendors):
@@ -166,7 +185,29 @@ def graph_bytes(model: ModelSpec, deployment: "Deployment", layers: int) -> floa
         each += engine.expert_graph_bytes
         if doubtful_graphs(model, deployment) and logged_size(model, engine):
             each += layers * model.hidden * engine.rank_graph_bytes
-    return captured(deployment.limits[0]) * each
+    return captured(deployment.limits[0]) * each + workspace_bytes(model, deployment, bits)
+
+
+#: widths of a head that FlashInfer's attention serves; other models of any such layer get Triton's
+#: (vLLM 0.20.0: vllm/v1/attention/backends/flashinfer.py: get_supported_head_sizes)
+FLASHINFER_WIDTHS = (64, 128, 256)
+
+
+def workspace_bytes(model: ModelSpec, deployment: "Deployment", bits: float) -> float:
+    """Return the workspace of FlashInfer's attention, which the first whole graph that is captured allocates. [B]
+
+    FlashInfer serves where it is the first choice, and caches of less than 16 bits where FlashAttention reads none of
+    them: on all but Hopper, from Ampere on. Verifying drafts it captures no whole graphs there
+    (vLLM 0.20.0: platforms/cuda.py: _get_backend_priorities; v1/attention/backends: flash_attn.py, flashinfer.py).
+    """
+    engine, gpu = deployment.engine, deployment.gpu
+    heads = [m for m in model.mixers if isinstance(m, Attention)]
+    if gpu is None or not engine.attention_workspace or not heads or any(isinstance(m, Latent) for m in model.mixers):
+        return 0.0
+    first = gpu.name.startswith(engine.flashinfer_gpus)
+    narrow = bits < 16 and gpu.architecture in engine.flashinfer_narrow and deployment.draft is None
+    served = all(m.key_dim in FLASHINFER_WIDTHS for m in heads) and (first or "gpt_oss" not in model.model_type)
+    return engine.attention_workspace if served and (first or narrow) else 0.0
 
 
 def _routed(model: ModelSpec) -> bool:
@@ -208,7 +249,7 @@ def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
 
 def image_warnings(model: ModelSpec, deployment: "Deployment") -> tuple[str, ...]:
     """Return what an engine that profiles no image leaves to chance; nothing of others, and without a tower."""
-    peak = encoder_bytes(model, deployment.engine)
+    peak = encoder_bytes(model, deployment.engine, deployment.parallel.tensor)
     if deployment.profiles_images or not peak or deployment.gpu is None:
         return ()
     return (

@@ -53,9 +53,9 @@ class Gpu:
     def multicast(self) -> bool:
         """Whether its link carries one message to several GPUs at once (NVLink SHARP); other makers' are taken to.
 
-        Engines set buffers aside for it.
+        Engines set buffers aside for it. It is what a switch does: bridges between two or four GPUs do not.
         """
-        before = self.link_kind == "NVLink" and self.architecture in BEFORE_SHARP
+        before = self.link_kind == "NVLink" and (self.architecture in BEFORE_SHARP or self.joined < SERVER)
         return not (self.link_kind == "PCIe" or before)
 
     @property
@@ -204,12 +204,16 @@ class Engine:
     encoder_patches: int = 0  #: patches of the largest image they take, which it is filled with
     encoder_copies: float = 1.0  #: times that the image's embeddings are held beside it
     encoder_live: float = 0.0  #: elements that live for a patch, over the tower's width
+    encoder_counted: tuple[str, ...] = ()  #: parts of the model types whose tower's layers are counted in its place
     capacity: str = "requests"  #: what the tokens it logs are of: requests that fit, or blocks shared out (even)
     index_gather: int = 0  #: longest requests whose indexer keys (sparse attention) it gathers at once, in 8 bits
     long_index_gather: int = 0  #: the same of requests longer than `long_index_from`, 0: as of others
     long_index_from: int = 0  #: requests that are long [token]
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
     expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
+    attention_workspace: float = 0.0  #: of FlashInfer's attention, allocated with the first whole graph [B]
+    flashinfer_gpus: tuple[str, ...] = ()  #: beginnings of names of GPUs where that attention is the first choice
+    flashinfer_narrow: tuple[str, ...] = ()  #: generations of GPUs where it serves caches of less than 16 bits
     rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
     rank_graph_size: float = 0.0  #: layers x hidden size of the one model whose log gave it
     state_pages: int = 1  #: pages a sequence pins for a recurrent state while prefixes are cached

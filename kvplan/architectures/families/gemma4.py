@@ -1,4 +1,4 @@
-"""Gemma 4: text, vision and audio."""
+"""Gemma 4: text, vision and audio; and DiffusionGemma, which writes blocks by diffusion."""
 
 from collections.abc import Hashable
 
@@ -14,16 +14,20 @@ from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Vision, Weight
 
 
-@family("gemma4_text", "gemma4_unified_text")
+@family("gemma4_text", "gemma4_unified_text", "diffusion_gemma_text")
 def gemma4(c: Config) -> Body:
-    """Gemma 4: full layers with own head width and KV heads, shared caches, per-layer inputs, optional experts."""
+    """Gemma 4: full layers with own head width and KV heads, shared caches, per-layer inputs, optional experts.
+
+    DiffusionGemma always has experts and shares keys and values, and is conditioned on its own last answer by an MLP.
+    """
     hidden, count = c.size("hidden_size"), layer_count(c)
     kinds = layer_kinds(c, every(6, "sliding"))
     kinds[-1] = "full"
     shared_from = count - c.size("num_kv_shared_layers", 0, low=0)
     window, small = c.optional("sliding_window"), per_layer(c)
-    equal = c.flag("attention_k_eq_v")
-    sizes = gemma4_sizes(c, kinds)
+    diffuses = c.model_type == "diffusion_gemma_text"
+    equal = diffuses or c.flag("attention_k_eq_v")
+    sizes = gemma4_sizes(c, kinds, equal)
     inner, bias = c.size("intermediate_size"), c.flag("attention_bias")
 
     def mix(key: Hashable) -> Part:
@@ -44,7 +48,7 @@ def gemma4(c: Config) -> Body:
 
     def ffn(double: Hashable) -> tuple[Weight, ...]:
         weights = mlp(hidden, inner * 2 if double else inner)
-        if c.flag("enable_moe_block"):
+        if diffuses or c.flag("enable_moe_block"):
             weights += moe(c, hidden, c.size("moe_intermediate_size"), prefix="moe")
             weights += (
                 vector("moe.router_scale", hidden),
@@ -54,6 +58,8 @@ def gemma4(c: Config) -> Body:
         return weights
 
     extra: tuple[Weight, ...] = ()
+    if diffuses:
+        extra = (*mlp(hidden, inner, prefix="self_conditioning"), vector("self_conditioning.norm", hidden))
     if small:
         table = c.size("vocab_size_per_layer_input", c.size("vocab_size"))
         extra = (
@@ -68,10 +74,10 @@ def gemma4(c: Config) -> Body:
 
 def per_layer(c: Config) -> int:
     """Return the width of the inputs each layer has of its own, 0 without; the unified models have none."""
-    return 0 if c.model_type == "gemma4_unified_text" else c.size("hidden_size_per_layer_input", 0, low=0)
+    return 0 if c.model_type != "gemma4_text" else c.size("hidden_size_per_layer_input", 0, low=0)
 
 
-def gemma4_sizes(c: Config, kinds: list[str]) -> list[tuple[int | None, int | None]]:
+def gemma4_sizes(c: Config, kinds: list[str], equal: bool) -> list[tuple[int | None, int | None]]:
     """Return each layer's own head width and KV heads (None: the config's).
 
     Google's files give global_* sizes for full layers; transformers writes them out as per_layer_config.
@@ -79,7 +85,7 @@ def gemma4_sizes(c: Config, kinds: list[str]) -> list[tuple[int | None, int | No
     stated = c.get("per_layer_config", None)
     if stated is None:
         wide = c.size("global_head_dim", 512)
-        groups = c.optional("num_global_key_value_heads") if c.flag("attention_k_eq_v") else None
+        groups = c.optional("num_global_key_value_heads") if equal else None
         return [(wide, groups) if kind == "full" else (None, None) for kind in kinds]
     if not isinstance(stated, dict) or not all(
         str(layer).isdecimal() and isinstance(own, dict) for layer, own in stated.items()
@@ -104,6 +110,7 @@ def gemma4_sight(outer: Config) -> Vision | None:
     return Vision(patch=eye(outer).size("patch_size", 16), merge=3, fixed=tokens)
 
 
+@tower("diffusion_gemma_text", "diffusion_gemma", sees=gemma4_sight)
 @tower("gemma4_text", "gemma4", sees=gemma4_sight)
 def gemma4_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Gemma 4: either tower may be missing or null (its clipping bounds are buffers, not parameters)."""

@@ -93,8 +93,19 @@ def qwen2_5_omni_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 @tower("qwen3_omni_moe_text", "qwen3_omni_moe_thinker", sees=native(16, frames=2))
 def qwen3_omni_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
-    """Return the thinker's towers: Qwen3-VL's eyes, and an encoder behind three convolutions that halve the bands."""
-    c, layers = listener(outer, "qwen3_omni_moe_audio_encoder")
+    """Return the thinker's towers: Qwen3-VL's eyes, and its ears."""
+    return (*qwen3_ears(outer, "qwen3_omni_moe_audio_encoder"), *qwen3_vl_tower(outer, text))
+
+
+@tower("qwen3", "qwen3_asr", "qwen3_asr_thinker")
+def qwen3_asr_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the ears alone: Qwen3-ASR's language model is Qwen3."""
+    return qwen3_ears(outer, "qwen3_asr_encoder")
+
+
+def qwen3_ears(outer: Config, sizes: str) -> tuple[Weight, ...]:
+    """Return an encoder behind three convolutions that halve the bands."""
+    c, layers = listener(outer, sizes)
     d, wide, bands = c.size("d_model"), c.size("downsample_hidden_size"), c.size("num_mel_bins")
     for _ in range(3):
         bands = (bands + 1) // 2
@@ -102,4 +113,4 @@ def qwen3_omni_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
         "audio_tower", conv1=(wide, 9 + 1), conv2=(2 * wide, 9 * wide + 1), merge=(d, wide * bands),
         proj1=(d, d + 1), proj2=(c.size("output_dim"), d + 1),
     )  # fmt: skip
-    return (*layers, *convolutions, *qwen3_vl_tower(outer, text))
+    return (*layers, *convolutions)
