@@ -115,10 +115,10 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
     ),
     ("decode", 4): (row(256, ANY, 16, 16, 4, 2),),
     # int8 and int4 are bound by instructions, of which a tile of 128 tokens needs a quarter less per token;
-    # on sm_80 it spills registers
+    # before sm_90 int8 spills registers with it
     ("quantised", 1): (
         row(64, ANY, 16, 64, 4, 4),
-        row(128, ANY, 16, 128, 4, 3, since=86),
+        row(128, ANY, 16, 128, 4, 3, since=90),
         row(128, ANY, 16, 64, 4, 4),
         row(256, ANY, 16, 64, 8, 3),
         row(256, ANY, 16, 64, 8, 2),
