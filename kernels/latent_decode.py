@@ -41,6 +41,7 @@ from .common import (
     slot_in_page,
     sm_count,
     split_range,
+    store_lse,
     store_split,
     tile_for,
 )
@@ -129,6 +130,95 @@ def absorbed_split_kernel(
         p, alpha, m, z = online_softmax(s, m, z)
         acc = acc * alpha[:, None] + dot_(p, c, UPCAST)
     store_split(OUT, LSE, (b * heads + h) * splits + split, acc * out_scale, m, z, real, r, R, BR)
+
+
+@triton.jit
+def turned_split_kernel(
+    Q,
+    QR,
+    C,
+    CR,
+    TABLE,
+    LENGTHS,
+    OUT,
+    LSE,
+    LOGITS,
+    scale,
+    out_scale,
+    heads,
+    splits,
+    sq_b,
+    sq_h,
+    sr_b,
+    sr_h,
+    sc_p,
+    sc_t,
+    sp_p,
+    sp_t,
+    st_b,
+    sl_h,
+    R: tl.constexpr,
+    BR: tl.constexpr,
+    ROPE: tl.constexpr,
+    BROPE: tl.constexpr,
+    BH: tl.constexpr,
+    BN: tl.constexpr,
+    PAGE: tl.constexpr,
+    PAGED: tl.constexpr,
+    STORE_LOGITS: tl.constexpr,
+    CDT: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """As `absorbed_split_kernel`, tokens and ranks in the rows of the products, heads in the columns.
+
+    Fewer than 64 heads fill no product of warp groups as rows; as columns they do, and then the latent is multiplied
+    from shared memory and no warp loads the whole query again for every tile.
+    """
+    h = tl.program_id(0).to(tl.int64) * BH + tl.arange(0, BH)  # [BH]
+    split = tl.program_id(1)
+    b = tl.program_id(2).to(tl.int64)
+    real = h < heads
+    r = tl.arange(0, BR)
+    lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
+
+    q = tl.load(Q + b * sq_b + h[:, None] * sq_h + r[None, :], mask=inside(real, r, R, BR), other=0.0)  # [BH, BR]
+    if ROPE > 0:
+        e = tl.arange(0, BROPE)
+        at_q = QR + b * sr_b + h[:, None] * sr_h + e[None, :]
+        qr = tl.load(at_q, mask=inside(real, e, ROPE, BROPE), other=0.0)  # [BH, BROPE]
+    m = tl.full([BH], float("-inf"), tl.float32)
+    z = tl.zeros([BH], tl.float32)
+    acc = tl.zeros([BR, BH], tl.float32)
+    page = page_base(TABLE, b, st_b, lo + tl.arange(0, BN), hi, PAGED, PAGE)
+    for start in range(lo, hi, BN):
+        n = start + tl.arange(0, BN)
+        live = n < hi
+        slot = slot_in_page(n, PAGED, PAGE)
+        at_c = C + (page * sc_p + slot * sc_t)[:, None] + r[None, :]
+        c = tl.load(at_c, mask=inside(live, r, R, BR), other=0.0)  # [BN, BR]
+        s = dot_(c, tl.trans(q), UPCAST)  # [BN, BH]
+        if ROPE > 0:
+            at_c = CR + (page * sp_p + slot * sp_t)[:, None] + e[None, :]
+            cr = tl.load(at_c, mask=inside(live, e, ROPE, BROPE), other=0.0)
+            s += dot_(cr, tl.trans(qr), UPCAST)
+        page = page_base(TABLE, b, st_b, n + BN, hi, PAGED, PAGE)
+        s *= scale * LOG2E
+        if STORE_LOGITS:
+            into = LOGITS + (b * heads + h)[None, :] * sl_h + n[:, None]
+            tl.store(into, (s * LN2).to(LOGITS.dtype.element_ty), mask=live[:, None] & real[None, :])
+        s = tl.where(live[:, None], s, float("-inf"))
+        m_new = tl.maximum(m, tl.max(s, 0))
+        alpha = tl.exp2(m - m_new)
+        p = tl.exp2(s - m_new[None, :])
+        z = z * alpha + tl.sum(p, 0)
+        m = m_new
+        if not UPCAST:
+            p = p.to(CDT)
+        acc = acc * alpha[None, :] + dot_(tl.trans(c), p, UPCAST)
+    rows = (b * heads + h) * splits + split
+    out = acc * (store_lse(LSE, rows, m, z, real) * out_scale)[None, :]
+    there = (r < R)[:, None] & real[None, :]
+    tl.store(OUT + rows[None, :] * R + r[:, None], out.to(OUT.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -301,7 +391,8 @@ def absorbed_splits(
     longest = longest_sequence(latent, block_table)
     splits = splits or pick_splits(batch, blocks, longest, config.tokens, sms or sm_count(q.device))
     partial, lses = split_buffers(batch, heads, splits, rank, dtype or q.dtype, q.device)
-    absorbed_split_kernel[(blocks, splits, batch)](
+    kernel = turned_split_kernel if config.turned else absorbed_split_kernel
+    kernel[(blocks, splits, batch)](
         q,
         q if q_rope is None else q_rope,
         latent,

@@ -25,12 +25,16 @@ ANY = 1 << 30
 
 @dataclass(frozen=True)
 class Config:
-    """How one kernel is cut up: rows (heads or queries) and tokens per tile, warps per program, pipeline stages."""
+    """How one kernel is cut up: rows (heads or queries) and tokens per tile, warps per program, pipeline stages.
+
+    `turned`: tokens are the rows of products and heads the columns.
+    """
 
     rows: int
     tokens: int
     warps: int
     stages: int
+    turned: bool = False
 
     @property
     def launch(self) -> dict[str, int]:
@@ -97,9 +101,11 @@ class Row:
     since: int = 0
 
 
-def row(width: int, heads: int, rows: int, tokens: int, warps: int, stages: int, since: int = 0) -> Row:
+def row(
+    width: int, heads: int, rows: int, tokens: int, warps: int, stages: int, since: int = 0, turned: bool = False
+) -> Row:
     """Return a row of the table."""
-    return Row(width, heads, Config(rows, tokens, warps, stages), since)
+    return Row(width, heads, Config(rows, tokens, warps, stages, turned), since)
 
 
 #: (family, bytes of a stored element) -> rows, best first; three stages keep 64 KB of a decode in flight
@@ -133,6 +139,11 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
         row(256, 32, 32, 64, 4, 2),
         row(256, ANY, 64, 64, 8, 3),
         row(256, ANY, 64, 64, 8, 2),
+        # 16 and 32 heads in the rows of products load the query again for every tile, as long as the latent takes
+        row(512, 16, 16, 32, 4, 2, since=100),
+        row(512, 32, 32, 32, 8, 3, since=100),
+        row(512, 16, 16, 64, 8, 2, since=90, turned=True),
+        row(512, 32, 32, 64, 8, 2, since=90, turned=True),
         row(512, 16, 16, 32, 4, 2),
         row(512, 32, 32, 32, 8, 3),
         row(512, 32, 32, 32, 8, 2),
@@ -209,6 +220,7 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
     elif shape.family == "absorbed":
         held = rows * (width + beside) * size
         step = tokens * (width + beside) * shape.itemsize
+        long = tokens if config.turned else rows
         if shape.itemsize < 2 and capability < 90:
             held += 2 * tokens * width * size  # converted, once as keys and once as values
     elif shape.family == "fused":
@@ -228,7 +240,7 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
         else:
             copies = config.stages
         if shape.family != "prompt scores":
-            scratch = scratch if shape.family == "fused" else 0.0
+            scratch = scratch if shape.family == "fused" or config.turned else 0.0
         if capability >= 100 and shape.family == "absorbed" and shape.itemsize == 2:
             held += tokens * width * 2 * (2 if beside else 1)
     logits = rows * tokens * 2 if shape.logits else 0

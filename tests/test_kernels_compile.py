@@ -35,6 +35,7 @@ PIPELINED = {
     "decode_split_kernel",
     "quantised_split_kernel",
     "absorbed_split_kernel",
+    "turned_split_kernel",
     "fused_split_kernel",
     "streaming_split_kernel",
     "prefill_kernel",
