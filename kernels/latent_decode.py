@@ -34,13 +34,12 @@ from .common import (
     longest_sequence,
     online_softmax,
     page_base,
-    pick_splits,
     query_heads,
     refuse_fp8,
     refuse_tables,
     slot_in_page,
-    sm_count,
     split_range,
+    splits_for,
     store_lse,
     store_split,
     tile_for,
@@ -389,7 +388,7 @@ def absorbed_splits(
     compute = TL_TYPES[torch.float16 if latent.dtype in FP8 else latent.dtype]
     compute = tl.float32 if INTERPRETED and compute != tl.float32 else compute
     longest = longest_sequence(latent, block_table)
-    splits = splits or pick_splits(batch, blocks, longest, config.tokens, sms or sm_count(q.device))
+    splits = splits or splits_for(shape, config, k_latent, batch, blocks, longest, sms)
     partial, lses = split_buffers(batch, heads, splits, rank, dtype or q.dtype, q.device)
     kernel = turned_split_kernel if config.turned else absorbed_split_kernel
     kernel[(blocks, splits, batch)](
@@ -507,7 +506,7 @@ def fused_decode(
     config = config or tile_for(shape, k_latent)
     blocks = triton.cdiv(group, config.rows)
     longest = k_latent.shape[1]
-    splits = splits or pick_splits(batch, kv_heads * blocks, longest, config.tokens, sms or sm_count(q.device))
+    splits = splits or splits_for(shape, config, k_latent, batch, kv_heads * blocks, longest, sms)
     partial, lses = split_buffers(batch, heads, splits, v_rank, q.dtype, q.device)
     fused_split_kernel[(kv_heads * blocks, splits, batch)](
         q,

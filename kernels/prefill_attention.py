@@ -39,10 +39,13 @@ def attend_tiles(
         n = start + tl.arange(0, BN)
         at_k = K + n.to(tl.int64)[:, None] * sk_n + d[None, :]
         at_v = V + n.to(tl.int64)[:, None] * sv_n + d[None, :]
-        if DIAGONAL or D != BD:
+        if DIAGONAL:
             seen = inside(n < keys, d, D, BD)
             k = tl.load(at_k, mask=seen, other=0.0)  # [BN, BD]
             v = tl.load(at_v, mask=seen, other=0.0)  # [BN, BD]
+        elif D != BD:
+            k = tl.load(at_k, mask=(d < D)[None, :], other=0.0)
+            v = tl.load(at_v, mask=(d < D)[None, :], other=0.0)
         else:  # whole tiles that all queries see
             k = tl.load(at_k)
             v = tl.load(at_v)

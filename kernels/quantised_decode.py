@@ -32,13 +32,12 @@ from .common import (
     longest_sequence,
     online_softmax,
     page_base,
-    pick_splits,
     query_heads,
     refuse_fp8,
     refuse_odd,
     slot_in_page,
-    sm_count,
     split_range,
+    splits_for,
     store_lse,
     tile_for,
 )
@@ -61,10 +60,8 @@ def codes_as_fp16(shift: int, mask: str, magic: str, after: str) -> str:
 
     `magic` is flipped in: the exponent, and for signed bytes the bit that moves them up by 128; `after` takes it off.
     """
-    return (
-        "{.reg .b32 t, m, c, f, g; shr.u32 t, $1, %d; mov.b32 m, %s; mov.b32 c, %s; lop3.b32 t, t, m, c, 0x6A; %s}"
-        % (shift, mask, magic, after)
-    )
+    taken = f"shr.u32 t, $1, {shift}; mov.b32 m, {mask}; mov.b32 c, {magic}; lop3.b32 t, t, m, c, 0x6A; "
+    return "{.reg .b32 t, m, c, f, g; " + taken + after + "}"
 
 
 def fp8_as_fp16(choice: str) -> str:
@@ -103,20 +100,17 @@ def number(x, PART: tl.constexpr, KIND: tl.constexpr, FDT: tl.constexpr, CDT: tl
     if FAST:
         if KIND == "int8":
             return by_ptx(x, INT8_FIRST if PART == 0 else INT8_SECOND)
-        elif KIND == "fp8":
+        if KIND == "fp8":
             return by_ptx(x, FP8_FIRST if PART == 0 else FP8_SECOND)
-        elif PART < 2:
+        if PART < 2:
             return by_ptx(x, LOW_FIRST if PART == 0 else LOW_SECOND)
-        else:
-            return by_ptx(x, HIGH_FIRST if PART == 2 else HIGH_SECOND)
-    else:
-        wide = x.to(tl.int32)
-        if KIND == "int4":
-            return ((wide >> (8 * (PART % 2) + 4 * (PART // 2))) & 15).to(CDT)
-        elif KIND == "fp8":
-            return ((wide >> (8 * PART)) & 255).to(tl.uint8).to(FDT, bitcast=True).to(CDT)
-        else:
-            return ((wide << (24 - 8 * PART)) >> 24).to(CDT)
+        return by_ptx(x, HIGH_FIRST if PART == 2 else HIGH_SECOND)
+    wide = x.to(tl.int32)
+    if KIND == "int4":
+        return ((wide >> (8 * (PART % 2) + 4 * (PART // 2))) & 15).to(CDT)
+    if KIND == "fp8":
+        return ((wide >> (8 * PART)) & 255).to(tl.uint8).to(FDT, bitcast=True).to(CDT)
+    return ((wide << (24 - 8 * PART)) >> 24).to(CDT)
 
 
 @triton.jit
@@ -386,17 +380,19 @@ def quantised_decode(
     sizes = agree(known, q=(q, "B Hq D", FLOATS), k=(k, row, KINDS_STORED[kind]), v=(v, row, KINDS_STORED[kind]))
     refuse_fp8(k=k, v=v)
     batch, q_heads, kv_heads, width = (sizes[axis] for axis in ("B", "Hq", "Hkv", "D"))
+    refuse_odd(width)
     if width % 4:
         raise ValueError(f"head_dim {width}: codes are read in pairs, so that it must be a multiple of 4")
     group = group_of(q_heads, kv_heads)
     size = {"int4": 0.5}.get(kind, 1)
-    config = config or tile_for(Shape("quantised fp8" if kind == "fp8" else "quantised", width, group, size), k)
+    shape = Shape("quantised fp8" if kind == "fp8" else "quantised", width, group, size)
+    config = config or tile_for(shape, k)
     tensors, groups = refuse_sides(sizes, k, k_scale, v_scale, k_zero, v_zero)
     sides = [t for t in (k_scale, v_scale, k_zero, v_zero) if isinstance(t, torch.Tensor)]
     scale = width**-0.5 if scale is None else scale
     blocks = triton.cdiv(group, config.rows)
     longest = longest_sequence(k, block_table)
-    splits = splits or pick_splits(batch, kv_heads * blocks, longest, config.tokens, sms or sm_count(q.device))
+    splits = splits or splits_for(shape, config, k, batch, kv_heads * blocks, longest, sms)
     partial, lses = split_buffers(batch, q_heads, splits, width, q.dtype, q.device)
     fast = not INTERPRETED and gpu_of(q.device).capability >= 80
     compute = tl.float32 if INTERPRETED else tl.float16 if fast or kind == "fp8" else tl.bfloat16

@@ -26,11 +26,10 @@ from .common import (
     group_of,
     inside,
     online_softmax,
-    pick_splits,
     query_heads,
     refuse_tables,
-    sm_count,
     split_range,
+    splits_for,
     store_halves,
     tile_for,
 )
@@ -290,7 +289,7 @@ def streaming_decode(
     shape = Shape("streaming", width, group, k.element_size(), rotated=mode == "cache")
     config = config or tile_for(shape, k)
     blocks = triton.cdiv(group, config.rows)
-    splits = splits or pick_splits(batch, kv_heads * blocks, slots, config.tokens, sms or sm_count(q.device))
+    splits = splits or splits_for(shape, config, k, batch, kv_heads * blocks, slots, sms)
     partial, lses = split_buffers(batch, q_heads, splits, width, q.dtype, q.device)
     streaming_split_kernel[(kv_heads * blocks, splits, batch)](
         q,

@@ -16,8 +16,9 @@ SHARED = {
 }  # fmt: skip
 #: LDS of a CDNA 3 compute unit [bytes] (AMD Instinct MI300 instruction set architecture, section 2)
 SHARED_HIP = 64 << 10
-#: programs wanted on each multiprocessor, which sets how often sequences are split, and tiles a split gets at least
-PROGRAMS_PER_SM, TILES_PER_SPLIT = 2, 2
+#: how often sequences are split: programs counted on a multiprocessor at once, tiles a split gets at least, the waves
+#: of programs that are tried at most, and the tiles that a program could have done while it starts
+PROGRAMS_PER_SM, TILES_PER_SPLIT, MOST_WAVES, START = 2, 2, 4, 1
 #: barriers and reductions [bytes]
 SLACK = 1 << 10
 ANY = 1 << 30

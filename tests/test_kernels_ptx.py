@@ -1,4 +1,4 @@
-"""The PTX that quantised decode converts codes with, which no interpreter runs: instruction by instruction, all codes."""
+"""The PTX that quantised decode converts codes with, which no interpreter runs: here it is run, for all codes."""
 
 import re
 
@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from kvplan.kernels import quantised_decode
+from kvplan.kernels import quantised_decode  # noqa: E402
 
 #: every pair of bytes, beside another
 PAIRS = np.stack([np.arange(2**16), np.random.default_rng(0).permutation(2**16)], 1).astype(np.uint32)
