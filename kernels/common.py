@@ -177,7 +177,7 @@ def pick_splits(batch: int, programs: int, longest: int, tokens: int, sms: int, 
 def splits_for(
     shape: Shape, config: Config, cache: torch.Tensor, batch: int, programs: int, longest: int, sms: int | None
 ) -> int:
-    """Return how many ways to split the sequences of a cache; arguments as `pick_splits`, `sms` the device's if none."""
+    """Return how many ways to split the sequences of a cache; as `pick_splits`, `sms` the device's if none."""
     gpu = gpu_of(cache.device)
     resident = max(1, min(PROGRAMS_PER_SM, gpu.shared // shared(shape, config, gpu.capability)))
     splits = pick_splits(batch, programs, longest, config.tokens, sms or sm_count(cache.device), resident)

@@ -388,7 +388,7 @@ def absorbed_splits(
     compute = TL_TYPES[torch.float16 if latent.dtype in FP8 else latent.dtype]
     compute = tl.float32 if INTERPRETED and compute != tl.float32 else compute
     longest = longest_sequence(latent, block_table)
-    splits = splits or splits_for(shape, config, k_latent, batch, blocks, longest, sms)
+    splits = splits or splits_for(shape, config, latent, batch, blocks, longest, sms)
     partial, lses = split_buffers(batch, heads, splits, rank, dtype or q.dtype, q.device)
     kernel = turned_split_kernel if config.turned else absorbed_split_kernel
     kernel[(blocks, splits, batch)](
