@@ -375,7 +375,7 @@ def fused(rank: int, width: int = 128, dtype: torch.dtype = BF16, rotated: bool 
     """Return the fused form with eight KV heads."""
 
     def launch() -> object:
-        table = room(TOKENS, width // 2, dtype=FP32) if rotated else None
+        table = room(TOKENS, width // 2, dtype=dtype) if rotated else None
         c = room(BATCH, TOKENS, rank, dtype=dtype)
         q, up = room(BATCH, 32, width, dtype=dtype), room(8, rank, width, dtype=dtype)
         return latent_decode.fused_decode(q, c, c, up, lengths(), cos=table, sin=table, splits=SPLITS)
@@ -399,7 +399,7 @@ def stream(mode: str, width: int, dtype: torch.dtype = BF16, config: Config | No
 
     def launch() -> object:
         kv, q = room(BATCH, TOKENS, 2, width, dtype=dtype), room(BATCH, 8, width, dtype=dtype)
-        turns = room(TOKENS, width // 2, dtype=FP32)
+        turns = room(TOKENS, width // 2, dtype=dtype)
         return streaming.streaming_decode(
             q, kv, kv, lengths(), turns, turns, sinks=4, mode=mode, splits=SPLITS, config=config
         )

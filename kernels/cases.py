@@ -254,7 +254,7 @@ def add_quantised(
     groups: int,
     lengths: list[int],
     *,
-    splits: int,
+    splits: int | None,
     page: int | None = None,
 ) -> None:
     """Add a quantised decode case."""
@@ -359,7 +359,7 @@ def add_absorbed(
     rope: int,
     lengths: list[int],
     *,
-    splits: int,
+    splits: int | None,
     page: int | None = None,
     logits: bool = False,
     fp8: bool = False,
@@ -791,3 +791,34 @@ def add_probes(elements: int) -> None:
 
 
 add_probes(4096 * 9 + 17)
+
+
+# shapes of models, for a GPU: `tokens` is the longest sequence
+
+
+def real_cases(tokens: int) -> list[Case]:
+    """Return cases of 8B and MLA models' shapes, splits as the launchers pick them; they are in no other table."""
+    kept = len(CASES)
+    lengths = [tokens, 5 * tokens // 8 + 3, 1, min(tokens, 131)]
+    short = [tokens // 4, min(tokens, 17)]
+    for page in (None, 16):
+        paged = "-paged" if page else ""
+        add_decode(f"real{paged}", BF16, 32, 8, 128, lengths, splits=None, page=page)
+        for kind, groups in (("int8", 2), ("int4", 2), ("fp8", 0)):
+            add_quantised(f"real{paged}", BF16, kind, 32, 8, 128, groups, lengths, splits=None, page=page)
+    for heads in (16, 32, 64, 128):
+        add_absorbed(f"real-mla-h{heads}", BF16, heads, 512, 64, lengths, splits=None, page=16 if heads > 32 else None)
+    for rank in (128, 256, 512):
+        add_absorbed(f"real-mhc-r{rank}", BF16, 32, rank, 0, lengths, splits=None)
+    add_absorbed("real-mhc-r256-fp8", BF16, 32, 256, 0, lengths, splits=None, fp8=True)
+    for rank in (128, 256):
+        add_rebuilt(f"real-r{rank}", BF16, 32, 8, 128, rank, short, rope=True)
+    add_prefill("real", BF16, 32, 8, 128, short)
+    add_prefill("real-mha", FP16, 8, 8, 128, short)
+    add_h2o_decode("real", BF16, 32, 8, 128, lengths)
+    add_h2o_prefill("real", BF16, 32, 8, 128, short, None)
+    for mode in ("absolute", "cache"):
+        add_streaming(f"real-{mode}", BF16, mode, 32, 8, 128, 4, tokens // 2, [tokens, 3 * tokens // 4])
+    made = CASES[kept:]
+    del CASES[kept:]
+    return made

@@ -14,6 +14,8 @@ a whole projection beside its tiles, so wide ranks fit large GPUs only (`tiles`)
 (through L2) once per tile of heads.
 """
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -252,6 +254,7 @@ def fused_split_kernel(
     BRV: tl.constexpr,
     BH: tl.constexpr,
     BN: tl.constexpr,
+    UNIT: tl.constexpr,
     ROTATE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
@@ -281,7 +284,7 @@ def fused_split_kernel(
         k_low = dot_(ck, w_low, UPCAST)  # [BN, BHALF]
         k_high = dot_(ck, w_high, UPCAST)
         if ROTATE:
-            at_f = n[:, None] * sf_t + d[None, :]
+            at_f = n[:, None] * (sf_t * UNIT) + d[None, :]
             turns = inside(live, d, HALF, BHALF)
             cos = tl.load(COS + at_f, mask=turns, other=0.0).to(tl.float32)  # [BN, BHALF]
             sin = tl.load(SIN + at_f, mask=turns, other=0.0).to(tl.float32)
@@ -313,8 +316,8 @@ def absorbed_traffic(
 def fused_traffic(
     batch: int, heads: int, kv_heads: int, head_dim: int, k_rank: int, v_rank: int, tokens: int, itemsize: int = 2
 ) -> tuple[float, float]:
-    """Return (bytes moved, flops) of one fused call: latents read once, fp32 tables once, keys rebuilt per KV head."""
-    cache = batch * tokens * (k_rank + v_rank) * itemsize + 4 * tokens * head_dim
+    """Return (bytes moved, flops) of one fused call: latents and tables read once, keys rebuilt per KV head."""
+    cache = (batch * tokens * (k_rank + v_rank) + tokens * head_dim) * itemsize
     small = (batch * heads * (head_dim + v_rank) + kv_heads * k_rank * head_dim) * itemsize
     rebuild = 2.0 * batch * tokens * k_rank * kv_heads * head_dim
     return float(cache + small), rebuild + 2.0 * batch * heads * tokens * (head_dim + v_rank)
@@ -486,7 +489,8 @@ def fused_decode(
     """Attend with keys rebuilt and rotated inside the kernel and values absorbed.
 
     q [B, Hq, D], rotated; k_latent [B, T, Rk], v_latent [B, T, Rv]; k_up [Hkv, Rk, D]; lengths [B] int32, in tokens;
-    cos, sin [T, D/2] fp32 (rotate-half convention, row t for slot t), or none for keys without rotation.
+    cos, sin [T, D/2] (rotate-half convention, row t for slot t), or none for keys without rotation; fp32 tables take
+    twice the room and way of 16-bit ones, which models rotate by.
 
     Returns out [B, Hq, Rv] of q's type (still to be multiplied by the value up-projection) and lse [B, Hq] fp32.
     """
@@ -502,7 +506,9 @@ def fused_decode(
     k_rank, v_rank = sizes["Rk"], sizes["Rv"]
     group = group_of(heads, kv_heads)
     widest = max(k_rank, v_rank)
-    shape = Shape("fused", widest, group, k_latent.element_size(), width, cos is not None)
+    turn = 4 if cos is None else cos.element_size()
+    unit = 1 if cos is None else math.gcd(8, cos.stride(0))  # the compiler sees multiples of 16 only
+    shape = Shape("fused", widest, group, k_latent.element_size(), width, cos is not None, turn=turn)
     config = config or tile_for(shape, k_latent)
     blocks = triton.cdiv(group, config.rows)
     longest = k_latent.shape[1]
@@ -525,7 +531,7 @@ def fused_decode(
         *k_latent.stride()[:2],
         *v_latent.stride()[:2],
         *k_up.stride()[:2],
-        0 if cos is None else cos.stride(0),
+        0 if cos is None else cos.stride(0) // unit,
         G=group,
         HALF=width // 2,
         BHALF=power_of_two(width // 2),
@@ -535,6 +541,7 @@ def fused_decode(
         BRV=power_of_two(v_rank),
         BH=config.rows,
         BN=config.tokens,
+        UNIT=unit,
         ROTATE=cos is not None,
         UPCAST=INTERPRETED,
         **config.launch,

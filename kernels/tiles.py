@@ -77,7 +77,7 @@ class Shape:
 
     `family`: a key of `TABLE`; `width`: head dim, or the larger rank; `heads`: query heads that share what is read;
     `itemsize`: bytes of a stored element; `beside`: the rotary part of an absorbed latent, or the head dim of rebuilt
-    keys; `rotated`: keys are rotated when read; `logits`: logits are stored.
+    keys; `rotated`: keys are rotated when read, by tables of `turn` bytes an element; `logits`: logits are stored.
     """
 
     family: str
@@ -87,6 +87,7 @@ class Shape:
     beside: int = 0
     rotated: bool = False
     logits: bool = False
+    turn: int = 4
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
         if shape.family.startswith("quantised"):
             scratch *= 2  # the weights of both halves
         if shape.rotated:
-            step += 4 * tokens * width  # cos and sin
+            step += shape.turn * tokens * width  # cos and sin
             scratch += tokens * width * size if size > 2 else 0
     elif shape.family == "absorbed":
         held = rows * (width + beside) * size
@@ -227,7 +228,7 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
     elif shape.family == "fused":
         keys = tokens / 2 if shape.rotated else tokens  # both halves at once when nothing is rotated
         held = (rows + width + keys) * beside * size  # query, projection, keys
-        step = 2 * tokens * width * size + (4 * tokens * beside if shape.rotated else 0)
+        step = 2 * tokens * width * size + (shape.turn * tokens * beside if shape.rotated else 0)
         long = tokens
     else:  # prompt scores: keys stay, queries pass
         held, step, scratch = tokens * width * size, rows * (width * size + 4), tokens * 16.0
