@@ -44,7 +44,8 @@ class Compiled:
     Registers per thread; `spills`: stack per thread, `shared` memory per program and what `tiles` `predicted` [bytes, 0
     where no tile was picked]; `tensor` memory [columns]; counts of PTX
     instructions: asynchronous loads, those of 16 bytes, matrix products of warp groups and of warps. `waited`: loads of
-    tiles in loops that nothing was overlapped with.
+    tiles in loops that nothing was overlapped with. `serialised`: each product of a warp group is waited for before the
+    next, which the assembler does where it finds no registers for several at once (warning C7510).
     """
 
     kernel: str
@@ -62,6 +63,7 @@ class Compiled:
     waited: int
     grouped: int
     mma: int
+    serialised: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -188,12 +190,16 @@ def waited(ttgir: str) -> int:
 def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compiled:
     """Return what a compiled kernel uses, under the name of its variant."""
     meta, ptx = kernel.metadata, kernel.asm["ptx"]
+    grouped = len(re.findall(r"\b(?:wgmma\.mma_async|tcgen05\.mma)\.", ptx))
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(kernel.asm["cubin"])
         cubin.flush()
-        usage = subprocess.run(
-            [triton.knobs.nvidia.cuobjdump.path, "-res-usage", cubin.name], capture_output=True, text=True, check=True
-        ).stdout
+        usage, sass = (
+            subprocess.run(
+                [triton.knobs.nvidia.cuobjdump.path, ask, cubin.name], capture_output=True, text=True, check=True
+            ).stdout
+            for ask in ("-res-usage", "-sass" if grouped else "-res-usage")
+        )
     return Compiled(
         kernel=meta.name,
         variant=variant,
@@ -208,8 +214,9 @@ def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compi
         waited=waited(kernel.asm["ttgir"]),
         async_loads=len(re.findall(r"\bcp\.async\.c[ag]\.", ptx)),
         wide_async_loads=len(re.findall(r"\bcp\.async\.cg\.shared\.global .*?, (?:0x10|16),", ptx)),
-        grouped=len(re.findall(r"\b(?:wgmma\.mma_async|tcgen05\.mma)\.", ptx)),
+        grouped=grouped,
         mma=len(re.findall(r"\bmma\.sync\.", ptx)),
+        serialised=2 * sass.count("WARPGROUP.DEPBAR") > grouped,
     )
 
 

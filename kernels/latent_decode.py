@@ -223,6 +223,13 @@ def turned_split_kernel(
 
 
 @triton.jit
+def repeated(x, TIMES: tl.constexpr):
+    """Return x [rows, columns] several times side by side."""
+    wide = tl.broadcast_to(x[:, None, :], [x.shape[0], TIMES, x.shape[1]])
+    return tl.reshape(wide, [x.shape[0], TIMES * x.shape[1]])
+
+
+@triton.jit
 def fused_split_kernel(
     Q,
     CK,
@@ -255,23 +262,37 @@ def fused_split_kernel(
     BH: tl.constexpr,
     BN: tl.constexpr,
     UNIT: tl.constexpr,
+    TOGETHER: tl.constexpr,
     ROTATE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    kv_head, b, h, real = query_heads(G, BH)
     split = tl.program_id(1)
-    d = tl.arange(0, BHALF)
+    d = tl.arange(0, TOGETHER * BHALF)
+    if TOGETHER == 1:
+        kv_head, b, h, real = query_heads(G, BH)
+        head = inside(real, d, HALF, BHALF)
+        there = inside(tl.arange(0, BRK) < RK, d, HALF, BHALF)
+        of_head = kv_head
+    else:
+        # keys of several heads side by side: a row of queries is 0 but for its own head's
+        b = tl.program_id(2).to(tl.int64)
+        kv_head = (tl.program_id(0) * TOGETHER).to(tl.int64)
+        g = tl.arange(0, BH)
+        h, real = kv_head * G + g, g < TOGETHER * G
+        head = real[:, None] & ((g // G)[:, None] == (d // BHALF)[None, :]) & (d % BHALF < HALF)[None, :]
+        there = (tl.arange(0, BRK) < RK)[:, None] & (d % BHALF < HALF)[None, :]
+        of_head = (kv_head + d // BHALF)[None, :]
+        d %= BHALF
+    e = tl.arange(0, BHALF)
     rk = tl.arange(0, BRK)
     rv = tl.arange(0, BRV)
     lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
 
     at_q = Q + b * sq_b + h[:, None] * sq_h + d[None, :]
-    head = inside(real, d, HALF, BHALF)
-    q_low = tl.load(at_q, mask=head, other=0.0)  # [BH, BHALF]
+    q_low = tl.load(at_q, mask=head, other=0.0)  # [BH, TOGETHER * BHALF]
     q_high = tl.load(at_q + HALF, mask=head, other=0.0)
-    at_w = W + kv_head * sw_h + rk[:, None] * sw_r + d[None, :]
-    there = inside(rk < RK, d, HALF, BHALF)
-    w_low = tl.load(at_w, mask=there, other=0.0)  # [BRK, BHALF]
+    at_w = W + of_head * sw_h + rk[:, None] * sw_r + d[None, :]
+    w_low = tl.load(at_w, mask=there, other=0.0)  # [BRK, TOGETHER * BHALF]
     w_high = tl.load(at_w + HALF, mask=there, other=0.0)
     m = tl.full([BH], float("-inf"), tl.float32)
     z = tl.zeros([BH], tl.float32)
@@ -281,13 +302,15 @@ def fused_split_kernel(
         live = n < hi
         at_c = CK + b * sk_b + n[:, None] * sk_t + rk[None, :]
         ck = tl.load(at_c, mask=inside(live, rk, RK, BRK), other=0.0)  # [BN, BRK]
-        k_low = dot_(ck, w_low, UPCAST)  # [BN, BHALF]
+        k_low = dot_(ck, w_low, UPCAST)  # [BN, TOGETHER * BHALF]
         k_high = dot_(ck, w_high, UPCAST)
         if ROTATE:
-            at_f = n[:, None] * (sf_t * UNIT) + d[None, :]
-            turns = inside(live, d, HALF, BHALF)
+            at_f = n[:, None] * (sf_t * UNIT) + e[None, :]
+            turns = inside(live, e, HALF, BHALF)
             cos = tl.load(COS + at_f, mask=turns, other=0.0).to(tl.float32)  # [BN, BHALF]
             sin = tl.load(SIN + at_f, mask=turns, other=0.0).to(tl.float32)
+            if TOGETHER > 1:
+                cos, sin = repeated(cos, TOGETHER), repeated(sin, TOGETHER)
             turned = k_low * cos - k_high * sin
             k_high = k_high * cos + k_low * sin
             k_low = turned
@@ -510,11 +533,12 @@ def fused_decode(
     unit = 1 if cos is None else math.gcd(8, cos.stride(0))  # the compiler sees multiples of 16 only
     shape = Shape("fused", widest, group, k_latent.element_size(), width, cos is not None, turn=turn)
     config = config or tile_for(shape, k_latent)
-    blocks = triton.cdiv(group, config.rows)
+    together = config.together if kv_heads % config.together == 0 and config.together * group <= config.rows else 1
+    programs = kv_heads // together * triton.cdiv(group, config.rows)
     longest = k_latent.shape[1]
-    splits = splits or splits_for(shape, config, k_latent, batch, kv_heads * blocks, longest, sms)
+    splits = splits or splits_for(shape, config, k_latent, batch, programs, longest, sms)
     partial, lses = split_buffers(batch, heads, splits, v_rank, q.dtype, q.device)
-    fused_split_kernel[(kv_heads * blocks, splits, batch)](
+    fused_split_kernel[(programs, splits, batch)](
         q,
         k_latent,
         v_latent,
@@ -542,6 +566,7 @@ def fused_decode(
         BH=config.rows,
         BN=config.tokens,
         UNIT=unit,
+        TOGETHER=together,
         ROTATE=cos is not None,
         UPCAST=INTERPRETED,
         **config.launch,

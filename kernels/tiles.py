@@ -28,7 +28,8 @@ ANY = 1 << 30
 class Config:
     """How one kernel is cut up: rows (heads or queries) and tokens per tile, warps per program, pipeline stages.
 
-    `turned`: tokens are the rows of products and heads the columns.
+    `turned`: tokens are the rows of products and heads the columns; `together`: KV heads whose keys one program
+    rebuilds, where so many heads of queries fit its rows.
     """
 
     rows: int
@@ -36,6 +37,7 @@ class Config:
     warps: int
     stages: int
     turned: bool = False
+    together: int = 1
 
     @property
     def launch(self) -> dict[str, int]:
@@ -104,10 +106,11 @@ class Row:
 
 
 def row(
-    width: int, heads: int, rows: int, tokens: int, warps: int, stages: int, since: int = 0, turned: bool = False
-) -> Row:
+    width: int, heads: int, rows: int, tokens: int, warps: int, stages: int, since: int = 0, turned: bool = False,
+    together: int = 1,
+) -> Row:  # fmt: skip
     """Return a row of the table."""
-    return Row(width, heads, Config(rows, tokens, warps, stages, turned), since)
+    return Row(width, heads, Config(rows, tokens, warps, stages, turned, together), since)
 
 
 #: (family, bytes of a stored element) -> rows, best first; three stages keep 64 KB of a decode in flight
@@ -163,6 +166,9 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
     ),
     ("fused", 2): (
         row(127, ANY, 16, 32, 4, 2),  # masks of ranks that fill no tile take registers
+        # latents and tables come through the L2 once for two KV heads, and twice as many of a product's rows are used
+        row(128, 8, 16, 64, 4, 2, since=100),
+        row(128, 8, 16, 64, 8, 2, since=90, together=2),
         row(128, ANY, 16, 64, 4, 2),
         row(128, ANY, 16, 32, 4, 2),
         row(256, ANY, 16, 32, 8, 3),
@@ -226,8 +232,9 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
         if shape.itemsize < 2 and capability < 90:
             held += 2 * tokens * width * size  # converted, once as keys and once as values
     elif shape.family == "fused":
-        keys = tokens / 2 if shape.rotated else tokens  # both halves at once when nothing is rotated
-        held = (rows + width + keys) * beside * size  # query, projection, keys
+        # both halves of keys at once when nothing is rotated, or several heads are
+        keys = tokens / 2 if shape.rotated and config.together == 1 else tokens
+        held = (rows + width + keys) * beside * config.together * size  # query, projection, keys
         step = 2 * tokens * width * size + (shape.turn * tokens * beside if shape.rotated else 0)
         long = tokens
     else:  # prompt scores: keys stay, queries pass
