@@ -34,10 +34,17 @@ from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
-from kvplan import __version__
-from kvplan.errors import KvplanError
-from kvplan.measuring.device.course import reason
-from kvplan.measuring.device.worker import Lost, Worker
+#: a checkout runs as it is, without being installed; spawned processes are told too
+ROOT = str(Path(__file__).resolve().parent.parent)
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH", ""))))
+
+from kvplan import __version__  # noqa: E402
+from kvplan.errors import KvplanError  # noqa: E402
+from kvplan.measuring.device.course import reason  # noqa: E402
+from kvplan.measuring.device.machine import versions  # noqa: E402
+from kvplan.measuring.device.worker import Lost, Worker  # noqa: E402
 
 #: parts of the first run in their order, with the time each may take, those of the second, and the time for a run [s]
 PARTS = {"correctness": 110, "compile": 80, "bandwidth": 40, "kernels": 125, "profile": 145, "trace": 65}
@@ -970,6 +977,17 @@ def percent(text: str) -> str:
     return f"{100 * float(text):.0f}%" if text else "-"
 
 
+#: what the first run needs, and what more is used where it is there
+NEEDED, USED = ("torch", "triton", "numpy", "scipy", "yaml"), ("pynvml", "transformers", "flash_attn", "flashinfer")
+
+
+def present() -> str:
+    """Return in a line what this machine has of what is needed and used."""
+    releases = [f"{name} {release}" for name, release in versions().items()]
+    missing = [name for name in (*NEEDED, *USED) if find_spec(name) is None]
+    return ", ".join(releases) + (f"; missing: {', '.join(missing)}" if missing else "")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is written")
@@ -992,7 +1010,8 @@ def main(arguments: list[str] | None = None) -> int:
     parts = given.parts.split(",")
     if unknown := [name for name in parts if name not in LIMITS]:
         parser.error(f"no part named {unknown[0]!r}; parts: {', '.join(LIMITS)}")
-    ends: list[str] = []
+    ends = [present(), ""]
+    print(ends[0], flush=True)
     begun, failed = time.monotonic(), False
     for name in parts:
         limit = min(LIMITS[name], TOTAL - (time.monotonic() - begun))

@@ -305,7 +305,7 @@ def fused_split_kernel(
         k_low = dot_(ck, w_low, UPCAST)  # [BN, TOGETHER * BHALF]
         k_high = dot_(ck, w_high, UPCAST)
         if ROTATE:
-            at_f = n[:, None] * (sf_t * UNIT) + e[None, :]
+            at_f = n[:, None] * sf_t * UNIT + e[None, :]
             turns = inside(live, e, HALF, BHALF)
             cos = tl.load(COS + at_f, mask=turns, other=0.0).to(tl.float32)  # [BN, BHALF]
             sin = tl.load(SIN + at_f, mask=turns, other=0.0).to(tl.float32)

@@ -194,8 +194,8 @@ def quantised_split_kernel(
     if HALVES == 2:
         r_first, r_second, sum_high = query_pairs(at_q + 2 * PAIRS, head)
         r_first, r_second = r_first.to(CDT), r_second.to(CDT)
-    K += kv_head * (sk_h * UNIT)
-    V += kv_head * (sv_h * UNIT)
+    K += kv_head * sk_h * UNIT
+    V += kv_head * sv_h * UNIT
     sides = kv_head * ss_h
     m = tl.full([BH], float("-inf"), tl.float32)
     z = tl.zeros([BH], tl.float32)
@@ -221,8 +221,8 @@ def quantised_split_kernel(
         live = n < hi
         slot = slot_in_page(n, PAGED, PAGE)
         seen = inside(live, d, PAIRS, BPAIRS)
-        at_k = K + (page * (sk_p * UNIT) + slot * (sk_t * UNIT))[:, None] + d[None, :]
-        at_v = V + (page * (sv_p * UNIT) + slot * (sv_t * UNIT))[:, None] + d[None, :]
+        at_k = K + (page * sk_p * UNIT + slot * sk_t * UNIT)[:, None] + d[None, :]
+        at_v = V + (page * sv_p * UNIT + slot * sv_t * UNIT)[:, None] + d[None, :]
         k = tl.load(at_k, mask=seen, other=0)  # [BN, BPAIRS]
         v = tl.load(at_v, mask=seen, other=0)
         s = dot_(q_first, tl.trans(number(k, 0, KIND, FDT, CDT, FAST)), UPCAST)  # [BH, BN]

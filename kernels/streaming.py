@@ -136,8 +136,8 @@ def streaming_split_kernel(
     low = tl.load(at_q, mask=head, other=0.0).to(tl.float32)  # [BH, BHALF]
     high = tl.load(at_q + HALF, mask=head, other=0.0).to(tl.float32)
     place = tl.maximum(slots if IN_CACHE else seen, 1).to(tl.int64) - 1
-    cos = tl.load(COS + place * (sf_t * UNIT) + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
-    sin = tl.load(SIN + place * (sf_t * UNIT) + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
+    cos = tl.load(COS + place * sf_t * UNIT + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
+    sin = tl.load(SIN + place * sf_t * UNIT + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
     q_low = low * cos - high * sin
     q_high = high * cos + low * sin
     if not UPCAST:
@@ -164,7 +164,7 @@ def streaming_split_kernel(
         if IN_CACHE:
             age = n - sinks - oldest
             k_place = tl.where(n < sinks, n, sinks + tl.where(age < 0, age + ring, age)).to(tl.int64)
-            at_f = k_place[:, None] * (sf_t * UNIT) + d[None, :]
+            at_f = k_place[:, None] * sf_t * UNIT + d[None, :]
             k_cos = tl.load(COS + at_f, mask=there, other=0.0).to(tl.float32)  # [BN, BHALF]
             k_sin = tl.load(SIN + at_f, mask=there, other=0.0).to(tl.float32)
             stored_low = k_low.to(tl.float32)
