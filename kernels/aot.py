@@ -44,7 +44,8 @@ class Compiled:
     Registers per thread; `spills`: stack per thread, `shared` memory per program and what `tiles` `predicted` [bytes, 0
     where no tile was picked]; `tensor` memory [columns]; counts of PTX
     instructions: asynchronous loads, those of 16 bytes, matrix products of warp groups and of warps. `waited`: loads of
-    tiles in loops that nothing was overlapped with.
+    tiles in loops that nothing was overlapped with. `serialised`: each product of a warp group is waited for before the
+    next, which the assembler does where it finds no registers for several at once (warning C7510).
     """
 
     kernel: str
@@ -62,6 +63,7 @@ class Compiled:
     waited: int
     grouped: int
     mma: int
+    serialised: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -188,12 +190,16 @@ def waited(ttgir: str) -> int:
 def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compiled:
     """Return what a compiled kernel uses, under the name of its variant."""
     meta, ptx = kernel.metadata, kernel.asm["ptx"]
+    grouped = len(re.findall(r"\b(?:wgmma\.mma_async|tcgen05\.mma)\.", ptx))
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(kernel.asm["cubin"])
         cubin.flush()
-        usage = subprocess.run(
-            [triton.knobs.nvidia.cuobjdump.path, "-res-usage", cubin.name], capture_output=True, text=True, check=True
-        ).stdout
+        usage, sass = (
+            subprocess.run(
+                [triton.knobs.nvidia.cuobjdump.path, ask, cubin.name], capture_output=True, text=True, check=True
+            ).stdout
+            for ask in ("-res-usage", "-sass" if grouped else "-res-usage")
+        )
     return Compiled(
         kernel=meta.name,
         variant=variant,
@@ -208,8 +214,9 @@ def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compi
         waited=waited(kernel.asm["ttgir"]),
         async_loads=len(re.findall(r"\bcp\.async\.c[ag]\.", ptx)),
         wide_async_loads=len(re.findall(r"\bcp\.async\.cg\.shared\.global .*?, (?:0x10|16),", ptx)),
-        grouped=len(re.findall(r"\b(?:wgmma\.mma_async|tcgen05\.mma)\.", ptx)),
+        grouped=grouped,
         mma=len(re.findall(r"\bmma\.sync\.", ptx)),
+        serialised=2 * sass.count("WARPGROUP.DEPBAR") > grouped,
     )
 
 
@@ -371,13 +378,13 @@ def absorbed_variants() -> Variants:
     yield "R 256 + 0, 4 bytes", absorbed(256, 16, 0, dtype=FP32)
 
 
-def fused(rank: int, width: int = 128, dtype: torch.dtype = BF16, rotated: bool = True) -> Launch:
+def fused(rank: int, width: int = 128, dtype: torch.dtype = BF16, rotated: bool = True, group: int = 4) -> Launch:
     """Return the fused form with eight KV heads."""
 
     def launch() -> object:
-        table = room(TOKENS, width // 2, dtype=FP32) if rotated else None
+        table = room(TOKENS, width // 2, dtype=dtype) if rotated else None
         c = room(BATCH, TOKENS, rank, dtype=dtype)
-        q, up = room(BATCH, 32, width, dtype=dtype), room(8, rank, width, dtype=dtype)
+        q, up = room(BATCH, 8 * group, width, dtype=dtype), room(8, rank, width, dtype=dtype)
         return latent_decode.fused_decode(q, c, c, up, lengths(), cos=table, sin=table, splits=SPLITS)
 
     return launch
@@ -388,6 +395,7 @@ def fused_variants() -> Variants:
     for rank in (128, 256):
         yield f"R {rank} each, D 128, not rotated", fused(rank, rotated=False)
     yield "R 128 each, D 128", fused(128)
+    yield "R 128 each, D 128, 16 heads a KV head", fused(128, group=16)
     yield "R 256 each, D 128", fused(256)
     yield "R 96 each, D 80", fused(96, 80)
     yield "R 64 each, D 64, 4 bytes", fused(64, 64, FP32)
@@ -399,7 +407,7 @@ def stream(mode: str, width: int, dtype: torch.dtype = BF16, config: Config | No
 
     def launch() -> object:
         kv, q = room(BATCH, TOKENS, 2, width, dtype=dtype), room(BATCH, 8, width, dtype=dtype)
-        turns = room(TOKENS, width // 2, dtype=FP32)
+        turns = room(TOKENS, width // 2, dtype=dtype)
         return streaming.streaming_decode(
             q, kv, kv, lengths(), turns, turns, sinks=4, mode=mode, splits=SPLITS, config=config
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .common import fp8_type
+from .common import INTERPRETED, fp8_type
 
 #: largest relative Frobenius error, per type of the inputs
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
@@ -254,7 +254,7 @@ def add_quantised(
     groups: int,
     lengths: list[int],
     *,
-    splits: int,
+    splits: int | None,
     page: int | None = None,
 ) -> None:
     """Add a quantised decode case."""
@@ -277,7 +277,10 @@ def add_quantised(
     def twin(given: dict[str, Any]) -> Outputs:
         return pair(reference.quantised_decode(**given, kind=kind))
 
-    add(f"{kind}-decode-{name}", dtype, make, run, twin)
+    # compiled, all kinds compute in fp16
+    add(
+        f"{kind}-decode-{name}", dtype, make, run, twin, None if INTERPRETED else max(TOLERANCE[dtype], TOLERANCE[FP16])
+    )
 
 
 add_quantised("d128-per-tensor", FP16, "fp8", 8, 2, 128, 0, [63], splits=2)
@@ -356,7 +359,7 @@ def add_absorbed(
     rope: int,
     lengths: list[int],
     *,
-    splits: int,
+    splits: int | None,
     page: int | None = None,
     logits: bool = False,
     fp8: bool = False,
@@ -442,6 +445,8 @@ add_absorbed("mla-h64-paged", BF16, 64, 512, 64, [37], splits=1, page=16)
 add_absorbed("fp8-r128-h16-rope", BF16, 16, 128, 64, [71, 0], splits=2, fp8=True)
 add_absorbed("r128-h16-logits", FP16, 16, 128, 64, [71], splits=2, logits=True)
 add_absorbed("r96-h5-rope-24", FP16, 5, 96, 24, [41, 0], splits=2)
+add_absorbed("r512-h20-rope-paged", BF16, 20, 512, 64, [70, 1], splits=1, page=16)
+add_absorbed("r400-h9-logits", FP16, 9, 400, 0, [67, 0], splits=2, logits=True)
 add_absorbed("r192-h48-paged", BF16, 48, 192, 64, [35], splits=1, page=7)
 add_rebuilt("r80-d96-g3", FP16, 6, 2, 96, 80, [37, 1], rope=True)
 add_rebuilt("r64-d64-g20", FP32, 20, 1, 64, 64, [19], rope=True)
@@ -786,3 +791,34 @@ def add_probes(elements: int) -> None:
 
 
 add_probes(4096 * 9 + 17)
+
+
+# shapes of models, for a GPU: `tokens` is the longest sequence
+
+
+def real_cases(tokens: int) -> list[Case]:
+    """Return cases of 8B and MLA models' shapes, splits as the launchers pick them; they are in no other table."""
+    kept = len(CASES)
+    lengths = [tokens, 5 * tokens // 8 + 3, 1, min(tokens, 131)]
+    short = [tokens // 4, min(tokens, 17)]
+    for page in (None, 16):
+        paged = "-paged" if page else ""
+        add_decode(f"real{paged}", BF16, 32, 8, 128, lengths, splits=None, page=page)
+        for kind, groups in (("int8", 2), ("int4", 2), ("fp8", 0)):
+            add_quantised(f"real{paged}", BF16, kind, 32, 8, 128, groups, lengths, splits=None, page=page)
+    for heads in (16, 32, 64, 128):
+        add_absorbed(f"real-mla-h{heads}", BF16, heads, 512, 64, lengths, splits=None, page=16 if heads > 32 else None)
+    for rank in (128, 256, 512):
+        add_absorbed(f"real-mhc-r{rank}", BF16, 32, rank, 0, lengths, splits=None)
+    add_absorbed("real-mhc-r256-fp8", BF16, 32, 256, 0, lengths, splits=None, fp8=True)
+    for rank in (128, 256):
+        add_rebuilt(f"real-r{rank}", BF16, 32, 8, 128, rank, short, rope=True)
+    add_prefill("real", BF16, 32, 8, 128, short)
+    add_prefill("real-mha", FP16, 8, 8, 128, short)
+    add_h2o_decode("real", BF16, 32, 8, 128, lengths)
+    add_h2o_prefill("real", BF16, 32, 8, 128, short, None)
+    for mode in ("absolute", "cache"):
+        add_streaming(f"real-{mode}", BF16, mode, 32, 8, 128, 4, tokens // 2, [tokens, 3 * tokens // 4])
+    made = CASES[kept:]
+    del CASES[kept:]
+    return made

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .tiles import PROGRAMS_PER_SM, TILES_PER_SPLIT, Config, Gpu, Shape, amd, nvidia, tiles
+from .tiles import MOST_WAVES, PROGRAMS_PER_SM, START, TILES_PER_SPLIT, Config, Gpu, Shape, amd, nvidia, shared, tiles
 
 #: true when kernels run in Triton's interpreter; decided when this module is imported, as the interpreter itself is
 INTERPRETED = bool(triton.knobs.runtime.interpret)
@@ -36,6 +36,18 @@ class Target:
 
 #: set by `aot`
 TARGET: ContextVar[Target | None] = ContextVar("TARGET", default=None)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What launches take in place of the table's tile while they are tuned, and how many times as many splits."""
+
+    config: Config | None = None
+    splits: float = 1.0
+
+
+#: set by whoever tunes
+TRIED: ContextVar[Tried | None] = ContextVar("TRIED", default=None)
 #: sequences (programs along z) one launch takes
 MOST_SEQUENCES = 65_535
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -145,14 +157,32 @@ def sm_count(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def pick_splits(batch: int, programs: int, longest: int, tokens: int, sms: int) -> int:
-    """Return how many ways to split a sequence so that two programs meet each multiprocessor.
+@cache
+def pick_splits(batch: int, programs: int, longest: int, tokens: int, sms: int, resident: int = PROGRAMS_PER_SM) -> int:
+    """Return how many ways to split a sequence so that the last wave of programs is full, or nearly so.
 
     `programs` is programs per sequence before splitting, `longest` the longest sequence and `tokens` a tile, in
-    tokens. A split never gets less than two tiles.
+    tokens; `resident` programs run on a multiprocessor at once. A program takes as long as its tiles, and to start as
+    long as `START` more. A split never gets less than two tiles.
     """
-    wanted = triton.cdiv(PROGRAMS_PER_SM * sms, max(1, batch * programs))
-    return max(1, min(wanted, triton.cdiv(longest, TILES_PER_SPLIT * tokens)))
+    whole, slots, tiles_ = max(1, batch * programs), resident * sms, triton.cdiv(longest, tokens)
+    most = max(1, min(triton.cdiv(tiles_, TILES_PER_SPLIT), triton.cdiv(MOST_WAVES * slots, whole)))
+
+    def cost(splits: int) -> int:
+        return int(triton.cdiv(whole * splits, slots) * (triton.cdiv(tiles_, splits) + START))
+
+    return min(range(1, most + 1), key=cost)
+
+
+def splits_for(
+    shape: Shape, config: Config, cache: torch.Tensor, batch: int, programs: int, longest: int, sms: int | None
+) -> int:
+    """Return how many ways to split the sequences of a cache; as `pick_splits`, `sms` the device's if none."""
+    gpu = gpu_of(cache.device)
+    resident = max(1, min(PROGRAMS_PER_SM, gpu.shared // shared(shape, config, gpu.capability)))
+    splits = pick_splits(batch, programs, longest, config.tokens, sms or sm_count(cache.device), resident)
+    tried = TRIED.get()
+    return splits if tried is None else max(1, min(round(splits * tried.splits), triton.cdiv(longest, config.tokens)))
 
 
 def gpu_of(device: torch.device) -> Gpu:
@@ -266,7 +296,8 @@ def refuse_tables(sizes: dict[str, int], positions: int, cos: torch.Tensor | Non
 
 def tile_for(shape: Shape, tensor: torch.Tensor) -> Config:
     """Return the tile a shape runs with on the device of a tensor."""
-    config = tiles(shape, gpu_of(tensor.device))
+    tried = TRIED.get()
+    config = tiles(shape, gpu_of(tensor.device)) if tried is None or tried.config is None else tried.config
     if (target := TARGET.get()) is not None:
         target.asked.append((shape, config))
     return config

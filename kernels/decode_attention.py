@@ -24,11 +24,10 @@ from .common import (
     longest_sequence,
     online_softmax,
     page_base,
-    pick_splits,
     query_heads,
     slot_in_page,
-    sm_count,
     split_range,
+    splits_for,
     store_split,
     tile_for,
 )
@@ -198,10 +197,11 @@ def decode_splits(
     )
     batch, q_heads, kv_heads, width = (sizes[axis] for axis in ("B", "Hq", "Hkv", "D"))
     group = group_of(q_heads, kv_heads)
-    config = config or tile_for(Shape("decode", width, group, k.element_size()), k)
+    shape = Shape("decode", width, group, k.element_size())
+    config = config or tile_for(shape, k)
     blocks = triton.cdiv(group, config.rows)
     longest = longest_sequence(k, block_table)
-    splits = splits or pick_splits(batch, kv_heads * blocks, longest, config.tokens, sms or sm_count(q.device))
+    splits = splits or splits_for(shape, config, k, batch, kv_heads * blocks, longest, sms)
     partial, lses = split_buffers(batch, q_heads, splits, width, dtype or q.dtype, q.device)
     decode_split_kernel[(kv_heads * blocks, splits, batch)](
         q,

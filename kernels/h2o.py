@@ -17,7 +17,7 @@ import triton.language as tl
 from .common import FLOATS, FP8, INT32, INTERPRETED, LOG2E, agree, dot_, group_of, inside, tile_for
 from .decode_attention import combine_row, combine_tiles, decode_splits
 from .decode_attention import traffic as decode_traffic
-from .latent_decode import absorbed_splits, absorbed_traffic
+from .latent_decode import absorbed_splits
 from .prefill_attention import refuse_longest
 from .tiles import Config, Shape, power_of_two
 
@@ -308,24 +308,6 @@ def traffic(
     """Return (bytes, flops) of one `h2o_decode`: decode, fp16 logits written and read, fp32 scores read and written."""
     moved, flops = decode_traffic(batch, q_heads, kv_heads, head_dim, tokens, itemsize, logits=True)
     return moved + batch * tokens * (2 * q_heads + 8 * kv_heads), flops + 2.0 * batch * q_heads * tokens
-
-
-def latent_traffic(
-    batch: int, heads: int, rank: int, tokens: int, rope: int = 0, itemsize: int = 2
-) -> tuple[float, float]:
-    """Return (bytes moved, flops) of one `h2o_latent_decode`."""
-    moved, flops = absorbed_traffic(batch, heads, rank, tokens, rope, itemsize, logits=True)
-    return moved + batch * tokens * (2 * heads + 8), flops + 2.0 * batch * heads * tokens
-
-
-def prefill_scores_traffic(
-    batch: int, q_heads: int, kv_heads: int, head_dim: int, tokens: int, last: int | None = None, itemsize: int = 2
-) -> tuple[float, float]:
-    """Return (bytes moved, flops) of `h2o_prefill_scores`: inputs and scores once, and half of prefill attention."""
-    asking = tokens if last is None else min(last, tokens)
-    pairs = asking * (tokens - asking) + asking * (asking + 1) / 2
-    moved = batch * (asking * q_heads * (head_dim * itemsize + 4) + tokens * kv_heads * (head_dim * itemsize + 4))
-    return float(moved), 2.0 * batch * q_heads * head_dim * pairs
 
 
 def refuse_group(group: int) -> None:

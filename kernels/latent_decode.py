@@ -14,6 +14,8 @@ a whole projection beside its tiles, so wide ranks fit large GPUs only (`tiles`)
 (through L2) once per tile of heads.
 """
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -34,13 +36,13 @@ from .common import (
     longest_sequence,
     online_softmax,
     page_base,
-    pick_splits,
     query_heads,
     refuse_fp8,
     refuse_tables,
     slot_in_page,
-    sm_count,
     split_range,
+    splits_for,
+    store_lse,
     store_split,
     tile_for,
 )
@@ -132,6 +134,102 @@ def absorbed_split_kernel(
 
 
 @triton.jit
+def turned_split_kernel(
+    Q,
+    QR,
+    C,
+    CR,
+    TABLE,
+    LENGTHS,
+    OUT,
+    LSE,
+    LOGITS,
+    scale,
+    out_scale,
+    heads,
+    splits,
+    sq_b,
+    sq_h,
+    sr_b,
+    sr_h,
+    sc_p,
+    sc_t,
+    sp_p,
+    sp_t,
+    st_b,
+    sl_h,
+    R: tl.constexpr,
+    BR: tl.constexpr,
+    ROPE: tl.constexpr,
+    BROPE: tl.constexpr,
+    BH: tl.constexpr,
+    BN: tl.constexpr,
+    PAGE: tl.constexpr,
+    PAGED: tl.constexpr,
+    STORE_LOGITS: tl.constexpr,
+    CDT: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """As `absorbed_split_kernel`, tokens and ranks in the rows of the products, heads in the columns.
+
+    Fewer than 64 heads fill no product of warp groups as rows; as columns they do, and then the latent is multiplied
+    from shared memory and no warp loads the whole query again for every tile.
+    """
+    h = tl.program_id(0).to(tl.int64) * BH + tl.arange(0, BH)  # [BH]
+    split = tl.program_id(1)
+    b = tl.program_id(2).to(tl.int64)
+    real = h < heads
+    r = tl.arange(0, BR)
+    lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
+
+    q = tl.load(Q + b * sq_b + h[:, None] * sq_h + r[None, :], mask=inside(real, r, R, BR), other=0.0)  # [BH, BR]
+    if ROPE > 0:
+        e = tl.arange(0, BROPE)
+        at_q = QR + b * sr_b + h[:, None] * sr_h + e[None, :]
+        qr = tl.load(at_q, mask=inside(real, e, ROPE, BROPE), other=0.0)  # [BH, BROPE]
+    m = tl.full([BH], float("-inf"), tl.float32)
+    z = tl.zeros([BH], tl.float32)
+    acc = tl.zeros([BR, BH], tl.float32)
+    page = page_base(TABLE, b, st_b, lo + tl.arange(0, BN), hi, PAGED, PAGE)
+    for start in range(lo, hi, BN):
+        n = start + tl.arange(0, BN)
+        live = n < hi
+        slot = slot_in_page(n, PAGED, PAGE)
+        at_c = C + (page * sc_p + slot * sc_t)[:, None] + r[None, :]
+        c = tl.load(at_c, mask=inside(live, r, R, BR), other=0.0)  # [BN, BR]
+        s = dot_(c, tl.trans(q), UPCAST)  # [BN, BH]
+        if ROPE > 0:
+            at_c = CR + (page * sp_p + slot * sp_t)[:, None] + e[None, :]
+            cr = tl.load(at_c, mask=inside(live, e, ROPE, BROPE), other=0.0)
+            s += dot_(cr, tl.trans(qr), UPCAST)
+        page = page_base(TABLE, b, st_b, n + BN, hi, PAGED, PAGE)
+        s *= scale * LOG2E
+        if STORE_LOGITS:
+            into = LOGITS + (b * heads + h)[None, :] * sl_h + n[:, None]
+            tl.store(into, (s * LN2).to(LOGITS.dtype.element_ty), mask=live[:, None] & real[None, :])
+        s = tl.where(live[:, None], s, float("-inf"))
+        m_new = tl.maximum(m, tl.max(s, 0))
+        alpha = tl.exp2(m - m_new)
+        p = tl.exp2(s - m_new[None, :])
+        z = z * alpha + tl.sum(p, 0)
+        m = m_new
+        if not UPCAST:
+            p = p.to(CDT)
+        acc = acc * alpha[None, :] + dot_(tl.trans(c), p, UPCAST)
+    rows = (b * heads + h) * splits + split
+    out = acc * (store_lse(LSE, rows, m, z, real) * out_scale)[None, :]
+    there = (r < R)[:, None] & real[None, :]
+    tl.store(OUT + rows[None, :] * R + r[:, None], out.to(OUT.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def repeated(x, TIMES: tl.constexpr):
+    """Return x [rows, columns] several times side by side."""
+    wide = tl.broadcast_to(x[:, None, :], [x.shape[0], TIMES, x.shape[1]])
+    return tl.reshape(wide, [x.shape[0], TIMES * x.shape[1]])
+
+
+@triton.jit
 def fused_split_kernel(
     Q,
     CK,
@@ -163,23 +261,38 @@ def fused_split_kernel(
     BRV: tl.constexpr,
     BH: tl.constexpr,
     BN: tl.constexpr,
+    UNIT: tl.constexpr,
+    TOGETHER: tl.constexpr,
     ROTATE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    kv_head, b, h, real = query_heads(G, BH)
     split = tl.program_id(1)
-    d = tl.arange(0, BHALF)
+    d = tl.arange(0, TOGETHER * BHALF)
+    if TOGETHER == 1:
+        kv_head, b, h, real = query_heads(G, BH)
+        head = inside(real, d, HALF, BHALF)
+        there = inside(tl.arange(0, BRK) < RK, d, HALF, BHALF)
+        of_head = kv_head
+    else:
+        # keys of several heads side by side: a row of queries is 0 but for its own head's
+        b = tl.program_id(2).to(tl.int64)
+        kv_head = (tl.program_id(0) * TOGETHER).to(tl.int64)
+        g = tl.arange(0, BH)
+        h, real = kv_head * G + g, g < TOGETHER * G
+        head = real[:, None] & ((g // G)[:, None] == (d // BHALF)[None, :]) & (d % BHALF < HALF)[None, :]
+        there = (tl.arange(0, BRK) < RK)[:, None] & (d % BHALF < HALF)[None, :]
+        of_head = (kv_head + d // BHALF)[None, :]
+        d %= BHALF
+    e = tl.arange(0, BHALF)
     rk = tl.arange(0, BRK)
     rv = tl.arange(0, BRV)
     lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
 
     at_q = Q + b * sq_b + h[:, None] * sq_h + d[None, :]
-    head = inside(real, d, HALF, BHALF)
-    q_low = tl.load(at_q, mask=head, other=0.0)  # [BH, BHALF]
+    q_low = tl.load(at_q, mask=head, other=0.0)  # [BH, TOGETHER * BHALF]
     q_high = tl.load(at_q + HALF, mask=head, other=0.0)
-    at_w = W + kv_head * sw_h + rk[:, None] * sw_r + d[None, :]
-    there = inside(rk < RK, d, HALF, BHALF)
-    w_low = tl.load(at_w, mask=there, other=0.0)  # [BRK, BHALF]
+    at_w = W + of_head * sw_h + rk[:, None] * sw_r + d[None, :]
+    w_low = tl.load(at_w, mask=there, other=0.0)  # [BRK, TOGETHER * BHALF]
     w_high = tl.load(at_w + HALF, mask=there, other=0.0)
     m = tl.full([BH], float("-inf"), tl.float32)
     z = tl.zeros([BH], tl.float32)
@@ -189,13 +302,15 @@ def fused_split_kernel(
         live = n < hi
         at_c = CK + b * sk_b + n[:, None] * sk_t + rk[None, :]
         ck = tl.load(at_c, mask=inside(live, rk, RK, BRK), other=0.0)  # [BN, BRK]
-        k_low = dot_(ck, w_low, UPCAST)  # [BN, BHALF]
+        k_low = dot_(ck, w_low, UPCAST)  # [BN, TOGETHER * BHALF]
         k_high = dot_(ck, w_high, UPCAST)
         if ROTATE:
-            at_f = n[:, None] * sf_t + d[None, :]
-            turns = inside(live, d, HALF, BHALF)
+            at_f = n[:, None] * sf_t * UNIT + e[None, :]
+            turns = inside(live, e, HALF, BHALF)
             cos = tl.load(COS + at_f, mask=turns, other=0.0).to(tl.float32)  # [BN, BHALF]
             sin = tl.load(SIN + at_f, mask=turns, other=0.0).to(tl.float32)
+            if TOGETHER > 1:
+                cos, sin = repeated(cos, TOGETHER), repeated(sin, TOGETHER)
             turned = k_low * cos - k_high * sin
             k_high = k_high * cos + k_low * sin
             k_low = turned
@@ -224,8 +339,8 @@ def absorbed_traffic(
 def fused_traffic(
     batch: int, heads: int, kv_heads: int, head_dim: int, k_rank: int, v_rank: int, tokens: int, itemsize: int = 2
 ) -> tuple[float, float]:
-    """Return (bytes moved, flops) of one fused call: latents read once, fp32 tables once, keys rebuilt per KV head."""
-    cache = batch * tokens * (k_rank + v_rank) * itemsize + 4 * tokens * head_dim
+    """Return (bytes moved, flops) of one fused call: latents and tables read once, keys rebuilt per KV head."""
+    cache = (batch * tokens * (k_rank + v_rank) + tokens * head_dim) * itemsize
     small = (batch * heads * (head_dim + v_rank) + kv_heads * k_rank * head_dim) * itemsize
     rebuild = 2.0 * batch * tokens * k_rank * kv_heads * head_dim
     return float(cache + small), rebuild + 2.0 * batch * heads * tokens * (head_dim + v_rank)
@@ -299,9 +414,10 @@ def absorbed_splits(
     compute = TL_TYPES[torch.float16 if latent.dtype in FP8 else latent.dtype]
     compute = tl.float32 if INTERPRETED and compute != tl.float32 else compute
     longest = longest_sequence(latent, block_table)
-    splits = splits or pick_splits(batch, blocks, longest, config.tokens, sms or sm_count(q.device))
+    splits = splits or splits_for(shape, config, latent, batch, blocks, longest, sms)
     partial, lses = split_buffers(batch, heads, splits, rank, dtype or q.dtype, q.device)
-    absorbed_split_kernel[(blocks, splits, batch)](
+    kernel = turned_split_kernel if config.turned else absorbed_split_kernel
+    kernel[(blocks, splits, batch)](
         q,
         q if q_rope is None else q_rope,
         latent,
@@ -396,7 +512,8 @@ def fused_decode(
     """Attend with keys rebuilt and rotated inside the kernel and values absorbed.
 
     q [B, Hq, D], rotated; k_latent [B, T, Rk], v_latent [B, T, Rv]; k_up [Hkv, Rk, D]; lengths [B] int32, in tokens;
-    cos, sin [T, D/2] fp32 (rotate-half convention, row t for slot t), or none for keys without rotation.
+    cos, sin [T, D/2] (rotate-half convention, row t for slot t), or none for keys without rotation; fp32 tables take
+    twice the room and way of 16-bit ones, which models rotate by.
 
     Returns out [B, Hq, Rv] of q's type (still to be multiplied by the value up-projection) and lse [B, Hq] fp32.
     """
@@ -412,13 +529,16 @@ def fused_decode(
     k_rank, v_rank = sizes["Rk"], sizes["Rv"]
     group = group_of(heads, kv_heads)
     widest = max(k_rank, v_rank)
-    shape = Shape("fused", widest, group, k_latent.element_size(), width, cos is not None)
+    turn = 4 if cos is None else cos.element_size()
+    unit = 1 if cos is None else math.gcd(8, cos.stride(0))  # the compiler sees multiples of 16 only
+    shape = Shape("fused", widest, group, k_latent.element_size(), width, cos is not None, turn=turn)
     config = config or tile_for(shape, k_latent)
-    blocks = triton.cdiv(group, config.rows)
+    together = config.together if kv_heads % config.together == 0 and config.together * group <= config.rows else 1
+    programs = kv_heads // together * triton.cdiv(group, config.rows)
     longest = k_latent.shape[1]
-    splits = splits or pick_splits(batch, kv_heads * blocks, longest, config.tokens, sms or sm_count(q.device))
+    splits = splits or splits_for(shape, config, k_latent, batch, programs, longest, sms)
     partial, lses = split_buffers(batch, heads, splits, v_rank, q.dtype, q.device)
-    fused_split_kernel[(kv_heads * blocks, splits, batch)](
+    fused_split_kernel[(programs, splits, batch)](
         q,
         k_latent,
         v_latent,
@@ -435,7 +555,7 @@ def fused_decode(
         *k_latent.stride()[:2],
         *v_latent.stride()[:2],
         *k_up.stride()[:2],
-        0 if cos is None else cos.stride(0),
+        0 if cos is None else cos.stride(0) // unit,
         G=group,
         HALF=width // 2,
         BHALF=power_of_two(width // 2),
@@ -445,6 +565,8 @@ def fused_decode(
         BRV=power_of_two(v_rank),
         BH=config.rows,
         BN=config.tokens,
+        UNIT=unit,
+        TOGETHER=together,
         ROTATE=cos is not None,
         UPCAST=INTERPRETED,
         **config.launch,

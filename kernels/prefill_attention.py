@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .common import FLOATS, INT32, INTERPRETED, LN2, LOG2E, agree, dot_, group_of, inside, online_softmax, tile_for
+from .common import FLOATS, INT32, INTERPRETED, LN2, LOG2E, agree, dot_, group_of, inside, tile_for
 from .tiles import Config, Shape, power_of_two
 
 
@@ -36,14 +36,28 @@ def attend_tiles(
     """Add keys [lo, hi) to the running softmax; DIAGONAL tiles mask what lies ahead of each query's place `at` [BM]."""
     d = tl.arange(0, BD)
     for start in range(lo, hi, BN):
-        n = (start + tl.arange(0, BN)).to(tl.int64)
-        seen = inside(n < keys, d, D, BD)
-        k = tl.load(K + n[:, None] * sk_n + d[None, :], mask=seen, other=0.0)  # [BN, BD]
-        v = tl.load(V + n[:, None] * sv_n + d[None, :], mask=seen, other=0.0)  # [BN, BD]
-        s = dot_(q, tl.trans(k), UPCAST) * (scale * LOG2E)  # [BM, BN]
+        n = start + tl.arange(0, BN)
+        at_k = K + n.to(tl.int64)[:, None] * sk_n + d[None, :]
+        at_v = V + n.to(tl.int64)[:, None] * sv_n + d[None, :]
+        if DIAGONAL:
+            seen = inside(n < keys, d, D, BD)
+            k = tl.load(at_k, mask=seen, other=0.0)  # [BN, BD]
+            v = tl.load(at_v, mask=seen, other=0.0)  # [BN, BD]
+        elif D != BD:
+            k = tl.load(at_k, mask=(d < D)[None, :], other=0.0)
+            v = tl.load(at_v, mask=(d < D)[None, :], other=0.0)
+        else:  # whole tiles that all queries see
+            k = tl.load(at_k)
+            v = tl.load(at_v)
+        s = dot_(q, tl.trans(k), UPCAST)  # [BM, BN]
         if DIAGONAL:
             s = tl.where((n[None, :] <= at[:, None]) & (n < keys)[None, :], s, float("-inf"))
-        p, alpha, m, z = online_softmax(s, m, z)
+        # `online_softmax`, with the scale (above 0) in the multiply-add that takes the maximum off
+        m_new = tl.maximum(m, tl.max(s, 1) * (scale * LOG2E))
+        alpha = tl.exp2(m - m_new)
+        p = tl.exp2(s * (scale * LOG2E) - m_new[:, None])
+        m = m_new
+        z = z * alpha + tl.sum(p, 1)
         acc = acc * alpha[:, None] + dot_(p, v, UPCAST)
     return acc, m, z
 
@@ -146,6 +160,8 @@ def prefill_attention(
     tokens, q_heads, kv_heads, width = (sizes[axis] for axis in ("N", "Hq", "Hkv", "D"))
     group = group_of(q_heads, kv_heads)
     refuse_longest(longest, sizes)
+    if scale is not None and scale <= 0:
+        raise ValueError(f"scale {scale}: must be more than 0")
     config = config or tile_for(Shape("prefill", width, group, q.element_size()), q)
     out = torch.empty((tokens, q_heads, width), dtype=q.dtype, device=q.device)
     lse = torch.empty((q_heads, tokens), dtype=torch.float32, device=q.device)

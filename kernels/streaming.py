@@ -12,6 +12,8 @@ Rotate-half convention, angles from tables cos and sin [positions, D/2]. Limits:
 up to 256.
 """
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -26,11 +28,10 @@ from .common import (
     group_of,
     inside,
     online_softmax,
-    pick_splits,
     query_heads,
     refuse_tables,
-    sm_count,
     split_range,
+    splits_for,
     store_halves,
     tile_for,
 )
@@ -119,6 +120,7 @@ def streaming_split_kernel(
     BHALF: tl.constexpr,
     BH: tl.constexpr,
     BN: tl.constexpr,
+    UNIT: tl.constexpr,
     IN_CACHE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
@@ -134,8 +136,8 @@ def streaming_split_kernel(
     low = tl.load(at_q, mask=head, other=0.0).to(tl.float32)  # [BH, BHALF]
     high = tl.load(at_q + HALF, mask=head, other=0.0).to(tl.float32)
     place = tl.maximum(slots if IN_CACHE else seen, 1).to(tl.int64) - 1
-    cos = tl.load(COS + place * sf_t + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
-    sin = tl.load(SIN + place * sf_t + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
+    cos = tl.load(COS + place * sf_t * UNIT + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
+    sin = tl.load(SIN + place * sf_t * UNIT + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
     q_low = low * cos - high * sin
     q_high = high * cos + low * sin
     if not UPCAST:
@@ -162,7 +164,7 @@ def streaming_split_kernel(
         if IN_CACHE:
             age = n - sinks - oldest
             k_place = tl.where(n < sinks, n, sinks + tl.where(age < 0, age + ring, age)).to(tl.int64)
-            at_f = k_place[:, None] * sf_t + d[None, :]
+            at_f = k_place[:, None] * sf_t * UNIT + d[None, :]
             k_cos = tl.load(COS + at_f, mask=there, other=0.0).to(tl.float32)  # [BN, BHALF]
             k_sin = tl.load(SIN + at_f, mask=there, other=0.0).to(tl.float32)
             stored_low = k_low.to(tl.float32)
@@ -184,12 +186,12 @@ def streaming_split_kernel(
 def traffic(
     batch: int, q_heads: int, kv_heads: int, head_dim: int, slots: int, mode: str = "absolute", itemsize: int = 2
 ) -> tuple[float, float]:
-    """Return (bytes moved, flops) of one decode over `slots` live slots; rotating on read adds the fp32 tables once."""
+    """Return (bytes moved, flops) of one decode over `slots` live slots; rotating on read adds its tables once."""
     cache = 2 * batch * slots * kv_heads * head_dim * itemsize + 2 * batch * q_heads * head_dim * itemsize
     flops = 4.0 * batch * q_heads * head_dim * slots
     if mode == "absolute":
         return float(cache), flops
-    return float(cache + 4 * slots * head_dim), flops + 3.0 * batch * slots * kv_heads * head_dim
+    return float(cache + itemsize * slots * head_dim), flops + 3.0 * batch * slots * kv_heads * head_dim
 
 
 def refuse_mode(mode: str) -> None:
@@ -272,7 +274,7 @@ def streaming_decode(
     """Attend one query token per sequence to sinks and ring; its own key and value are in the cache already.
 
     q [B, Hq, D], not rotated; k, v [B, S + W, Hkv, D] as `streaming_append` fills them; seen [B] int32, tokens written
-    so far; cos, sin [positions, D/2] fp32, a row for every position in the text (`absolute`) or S + W rows (`cache`).
+    so far; cos, sin [positions, D/2], a row for every position in the text (`absolute`) or S + W rows (`cache`).
 
     Returns out [B, Hq, D] of q's type and lse [B, Hq] fp32, natural.
     """
@@ -287,10 +289,11 @@ def streaming_decode(
     refuse_ring(sinks, slots)
     refuse_tables(sizes, slots if mode == "cache" else 1, cos, sin)
     group = group_of(q_heads, kv_heads)
-    shape = Shape("streaming", width, group, k.element_size(), rotated=mode == "cache")
+    shape = Shape("streaming", width, group, k.element_size(), rotated=mode == "cache", turn=cos.element_size())
     config = config or tile_for(shape, k)
     blocks = triton.cdiv(group, config.rows)
-    splits = splits or pick_splits(batch, kv_heads * blocks, slots, config.tokens, sms or sm_count(q.device))
+    unit = math.gcd(8, cos.stride(0))  # the compiler sees multiples of 16 only
+    splits = splits or splits_for(shape, config, k, batch, kv_heads * blocks, slots, sms)
     partial, lses = split_buffers(batch, q_heads, splits, width, q.dtype, q.device)
     streaming_split_kernel[(kv_heads * blocks, splits, batch)](
         q,
@@ -309,12 +312,13 @@ def streaming_decode(
         *q.stride()[:2],
         *k.stride()[:3],
         *v.stride()[:3],
-        cos.stride(0),
+        cos.stride(0) // unit,
         G=group,
         HALF=width // 2,
         BHALF=power_of_two(width // 2),
         BH=config.rows,
         BN=config.tokens,
+        UNIT=unit,
         IN_CACHE=mode == "cache",
         UPCAST=INTERPRETED,
         **config.launch,

@@ -16,8 +16,9 @@ SHARED = {
 }  # fmt: skip
 #: LDS of a CDNA 3 compute unit [bytes] (AMD Instinct MI300 instruction set architecture, section 2)
 SHARED_HIP = 64 << 10
-#: programs wanted on each multiprocessor, which sets how often sequences are split, and tiles a split gets at least
-PROGRAMS_PER_SM, TILES_PER_SPLIT = 2, 2
+#: how often sequences are split: programs counted on a multiprocessor at once, tiles a split gets at least, the waves
+#: of programs that are tried at most, and the tiles that a program could have done while it starts
+PROGRAMS_PER_SM, TILES_PER_SPLIT, MOST_WAVES, START = 2, 2, 4, 1
 #: barriers and reductions [bytes]
 SLACK = 1 << 10
 ANY = 1 << 30
@@ -25,12 +26,18 @@ ANY = 1 << 30
 
 @dataclass(frozen=True)
 class Config:
-    """How one kernel is cut up: rows (heads or queries) and tokens per tile, warps per program, pipeline stages."""
+    """How one kernel is cut up: rows (heads or queries) and tokens per tile, warps per program, pipeline stages.
+
+    `turned`: tokens are the rows of products and heads the columns; `together`: KV heads whose keys one program
+    rebuilds, where so many heads of queries fit its rows.
+    """
 
     rows: int
     tokens: int
     warps: int
     stages: int
+    turned: bool = False
+    together: int = 1
 
     @property
     def launch(self) -> dict[str, int]:
@@ -72,7 +79,7 @@ class Shape:
 
     `family`: a key of `TABLE`; `width`: head dim, or the larger rank; `heads`: query heads that share what is read;
     `itemsize`: bytes of a stored element; `beside`: the rotary part of an absorbed latent, or the head dim of rebuilt
-    keys; `rotated`: keys are rotated when read; `logits`: logits are stored.
+    keys; `rotated`: keys are rotated when read, by tables of `turn` bytes an element; `logits`: logits are stored.
     """
 
     family: str
@@ -82,6 +89,7 @@ class Shape:
     beside: int = 0
     rotated: bool = False
     logits: bool = False
+    turn: int = 4
 
 
 @dataclass(frozen=True)
@@ -97,9 +105,12 @@ class Row:
     since: int = 0
 
 
-def row(width: int, heads: int, rows: int, tokens: int, warps: int, stages: int, since: int = 0) -> Row:
+def row(
+    width: int, heads: int, rows: int, tokens: int, warps: int, stages: int, since: int = 0, turned: bool = False,
+    together: int = 1,
+) -> Row:  # fmt: skip
     """Return a row of the table."""
-    return Row(width, heads, Config(rows, tokens, warps, stages), since)
+    return Row(width, heads, Config(rows, tokens, warps, stages, turned, together), since)
 
 
 #: (family, bytes of a stored element) -> rows, best first; three stages keep 64 KB of a decode in flight
@@ -115,10 +126,10 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
     ),
     ("decode", 4): (row(256, ANY, 16, 16, 4, 2),),
     # int8 and int4 are bound by instructions, of which a tile of 128 tokens needs a quarter less per token;
-    # on sm_80 it spills registers
+    # before sm_90 int8 spills registers with it
     ("quantised", 1): (
         row(64, ANY, 16, 64, 4, 4),
-        row(128, ANY, 16, 128, 4, 3, since=86),
+        row(128, ANY, 16, 128, 4, 3, since=90),
         row(128, ANY, 16, 64, 4, 4),
         row(256, ANY, 16, 64, 8, 3),
         row(256, ANY, 16, 64, 8, 2),
@@ -133,9 +144,15 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
         row(256, 32, 32, 64, 4, 2),
         row(256, ANY, 64, 64, 8, 3),
         row(256, ANY, 64, 64, 8, 2),
+        # 16 and 32 heads in the rows of products load the query again for every tile, as long as the latent takes
+        row(512, 16, 16, 32, 4, 2, since=100),
+        row(512, 32, 32, 32, 8, 3, since=100),
+        row(512, 16, 16, 64, 8, 2, since=90, turned=True),
+        row(512, 32, 32, 64, 8, 2, since=90, turned=True),
         row(512, 16, 16, 32, 4, 2),
         row(512, 32, 32, 32, 8, 3),
         row(512, 32, 32, 32, 8, 2),
+        row(512, ANY, 64, 64, 8, 2, since=90),
         row(512, ANY, 64, 32, 8, 2),
         row(512, ANY, 32, 32, 8, 2),
         row(512, ANY, 16, 32, 4, 2),
@@ -150,6 +167,9 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
     ),
     ("fused", 2): (
         row(127, ANY, 16, 32, 4, 2),  # masks of ranks that fill no tile take registers
+        # latents and tables come through the L2 once for two KV heads, and twice as many of a product's rows are used
+        row(128, 8, 16, 64, 4, 2, since=100),
+        row(128, 8, 16, 64, 8, 2, since=90, together=2),
         row(128, ANY, 16, 64, 4, 2),
         row(128, ANY, 16, 32, 4, 2),
         row(256, ANY, 16, 32, 8, 3),
@@ -204,17 +224,19 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
         if shape.family.startswith("quantised"):
             scratch *= 2  # the weights of both halves
         if shape.rotated:
-            step += 4 * tokens * width  # cos and sin
+            step += shape.turn * tokens * width  # cos and sin
             scratch += tokens * width * size if size > 2 else 0
     elif shape.family == "absorbed":
         held = rows * (width + beside) * size
         step = tokens * (width + beside) * shape.itemsize
+        long = tokens if config.turned else rows
         if shape.itemsize < 2 and capability < 90:
             held += 2 * tokens * width * size  # converted, once as keys and once as values
     elif shape.family == "fused":
-        keys = tokens / 2 if shape.rotated else tokens  # both halves at once when nothing is rotated
-        held = (rows + width + keys) * beside * size  # query, projection, keys
-        step = 2 * tokens * width * size + (4 * tokens * beside if shape.rotated else 0)
+        # both halves of keys at once when nothing is rotated, or several heads are
+        keys = tokens / 2 if shape.rotated and config.together == 1 else tokens
+        held = (rows + width + keys) * beside * config.together * size  # query, projection, keys
+        step = 2 * tokens * width * size + (shape.turn * tokens * beside if shape.rotated else 0)
         long = tokens
     else:  # prompt scores: keys stay, queries pass
         held, step, scratch = tokens * width * size, rows * (width * size + 4), tokens * 16.0
@@ -228,7 +250,7 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
         else:
             copies = config.stages
         if shape.family != "prompt scores":
-            scratch = scratch if shape.family == "fused" else 0.0
+            scratch = scratch if shape.family == "fused" or config.turned else 0.0
         if capability >= 100 and shape.family == "absorbed" and shape.itemsize == 2:
             held += tokens * width * 2 * (2 if beside else 1)
     logits = rows * tokens * 2 if shape.logits else 0

@@ -97,10 +97,21 @@ def test_a_written_cache_reads_back(kind: str, least: float, most: float) -> Non
 
 
 @pytest.mark.parametrize(
-    ("batch", "programs", "longest", "splits"), [(1, 8, 131072, 33), (32, 8, 8192, 2), (64, 8, 8192, 1), (1, 1, 200, 2)]
+    ("batch", "programs", "longest", "resident", "splits"),
+    [
+        (1, 8, 131072, 2, 33),  # 264 programs, all there is room for
+        (32, 8, 8192, 2, 1),  # 256
+        (64, 8, 8192, 2, 1),  # 512 in two waves
+        (34, 8, 8192, 2, 4),  # 272 would take two waves, the second nearly empty; 1,088 take four full ones
+        (64, 1, 16384, 1, 2),  # 128
+        (1, 1, 200, 2, 2),  # no split of less than two tiles
+        (1, 1, 1, 1, 1),
+    ],
 )
-def test_splits_give_every_multiprocessor_two_programs(batch: int, programs: int, longest: int, splits: int) -> None:
-    assert common.pick_splits(batch, programs, longest, 64, 132) == splits
+def test_splits_fill_the_last_wave_of_programs(
+    batch: int, programs: int, longest: int, resident: int, splits: int
+) -> None:
+    assert common.pick_splits(batch, programs, longest, 64, 132, resident) == splits
 
 
 def test_a_kernel_that_writes_outside_its_output_is_caught() -> None:

@@ -35,6 +35,7 @@ PIPELINED = {
     "decode_split_kernel",
     "quantised_split_kernel",
     "absorbed_split_kernel",
+    "turned_split_kernel",
     "fused_split_kernel",
     "streaming_split_kernel",
     "prefill_kernel",
@@ -118,6 +119,7 @@ def check(capability: int, answers: list[dict[str, Any]]) -> None:
         assert row["shared"] <= SHARED[capability], row
         assert row["tensor"] <= TENSOR_COLUMNS, row
         assert row["spills"] == 0, row
+        assert not row["serialised"], row
         assert row["shared"] <= row["predicted"] or not row["predicted"], row
         if row["kernel"] not in PIPELINED:
             continue

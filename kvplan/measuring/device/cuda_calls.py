@@ -135,7 +135,7 @@ class Builder:
         seen = slots + slots // 2
         q = self.pool.cut("bfloat16", b, s["q_heads"], d)
         k, v = (self.pool.cut("bfloat16", b, slots, h, d) for _ in "kv")
-        cos, sin = (self.pool.cut("float32", seen + 1, d // 2) for _ in "cs")
+        cos, sin = (self.pool.cut("bfloat16", seen + 1, d // 2) for _ in "cs")
         written = self.full(b, seen)
         return lambda: streaming_decode(q, k, v, written, cos, sin, sinks=SINKS, mode=mode)
 
@@ -151,7 +151,7 @@ class Builder:
         b, t, rank = s["batch"], s["kv_len"], s["rank"]
         made = {"q": self.pool.cut("bfloat16", b, s["q_heads"], HEAD_DIM), "lengths": self.full(b, t)}
         made |= {name: self.pool.cut("bfloat16", b, t, rank) for name in ("k_latent", "v_latent")}
-        made |= {name: self.pool.cut("float32", t, HEAD_DIM // 2) for name in ("cos", "sin")}
+        made |= {name: self.pool.cut("bfloat16", t, HEAD_DIM // 2) for name in ("cos", "sin")}
         return {**made, "k_up": self.pool.cut("bfloat16", KV_HEADS, rank, HEAD_DIM)}
 
     def _fused(self, probe: Probe, s: Any) -> Call:

@@ -61,7 +61,7 @@ def decode_probes(fp8: bool) -> Iterator[Probe]:
         if length <= 8192:  # sinks and window
             yield plain(group="decode streaming absolute", kernel="triton_streaming_absolute")
             probe = plain(group="decode streaming cache", kernel="triton_streaming_cache")
-            tables, rotation = 4.0 * length * 128, 3.0 * batch * kv_heads * length * 128
+            tables, rotation = 2.0 * length * 128, 3.0 * batch * kv_heads * length * 128
             yield replace(probe, moved=probe.moved + tables, flops=probe.flops + rotation)
     yield from latent_probes(fp8)
 
@@ -85,7 +85,7 @@ def latent_probes(fp8: bool) -> Iterator[Probe]:
             rebuilt, attended = 2.0 * tokens * rank * KV_HEADS * HEAD_DIM, 2.0 * tokens * 32
             yield stored(
                 "fused", "triton_fused", batch, length, wide, rank, "bfloat16",
-                4.0 * tokens * rank + 4.0 * length * HEAD_DIM + small, rebuilt + attended * (128 + rank),
+                4.0 * tokens * rank + 2.0 * length * HEAD_DIM + small, rebuilt + attended * (128 + rank),
             )  # fmt: skip
             if tokens <= MOST_REBUILT:
                 yield stored(

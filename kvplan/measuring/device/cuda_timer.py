@@ -71,7 +71,7 @@ class CudaTimer:
             raise TooLarge(f"only {spell(free, 'B')} of the GPU's memory are free")
         self.builder = Builder(torch, pool_of(torch, device, self.room), pool_of(torch, device, outputs), device)
         swept = min(max(LEAST_SWEPT, 2 * int(properties.L2_cache_size)), self.room // 2)
-        self.swept = self.builder.pool.buffers["float32"][: swept // 4 // SUMS * SUMS].view(SUMS, -1)
+        self.swept = torch.zeros(SUMS, swept // 4 // SUMS, device=device)  # no part of the pool: inputs are cold
         self.sums = torch.zeros(SUMS, device=device)
         self.stream = torch.cuda.Stream()
         self.root: Any = None

@@ -233,7 +233,7 @@ def open_nvml(own: frozenset[int], uuid: str = "", visible: str = "", library: A
         return chosen(library, own, uuid, visible)
     except library.NVMLError as error:
         return NoMeter(f"{NOTHING}: NVML says {str(error) or type(error).__name__!r}")
-    except (AttributeError, OSError, ValueError) as error:  # a library that does not fit its driver
+    except (AttributeError, OSError, TypeError, ValueError) as error:  # a library that does not fit its driver
         return NoMeter(f"{NOTHING}: NVML cannot be used ({reason(error)})")
 
 
