@@ -12,6 +12,7 @@ from math import ceil, copysign, floor, inf, log10, nextafter
 
 from kvplan.errors import SpecError, shown
 
+KIB = 1024.0
 GIB = 1024.0**3
 DAY = 86400.0
 HOUR = 3600.0
@@ -24,7 +25,7 @@ MILLION = 1e6
 TERA = 1e12
 
 _DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-_BINARY = {"Ki": 1024.0, "Mi": 1024.0**2, "Gi": GIB, "Ti": 1024.0**4}
+_BINARY = {"Ki": KIB, "Mi": 1024.0**2, "Gi": GIB, "Ti": 1024.0**4}
 _TIME = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -173,9 +174,9 @@ def scaled(value: float, units: tuple[tuple[float, str], ...], digits: int = 1) 
 
 def show_bytes(value: float) -> str:
     """Return bytes in binary units: '40.0 GiB'."""
-    if abs(value) < 1024:
+    if abs(value) < KIB:
         return f"{up(value):,.0f} B"
-    return scaled(value, ((1024.0**4, "TiB"), (GIB, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB")))
+    return scaled(value, ((1024.0**4, "TiB"), (GIB, "GiB"), (1024.0**2, "MiB"), (KIB, "KiB")))
 
 
 def written_above(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kvplan.errors import shown
 from kvplan.report.blocks import Block, Column, Json, Page, notes, records, schema, table
-from kvplan.units import show_bytes, show_rate, show_time
+from kvplan.units import KIB, show_bytes, show_rate, show_time
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class Field:
 
 
 def size(value: Any) -> str:
-    """Return bytes in binary units, large ones in decimal units too."""
+    """Return bytes in binary units, large ones in decimal units too, and a few as they are (14.5 of a logit)."""
+    if value < KIB:
+        return f"{value:g} B"
     return f"{show_bytes(value)} ({value / 1e9:.1f} GB)" if value >= 1e9 else show_bytes(value)
 
 

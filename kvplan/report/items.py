@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
+from kvplan.catalog.engine_rules import UNITS
 from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout
 from kvplan.report.fields import Field, finite
@@ -11,18 +12,13 @@ from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import ALL, Lengths, Part, Workload
 from kvplan.units import HOUR
 
-#: what engine fields are measured in
-ENGINE_UNITS = {
+#: what engine fields are measured in: as their reader has it, and of tables by what
+ENGINE_UNITS = {name: unit for name, unit in UNITS.items() if unit == "B"} | {
     "steps": "steps",
     "reserve": "B by part",
     "vision": "1 by part",
     "runtime": "B by tp",
-    "stage_runtime": "B",
     "plain_runtime": "B by tp",
-    "activation_base": "B",
-    "graph_bytes": "B",
-    "expert_graph_bytes": "B",
-    "rank_graph_bytes": "B",
 }
 #: values of a config longer than this are left out [characters]
 LONGEST = 200
