@@ -540,3 +540,16 @@ def test_a_prompt_waits_for_gates_as_of_a_queue_that_is_taken_step_by_step(
     found = prompts.seen_later(rate, prompts.turn(rate), polls * step)
     simulated = gated(rate, step, list(sizes), polls, room, 25_000)
     assert found == pytest.approx(simulated - (polls + 0.5) * step, rel=0.08)
+
+
+def test_prompts_in_front_of_another_engine_wait_as_long_as_its_steps_make_them() -> None:
+    """One mixture asked twice: nothing of the first engine's steps and calibration is left in the second answer."""
+    one = PromptClass(weight=1.0, total=10, fresh=10)
+
+    def wait(m: Mixture, step: float, chunk: float) -> float:
+        c, steps = SimpleNamespace(mixes=1.0, chunk=chunk, poll=0.0), SimpleNamespace(decode=step, mixed=(step + 1.0,))
+        return float(PromptQueue(mixture=m, steps=steps, calibration=c).turn(1.0))
+
+    both, alone = (Mixture(classes=(one,), own=(0.2,), extra=(0.2,), service=(0.2,)) for _ in range(2))
+    first = wait(both, 0.01, 4.0)
+    assert wait(both, 0.05, 40.0) == wait(alone, 0.05, 40.0) != first

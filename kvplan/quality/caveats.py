@@ -42,6 +42,11 @@ def quotes(table: QualityTable, kind: Technique) -> tuple[str, ...]:
     )
 
 
+def averaged(task: str) -> str:
+    """Return that an average stands for a task family."""
+    return f"an average over task families stands for {TASKS[task].title}, which alone may lose more"
+
+
 def too_long(longest: int, context: int) -> str:
     """Return that prompts are longer than those measured."""
     return f"measured on prompts of at most {longest:,} tokens; how the loss grows to {context:,} tokens is not known"

@@ -6,6 +6,7 @@ from math import log2
 
 from kvplan.kv.techniques import Technique
 from kvplan.quality.carrying import carried
+from kvplan.quality.caveats import averaged
 from kvplan.quality.results import Quality, unknown
 from kvplan.quality.scores import STAND_INS, Evidenced, by_family, curve, leading, retained_at
 from kvplan.specs.quality import SHORT, TASKS, Score
@@ -86,8 +87,7 @@ def _of_single_families(scores: Sequence[Score], kind: Technique, every: Sequenc
 def _caveats(scores: Sequence[Score], task: str, *, exact: bool) -> tuple[str, ...]:
     recipes = sorted({r.condition for r in scores if r.condition and r.benchmark != "RULER"})
     spread = [f"the range spans {' and '.join(recipes)}"] if len(recipes) > 1 else []
-    average = f"an average over task families stands for {TASKS[task].title}, which alone may lose more"
-    return (*spread, *([] if exact else [average]))
+    return (*spread, *([] if exact else [averaged(task)]))
 
 
 def _doublings(context: int, rows: Sequence[Score]) -> float:

@@ -12,12 +12,12 @@ from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import spelling, techniques
 from kvplan.kv.techniques import Technique
 from kvplan.quality.carrying import relatives
-from kvplan.quality.caveats import base_caveats, base_score, distances, guards, quotes, too_long
+from kvplan.quality.caveats import averaged, base_caveats, base_score, distances, guards, quotes, too_long
 from kvplan.quality.estimates import NOISE, AskedLoss, estimated
-from kvplan.quality.results import Quality, unknown
+from kvplan.quality.results import Quality, lossless, unknown
 from kvplan.quality.scores import pools, share_left
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.quality import AVERAGE, TASKS, QualityTable, task_named
+from kvplan.specs.quality import AVERAGE, QualityTable, task_named
 from kvplan.units import show_percent
 
 #: what rows of weight formats begin their technique with
@@ -93,9 +93,7 @@ def _part(
     except Incompatible as refusal:
         return unknown(name, task, str(refusal))
     if share >= 1:
-        return Quality(
-            technique=name, task=task, drop=0.0, low=0.0, high=0.0, known=True, basis=f"{name} removes nothing"
-        )
+        return lossless(name, task, f"{name} removes nothing")
     for table in tables:
         evidence, why_none = pools(table, kind, name, model, context, seen=seen)
         if not evidence and table.own:
@@ -169,7 +167,7 @@ def _whole(technique: str, model: ModelSpec, task: str, context: int, table: Qua
     longest = max((r.context or 0 for r in rows), default=0)
     caveats = [too_long(longest, context)] if 0 < longest < context else []
     if rows[0].task != task:
-        caveats.append(f"an average over task families stands for {TASKS[task].title}, which alone may lose more")
+        caveats.append(averaged(task))
     return Quality(
         technique=name,
         task=task,
@@ -191,15 +189,7 @@ def composed(each: Sequence[Quality], task: str) -> Quality:
     weights and 0.94 without (Qwen3-30B-A3B, `profiles/quality/formats.yaml`).
     """
     if not each:
-        return Quality(
-            technique=spelling.BASELINE,
-            task=task,
-            drop=0.0,
-            low=0.0,
-            high=0.0,
-            known=True,
-            basis="reference: no compression",
-        )
+        return lossless(spelling.BASELINE, task, "reference: no compression")
     if len(each) == 1:
         return each[0]
     low = max(q.low for q in each)

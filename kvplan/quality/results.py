@@ -41,6 +41,11 @@ class Quality:
         return self.drop is not None and self.drop <= limit
 
 
+def lossless(name: str, task: str, basis: str) -> Quality:
+    """Return that nothing is lost, and why."""
+    return Quality(technique=name, task=task, drop=0.0, low=0.0, high=0.0, known=True, basis=basis)
+
+
 def unknown(
     name: str,
     task: str,

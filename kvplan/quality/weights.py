@@ -10,7 +10,7 @@ from kvplan.kv.replica import FEWER, bits_of
 from kvplan.quality.caveats import distances
 from kvplan.quality.estimates import NOISE, ONE_MODEL
 from kvplan.quality.loss import WEIGHTS, composed
-from kvplan.quality.results import Quality, unknown
+from kvplan.quality.results import Quality, lossless, unknown
 from kvplan.quality.scores import SAME_SIZE
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import AVERAGE, SHORT, TASKS, QualityTable, Score
@@ -31,9 +31,7 @@ def weight_loss(
     """
     name = f"{form} weights"
     if form is None or bits_of(model, form) >= FEWER * bits_of(model, None):
-        return Quality(
-            technique=name, task=task, drop=0.0, low=0.0, high=0.0, known=True, basis="reference: no fewer bits"
-        )
+        return lossless(name, task, "reference: no fewer bits")
     for each in (*own, table):
         rows = [s for s in each.scores if s.grade != "C" and s.technique == WEIGHTS + form]
         if rows := speaking(rows, model):
