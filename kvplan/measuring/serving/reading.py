@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any
 
-from kvplan.catalog.collected import collection_of
+from kvplan.catalog.servers.collected import collection_of
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.noted import folder_named, mixed, pooled, uncounted_hits, with_noted

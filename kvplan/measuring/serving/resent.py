@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kvplan.catalog.collected import collection_of
+from kvplan.catalog.servers.collected import collection_of
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, bits_of
 from kvplan.specs.eras import era_of

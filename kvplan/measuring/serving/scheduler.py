@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.catalog.collected import collections
-from kvplan.catalog.scripted import benchmarks
+from kvplan.catalog.servers.collected import collections
+from kvplan.catalog.servers.scripted import benchmarks
 from kvplan.errors import SpecError, shown
 from kvplan.kv.replica import Parallel
 from kvplan.measuring.serving.row_formats import weight_bits

@@ -6,8 +6,8 @@ Both become words of a command line, so that texts are names alone: printable, o
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from kvplan.catalog.edits import honoured
-from kvplan.catalog.saved import MOST, saved_plan
+from kvplan.catalog.plans.edits import honoured
+from kvplan.catalog.plans.saved import MOST, saved_plan
 from kvplan.errors import SpecError, shown
 from kvplan.planning.launch import Needs
 from kvplan.planning.promise import Promise
