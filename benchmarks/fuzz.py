@@ -541,7 +541,7 @@ while True:
 SAMPLER = """
 import sys
 from kvplan.measuring.device.course import COLUMNS
-from kvplan.catalog.samples import SampleLog
+from kvplan.catalog.rows.samples import SampleLog
 log = SampleLog(sys.argv[1], COLUMNS)
 print("ready", flush=True)
 sample = {name: "1" for name in COLUMNS}
@@ -566,7 +566,7 @@ def killed(code: str, words: tuple[tuple[str, ...], ...], after: float) -> None:
 def kills(count: int, seed: int, folder: Path) -> Iterator[str]:
     """Yield what was wrong after each kill, '' where nothing was: single writers, two at once, and growing samples."""
     from kvplan.catalog.files import write_whole
-    from kvplan.catalog.samples import SampleLog, read_samples
+    from kvplan.catalog.rows.samples import SampleLog, read_samples
 
     draw = random.Random(seed)
     whole, samples = folder / "whole.txt", folder / "grown.csv"

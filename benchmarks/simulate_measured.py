@@ -16,7 +16,7 @@ from statistics import fmean, median
 import numpy as np
 
 from kvplan import catalog
-from kvplan.catalog.collected import collections
+from kvplan.catalog.servers.collected import collections
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.replica import weights
 from kvplan.measuring.serving.arrays import EXACT

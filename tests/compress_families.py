@@ -9,7 +9,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from kvplan.architectures.reader import read_model
-from kvplan.catalog.models import class_defaults
+from kvplan.catalog.checkpoints.models import class_defaults
 from kvplan.compress import texts as texts_of
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source

@@ -142,7 +142,7 @@ def beside(command: str, folder: Path) -> Any:
         if "plan.json" in line:
             printed(PLAN.split())
         if "ADDRESS" in line:
-            stack.enter_context(patch("kvplan.catalog.metrics.time.monotonic", lambda: next(clock)))
+            stack.enter_context(patch("kvplan.catalog.servers.metrics.time.monotonic", lambda: next(clock)))
             stack.enter_context(patch("kvplan.api.watch.time.sleep", lambda _: None))
             address = stack.enter_context(served(*(vllm(REQUESTS * n) for n in range(9))))
             line = line.replace("ADDRESS", address)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from kvplan.catalog import engines
+from kvplan.catalog.servers import engines
 from kvplan.specs.eras import as_numbers
 
 #: the newest release of each engine that tests and golden files know; to move on, write another and --update-golden

@@ -391,12 +391,12 @@ def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.Monkey
 
 #: another tool's flags, where files say which run they are of, and another command's that writes a missing file
 OTHERS = {
-    "catalog/saved": ("--save",),
+    "catalog/plans/saved": ("--save",),
     "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
     "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
     "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
-    "catalog/launching": ("--tp", "--kv-cache-dtype"), "catalog/trace_rows": ("--save-detailed",),
-    "catalog/traces": ("--save-detailed",),
+    "catalog/servers/launching": ("--tp", "--kv-cache-dtype"), "catalog/rows/trace_rows": ("--save-detailed",),
+    "catalog/rows/traces": ("--save-detailed",),
     "planning/exporting/clients/guidellm": (
         "--help", "--backend", "--profile", "--constraint", "--data", "--seed", "--label", "--output", "--override",
     ),

@@ -24,7 +24,8 @@ ONLY = {
     "jinja2": {"report/formats/html"}, "markupsafe": {"report/formats/html"}, "vl_convert": {"report/formats/svg"},
     "csv": {"catalog/", "report/formats/csv"}, "io": {"catalog/", "report/formats/csv"},
     "subprocess": set(), "socket": set(),
-    "urllib": {"catalog/metrics"}, "http": {"catalog/metrics"}, "prometheus_client": {"catalog/metrics"},
+    "urllib": {"catalog/servers/metrics"}, "http": {"catalog/servers/metrics"},
+    "prometheus_client": {"catalog/servers/metrics"},
     "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/delivery"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
         "architectures/registry", "catalog/", "cli/__init__", "cli/completion", "cli/names", "cli/notebook",
@@ -51,7 +52,7 @@ ONLY = {
     },
     "numba": {"perf/simulate/compiled"},
     "scipy": {"measuring/", "planning/fleet/program", "planning/design"},
-    "pyarrow": {"catalog/parts"}, "ray": {"api/sweeping/cluster"},
+    "pyarrow": {"catalog/studies/parts"}, "ray": {"api/sweeping/cluster"},
     "multiprocessing": {"api/sweeping/crews", "measuring/device/"},
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))

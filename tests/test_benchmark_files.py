@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvplan
-from kvplan.catalog import files, results
+from kvplan.catalog import files
+from kvplan.catalog.rows import results
 from kvplan.errors import SpecError
 from kvplan.measuring.benchmarks.fields import COLUMNS, TIMES
 from kvplan.measuring.benchmarks.files import load_results, read_result

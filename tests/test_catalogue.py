@@ -10,7 +10,7 @@ import yaml
 
 from kvplan.architectures.config import SYNONYMS
 from kvplan.architectures.reader import read_model
-from kvplan.catalog.models import class_defaults
+from kvplan.catalog.checkpoints.models import class_defaults
 from kvplan.kv.model_cache import kv_layout
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kvplan.architectures.reader import read_model
-from kvplan.catalog.models import class_defaults
+from kvplan.catalog.checkpoints.models import class_defaults
 from kvplan.errors import SpecError, UnknownName
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import weights

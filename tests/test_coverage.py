@@ -14,7 +14,7 @@ from kvplan.architectures import FAMILIES
 from kvplan.architectures.assumed import PLAIN_ERROR
 from kvplan.architectures.reader import read_model
 from kvplan.architectures.tensor_formats import tensor_bits
-from kvplan.catalog.models import class_defaults
+from kvplan.catalog.checkpoints.models import class_defaults
 from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from kvplan.kv.model_cache import kv_layout

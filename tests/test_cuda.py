@@ -15,7 +15,7 @@ pytest.importorskip("triton")
 
 import fake_cuda  # noqa: E402
 
-from kvplan.catalog.samples import read_samples  # noqa: E402
+from kvplan.catalog.rows.samples import read_samples  # noqa: E402
 from kvplan.measuring.device import course as profiling  # noqa: E402
 from kvplan.measuring.device import cuda, cuda_calls, cuda_timer, probes, worker  # noqa: E402
 from kvplan.measuring.device import machine as device  # noqa: E402

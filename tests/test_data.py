@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from kvplan import catalog
-from kvplan.catalog.collected import collection_of, collections
 from kvplan.catalog.fields import read_source
 from kvplan.catalog.files import read_yaml
-from kvplan.catalog.instances import instance_file
-from kvplan.catalog.scripted import benchmark_file, benchmarks
+from kvplan.catalog.hardware.instances import instance_file
+from kvplan.catalog.servers.collected import collection_of, collections
+from kvplan.catalog.servers.scripted import benchmark_file, benchmarks
 from kvplan.catalog.shelves import names
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from kvplan.specs.recipes import Setting, recipe_of

@@ -143,7 +143,7 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
 def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Serve the metrics of a server that ends 120 requests from one look to the next, a minute later."""
     clock = count(0.0, SECONDS)
-    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.catalog.servers.metrics.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("kvplan.api.watch.time.sleep", lambda _: None)
     with served(*(vllm(REQUESTS * n) for n in range(9))) as address:
         yield address
@@ -273,7 +273,7 @@ def test_every_field_of_a_gpu_s_file_is_described_with_its_unit() -> None:
 
 def test_the_gpu_of_the_page_is_one_and_what_is_required_is_said(tmp_path) -> None:
     from kvplan import catalog
-    from kvplan.catalog.gpus import NEEDED
+    from kvplan.catalog.hardware.gpus import NEEDED
 
     example = re.search(r"```yaml\n(.*?)```", FILES, re.DOTALL)
     (tmp_path / "mygpu.yaml").write_text(example[1], "utf-8")

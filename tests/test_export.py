@@ -14,7 +14,7 @@ from engine_options import FORMATS, OPTIONS
 import kvplan
 from kvplan import catalog
 from kvplan.api.export import export, startable_engines
-from kvplan.catalog.handed import handed_over
+from kvplan.catalog.plans.handed import handed_over
 from kvplan.errors import KvplanError, SpecError, UnknownName, WrongUse
 from kvplan.planning.exporting import LoadPlan, client, clipped, forms, tools
 from kvplan.planning.launch import Needs

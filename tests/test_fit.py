@@ -11,8 +11,8 @@ import pytest
 
 from kvplan import catalog
 from kvplan.catalog.fields import read_source
+from kvplan.catalog.rows.tables import kernel_document, kernel_documents, profile_text, write_profile
 from kvplan.catalog.safe_yaml import read_yaml
-from kvplan.catalog.tables import kernel_document, kernel_documents, profile_text, write_profile
 from kvplan.measuring.kernels import all_reduce, fit, holdout, least_squares
 from kvplan.measuring.kernels.rows import KernelRow
 from kvplan.measuring.residuals import quantile
@@ -274,7 +274,7 @@ def test_a_profile_is_found_by_name_or_path() -> None:
 
 def test_a_long_file_is_told_from_samples_by_its_first_line(tmp_path: Path) -> None:
     from kvplan.catalog.files import MAX_FILE
-    from kvplan.catalog.samples import holds_samples
+    from kvplan.catalog.rows.samples import holds_samples
 
     path = tmp_path / "long.csv"
     for heading, found in (("a,b", True), ("a,c", False), ("a,b" + "b" * 20_000, False)):

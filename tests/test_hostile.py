@@ -17,8 +17,8 @@ from processes import PATIENCE, bounded, python
 
 from kvplan.catalog import files
 from kvplan.catalog.files import read_text, write_whole, writing
+from kvplan.catalog.rows.samples import SampleLog, read_samples, set_aside
 from kvplan.catalog.safe_yaml import DEEPEST, MOST, read_yaml
-from kvplan.catalog.samples import SampleLog, read_samples, set_aside
 from kvplan.errors import SpecError, one_line, shown, visible
 from kvplan.measuring.device.course import COLUMNS
 

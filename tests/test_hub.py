@@ -13,10 +13,10 @@ import yaml
 
 import kvplan
 from kvplan import catalog
-from kvplan.catalog import hub_files
-from kvplan.catalog.makers import maker, maker_file
-from kvplan.catalog.marks import standing
-from kvplan.catalog.models import tensor_bytes
+from kvplan.catalog.checkpoints import hub_files
+from kvplan.catalog.checkpoints.makers import maker, maker_file
+from kvplan.catalog.checkpoints.models import tensor_bytes
+from kvplan.catalog.studies.marks import standing
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from tests.test_coverage import SAID, gguf
 

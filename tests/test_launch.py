@@ -11,7 +11,7 @@ import pytest
 import kvplan
 from kvplan import catalog
 from kvplan.api.sites import site as made_site
-from kvplan.catalog.launching import launch_options
+from kvplan.catalog.servers.launching import launch_options
 from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout

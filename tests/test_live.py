@@ -13,8 +13,8 @@ from test_nvml import VALUES, Stub
 import kvplan
 from kvplan.api import values
 from kvplan.api.watch import saved, watch
-from kvplan.catalog.metrics import parsed
-from kvplan.catalog.metrics_range import endpoint, history, matrix, selector
+from kvplan.catalog.servers.metrics import parsed
+from kvplan.catalog.servers.metrics_range import endpoint, history, matrix, selector
 from kvplan.errors import KvplanError, SpecError, WrongUse
 from kvplan.measuring.device.nvml import Reading, every
 from kvplan.measuring.serving.metrics import joules, observed, samples_of, spent
@@ -138,7 +138,7 @@ def test_what_is_asked_of_a_prometheus_server() -> None:
         return kept(), "application/json"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kvplan.catalog.metrics_range.fetched", fetched)
+        patch.setattr("kvplan.catalog.servers.metrics_range.fetched", fetched)
         assert history(place, {"a"}, {}, START, START + STEP, 60.0) == {}
     query = parse_qs(urlsplit(asked[0]).query)
     assert (query["start"], query["end"], query["step"]) == ([f"{START:.3f}"], [f"{START + STEP:.3f}"], ["60"])
@@ -224,7 +224,7 @@ def test_the_gpus_of_this_machine_are_read_through_nvml(driver: Any, monkeypatch
     meters = every(driver)
     assert len(meters) == 2 and meters[0].read().power == pytest.approx(612.345)
     clock = iter((0.0, 60.0))
-    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.catalog.servers.metrics.time.monotonic", lambda: next(clock))
     with served(vllm(0), vllm(REQUESTS)) as url:
         (seen,) = watch(url, window="60s", count=1, settings=SERVER, wait=lambda _: None)
     assert seen.spent is not None and seen.spent.gpus == 2  # the counter stands still: by the power
@@ -233,7 +233,7 @@ def test_the_gpus_of_this_machine_are_read_through_nvml(driver: Any, monkeypatch
 
 def test_the_report_shows_power_where_there_is_a_gpu(run, driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter((0.0, 60.0) * 2)
-    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.catalog.servers.metrics.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("kvplan.api.watch.time.sleep", lambda _: None)
     words = ["--count", "1", *(w for s in SERVER for w in ("--set", s))]
     with served(vllm(0), vllm(REQUESTS), vllm(0), vllm(REQUESTS)) as url:

@@ -71,7 +71,7 @@ def steady(argv: list[str]) -> list[str]:
 def test_the_loop_of_the_page_closes(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stub is twice as slow as planned. Measured with the exported load and calibrated, it is told within 5 %."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("kvplan.catalog.metrics_range.PATH", "/metrics")
+    monkeypatch.setattr("kvplan.catalog.servers.metrics_range.PATH", "/metrics")
     stub, printed, left = Stub(host=HOST, step=STEP, prefill=READ / PROMPT), {}, block_commands()
     with serving(stub) as url, served(kept(("a:8000", growing))) as history:
         sender: threading.Thread | None = None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import catalog
-from kvplan.catalog import cloud
+from kvplan.catalog.costs import cloud
 from kvplan.errors import SpecError, UnknownName
 from kvplan.money.api import Tokens, api_cost, applicable, break_even
 from kvplan.money.bill import SPANS, WORK, Fleet, Usage, fleet_bill
@@ -446,7 +446,8 @@ def test_a_wrong_price_file_is_refused_in_one_line(run, tmp_path: Path, text: st
 
 def test_shipped_prices_are_read_as_strictly_as_a_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry without a term is on demand, one of another shape is refused by name."""
-    from kvplan.catalog import fields, rental
+    from kvplan.catalog import fields
+    from kvplan.catalog.costs import rental
 
     entry = {"gpu": "h200", "price": "3 USD/h", "from": "2026-01-01"}
     source = {"kind": "quote", "ref": "x", "date": "2026-01-01"}

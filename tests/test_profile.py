@@ -14,8 +14,8 @@ import pytest
 import yaml
 from processes import PATIENCE, gone, python, until
 
-from kvplan.catalog.samples import SampleLog, read_samples
-from kvplan.catalog.tables import write_profile
+from kvplan.catalog.rows.samples import SampleLog, read_samples
+from kvplan.catalog.rows.tables import write_profile
 from kvplan.measuring import samples
 from kvplan.measuring.device import course as profiling
 from kvplan.measuring.device import probes

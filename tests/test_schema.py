@@ -147,7 +147,7 @@ def test_the_patterns_of_quantities_are_what_readers_take(unit: str) -> None:
      ("2.00 EUR/h at 1.245", True), ("2.49 USD/h at", False)],
 )  # fmt: skip
 def test_the_pattern_of_a_rent_is_what_readers_take(text: str, well: bool) -> None:
-    from kvplan.catalog.rents import rent
+    from kvplan.catalog.costs.rents import rent
     from kvplan.catalog.shapes import quantity
 
     assert Draft202012Validator(quantity("USD/s")).is_valid(text) is well

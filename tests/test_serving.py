@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kvplan import catalog
 from kvplan.architectures.reader import read_model
-from kvplan.catalog.models import class_defaults
+from kvplan.catalog.checkpoints.models import class_defaults
 from kvplan.catalog.shelves import names
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights

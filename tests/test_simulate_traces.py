@@ -12,8 +12,8 @@ import pytest
 
 from kvplan import catalog
 from kvplan.api.streams import gaps_of, requests_of, times
-from kvplan.catalog.trace_rows import hash_of
-from kvplan.catalog.traces import COLUMNS, arrivals, pieces
+from kvplan.catalog.rows.trace_rows import hash_of
+from kvplan.catalog.rows.traces import COLUMNS, arrivals, pieces
 from kvplan.errors import SpecError
 from kvplan.perf.simulate.arrivals import POISSON, Gaps, drawn, sampler, sharing, steady
 from kvplan.perf.simulate.run import Piece

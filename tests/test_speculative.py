@@ -9,7 +9,7 @@ import kvplan
 from kvplan import catalog
 from kvplan.api.memory import drafting
 from kvplan.api.questions import draftings_of
-from kvplan.catalog.drafts import draft_file
+from kvplan.catalog.servers.drafts import draft_file
 from kvplan.errors import Incompatible, SpecError, UnknownName
 from kvplan.kv.replica import weights
 from kvplan.planning.configurations import configurations

@@ -27,7 +27,7 @@ from kvplan.api.sweeping.batches import Batch, KeyedPoint, Portion
 from kvplan.api.sweeping.crews import LoneCrew
 from kvplan.api.sweeping.questions import COLUMNS, QUESTIONS, askable, parameters, unavailable
 from kvplan.api.sweeping.summary import Front
-from kvplan.catalog.keys import Ledger
+from kvplan.catalog.studies.keys import Ledger
 from kvplan.cli import group
 from kvplan.errors import KvplanError, SpecError
 from kvplan.planning import design
@@ -326,7 +326,7 @@ def test_another_kvplan_recomputes_all(place: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_foundation_is_made_of_code_and_shelves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kvplan.catalog import marks
+    from kvplan.catalog.studies import marks
 
     for folder, name, text in (
         ("code", "a.py", "one"),
@@ -358,7 +358,7 @@ def test_the_day_is_that_of_the_folder_until_another_is_named(place: Path) -> No
 @pytest.mark.parametrize("group", [1, 5, 50_000])
 def test_compacting_keeps_every_row_in_one_file(place: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
     monkeypatch.setattr(sys.modules["kvplan.api.sweep"], "MOST", 2)
-    monkeypatch.setattr(sys.modules["kvplan.catalog.parts"], "GROUP", group)
+    monkeypatch.setattr(sys.modules["kvplan.catalog.studies.parts"], "GROUP", group)
     kvplan.sweep(write(LOADS), "results", workers=1)
     rows = table("results")
     assert len(list(Path("results").glob("part-*.parquet"))) == 6
@@ -391,7 +391,7 @@ def test_a_damaged_part_is_named(place: Path) -> None:
 
 
 def test_one_process_writes_into_a_folder(place: Path) -> None:
-    from kvplan.catalog import parts
+    from kvplan.catalog.studies import parts
 
     kvplan.sweep(write(LOADS), "results", workers=1)
     with parts.alone(Path("results")), pytest.raises(SpecError, match="another kvplan sweep writes here"):
@@ -506,7 +506,7 @@ def test_a_worker_of_another_kvplan_does_not_answer(place: Path) -> None:
 
 
 def test_a_slow_batch_comes_back_in_portions(place: Path) -> None:
-    from kvplan.catalog.marks import foundation
+    from kvplan.catalog.studies.marks import foundation
 
     study = study_of(LOADS)
     columns, named = batches.columns_of(study)

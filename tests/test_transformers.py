@@ -20,7 +20,7 @@ from packaging.version import Version
 
 from kvplan.architectures import FAMILIES, TOWERS
 from kvplan.architectures.reader import read_model
-from kvplan.catalog.models import class_defaults
+from kvplan.catalog.checkpoints.models import class_defaults
 from kvplan.kv.model_cache import kv_layout
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source

@@ -13,7 +13,7 @@ from metric_pages import ISL, MODEL, OSL, REQUESTS, SECONDS, TPOT, TTFT, served,
 
 import kvplan
 from kvplan.api.watch import saved, watch
-from kvplan.catalog.metrics import address, parsed, scrape
+from kvplan.catalog.servers.metrics import address, parsed, scrape
 from kvplan.cli import group
 from kvplan.errors import KvplanError, SpecError
 from kvplan.measuring.serving.metrics import Spent, observed, percentile
@@ -166,7 +166,7 @@ def at_once(url: str, **options: object) -> list:
 
 def test_a_window_stands_beside_its_prediction(serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = count(0.0, SECONDS)
-    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.catalog.servers.metrics.time.monotonic", lambda: next(clock))
     (seen,) = at_once(serve(vllm(300), vllm(420)), count=1, settings=SERVER)
     assert seen.observed.rate == 2.0 and seen.reason == "" and seen.predicted is not None
     rows = tmp_path / "rows.csv"
@@ -180,7 +180,7 @@ def test_a_window_stands_beside_its_prediction(serve, tmp_path: Path, monkeypatc
 
 def test_a_page_has_the_load_first_then_times_then_power(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = count(0.0, SECONDS)
-    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.catalog.servers.metrics.time.monotonic", lambda: next(clock))
     (seen,) = at_once(serve(vllm(300), vllm(420)), count=1, settings=SERVER)
     powered = replace(seen, spent=Spent(gpus=1, power=612.0, energy=0.31))
     titles = [
@@ -197,7 +197,7 @@ def test_prompts_from_the_prefix_cache_tell_no_ttft(serve) -> None:
 def test_plan_measure_calibrate_closes(serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server slower than predicted moves its own prediction to within 5 % of what it measures."""
     clock = count(0.0, SECONDS)
-    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.catalog.servers.metrics.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("kvplan.api.watch.time.sleep", lambda _: None)
     pages = [serve(vllm(0, tpot=t), vllm(REQUESTS, tpot=t)) for t in (0.012, 0.0121, 0.0119)]
     rows = tmp_path / "rows.csv"
@@ -221,7 +221,7 @@ def test_plan_measure_calibrate_closes(serve, tmp_path: Path, monkeypatch: pytes
 
 def test_the_command_prints_a_report_and_one_document(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = count(0.0, SECONDS)
-    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.catalog.servers.metrics.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("kvplan.api.watch.time.sleep", lambda _: None)
     words = ["watch", "--count", "2", *(w for s in SERVER for w in ("--set", s))]
     pages = (vllm(0), vllm(120), vllm(240))

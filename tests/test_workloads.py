@@ -220,7 +220,7 @@ def test_a_broken_file_is_refused_on_one_line(tmp_path: Path, change: tuple[str,
 def test_queries_count_in_thousands_wherever_they_are_read(tmp_path: Path, written: str, count: int) -> None:
     from kvplan.api import values
     from kvplan.catalog.fleets import fleet
-    from kvplan.catalog.quantities import read_value
+    from kvplan.catalog.studies.quantities import read_value
 
     (tmp_path / "mine.yaml").write_text(
         f"{HEAD}input: {{quantiles: {{0: 1, 100: 9}}}}\n".replace("day: 9", f"day: '{written}'")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kvplan import __version__, catalog
 from kvplan.api import values
-from kvplan.catalog.hub_files import cache
+from kvplan.catalog.checkpoints.hub_files import cache
 from kvplan.errors import KvplanError
 from kvplan.measuring.device.present import Present, gpus, installed, required
 from kvplan.planning.estimate import STALE

@@ -6,9 +6,9 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from kvplan.api import values
-from kvplan.catalog.samples import measured_profile
-from kvplan.catalog.tables import write_profile
-from kvplan.catalog.weights import running_text
+from kvplan.catalog.checkpoints.weights import running_text
+from kvplan.catalog.rows.samples import measured_profile
+from kvplan.catalog.rows.tables import write_profile
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.quality.scores import attention
 from kvplan.specs.model import ModelSpec

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.catalog.handed import LONGEST
-from kvplan.catalog.models import BASE
+from kvplan.catalog.checkpoints.models import BASE
+from kvplan.catalog.plans.handed import LONGEST
 from kvplan.errors import Incompatible, SpecError, UnknownName, WrongUse, shown
 from kvplan.planning.exporting import COMMAND, Exported, LoadPlan, ServerPlan, client, forms, server, tools
 from kvplan.planning.launch import Needs, adapted, usable

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kvplan import catalog
-from kvplan.catalog.tables import kernel_document, kernel_documents
+from kvplan.catalog.rows.tables import kernel_document, kernel_documents
 from kvplan.errors import SpecError
 from kvplan.perf.kernel_profile import KernelProfile, Predictor, read_profile
 

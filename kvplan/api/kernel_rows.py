@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from kvplan import catalog
-from kvplan.catalog.results import holds_results
-from kvplan.catalog.tables import LINE, csv_blocks, csv_columns
+from kvplan.catalog.rows.results import holds_results
+from kvplan.catalog.rows.tables import LINE, csv_blocks, csv_columns
 from kvplan.errors import SpecError
 from kvplan.measuring.kernels.rows import KernelRow, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, Kind

@@ -11,7 +11,7 @@ from kvplan.api import values
 from kvplan.api.kernel_profiles import predictor
 from kvplan.api.kernel_rows import ROWS, blocks, holds_servers, refuse_settings
 from kvplan.catalog.files import distinct
-from kvplan.catalog.tables import write_csv
+from kvplan.catalog.rows.tables import write_csv
 from kvplan.measuring.kernels.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
 from kvplan.specs.result import Result

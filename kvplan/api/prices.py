@@ -77,7 +77,7 @@ def prices(
 
 def refreshed(output: str) -> str:
     """Write today's cloud offers into a price file, and return what was written in words."""
-    from kvplan.catalog import cloud
+    from kvplan.catalog.costs import cloud
 
     today = values.day(None)
     offers, left_out = cloud.online(today)

@@ -8,8 +8,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from kvplan.api import values
-from kvplan.catalog.samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
-from kvplan.catalog.tables import stem, write_profile
+from kvplan.catalog.rows.samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
+from kvplan.catalog.rows.tables import stem, write_profile
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.specs.result import Result
 from kvplan.specs.source import KINDS

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kvplan import catalog
-from kvplan.catalog.results import holds_results
-from kvplan.catalog.tables import LINE, csv_blocks
+from kvplan.catalog.rows.results import holds_results
+from kvplan.catalog.rows.tables import LINE, csv_blocks
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmarks.fields import SETTABLE
 from kvplan.measuring.benchmarks.files import load_results

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.catalog.lookup import as_path
-from kvplan.catalog.samples import measured_profile, read_samples
+from kvplan.catalog.rows.samples import measured_profile, read_samples
 from kvplan.errors import KvplanError, SpecError, UnknownName, WrongUse
 from kvplan.kv import spelling
 from kvplan.perf import kernel_profile
@@ -140,7 +140,7 @@ def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Ser
         raise SpecError(
             f"profile {none} has no kernels: show it without options, or beside another of `kvplan profile`"
         )
-    from kvplan.catalog.tables import kernel_document
+    from kvplan.catalog.rows.tables import kernel_document
     from kvplan.perf.kernel_profile import read_profile
 
     read = [read_profile(*kernel_document(name)) for name in names]

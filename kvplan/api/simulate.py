@@ -14,7 +14,7 @@ from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
 from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.files import distinct
-from kvplan.catalog.traces import requests_file
+from kvplan.catalog.rows.traces import requests_file
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.kv.budget import Running

@@ -192,7 +192,7 @@ def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":
     from kvplan.money.draw import measured_draw, rated_draw
 
     if not catalog.is_serving(profile):
-        from kvplan.catalog.tables import kernel_document
+        from kvplan.catalog.rows.tables import kernel_document
 
         raw, source, location = kernel_document(profile)
         if raw.get("energy") and gpu.name in raw.get("kernels", {}):
@@ -204,7 +204,7 @@ def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":
 def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]:
     """Return the shipped profile of servers with the products of a profile of kernels, its name, and its GPUs."""
     from kvplan.api.kernel_profiles import known
-    from kvplan.catalog.tables import kernel_document
+    from kvplan.catalog.rows.tables import kernel_document
     from kvplan.measuring.kernels.shares import REFERENCES, measured_here
     from kvplan.perf.kernel_profile import Predictor, read_profile
 

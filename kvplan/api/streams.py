@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from kvplan.api import values
 from kvplan.api.demands import workload_at
-from kvplan.catalog.tables import stem
-from kvplan.catalog.traces import pieces as trace_pieces
+from kvplan.catalog.rows.tables import stem
+from kvplan.catalog.rows.traces import pieces as trace_pieces
 from kvplan.errors import SpecError, WrongUse
 from kvplan.perf.simulate.arrivals import Gaps, RateCourse, drawn, sharing, steady
 from kvplan.perf.simulate.run import Piece

@@ -15,9 +15,9 @@ from kvplan.api.sweeping.dispatch import Dispatch, cut
 from kvplan.api.sweeping.names import check, marks
 from kvplan.api.sweeping.questions import QUESTIONS, askable, unavailable
 from kvplan.api.sweeping.summary import Summary, summary
-from kvplan.catalog import parts
-from kvplan.catalog.keys import Ledger, key_of
-from kvplan.catalog.marks import foundation
+from kvplan.catalog.studies import parts
+from kvplan.catalog.studies.keys import Ledger, key_of
+from kvplan.catalog.studies.marks import foundation
 from kvplan.errors import WrongUse
 from kvplan.planning.design import points
 from kvplan.specs.result import Result

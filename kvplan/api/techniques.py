@@ -9,7 +9,7 @@ from kvplan.api import values
 from kvplan.api.demands import workload_at
 from kvplan.api.losses import loss_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
-from kvplan.catalog.traces import arrivals
+from kvplan.catalog.rows.traces import arrivals
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.kv.techniques import TECHNIQUES

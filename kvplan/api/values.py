@@ -11,8 +11,8 @@ from time import time
 from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS, format_named
+from kvplan.catalog.costs.rents import rent
 from kvplan.catalog.lookup import named
-from kvplan.catalog.rents import rent
 from kvplan.errors import SpecError, WrongUse, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel

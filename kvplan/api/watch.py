@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.server_rows import RowFile, profile_of
-from kvplan.catalog.metrics import address, is_here, scrape
-from kvplan.catalog.metrics_range import endpoint, history, labelled
-from kvplan.catalog.samples import must_be_writable
-from kvplan.catalog.tables import write_csv
+from kvplan.catalog.rows.samples import must_be_writable
+from kvplan.catalog.rows.tables import write_csv
+from kvplan.catalog.servers.metrics import address, is_here, scrape
+from kvplan.catalog.servers.metrics_range import endpoint, history, labelled
 from kvplan.errors import SpecError, WrongUse, meant
 from kvplan.measuring.benchmarks.stated import check_spread, check_stated
 from kvplan.measuring.device.nvml import Meter, every

@@ -17,6 +17,18 @@ def state_bits(c: Config) -> int | None:
     return None
 
 
+def delta_state(c: Config, channels: int, kernel: int, heads: int, key_dim: int, value_dim: int) -> Recurrent:
+    """Return what a gated delta net keeps of a sequence: a key x value matrix a head, and columns of a convolution."""
+    return Recurrent(
+        name="gated delta net",
+        conv_channels=channels,
+        conv_kernel=kernel,
+        state=heads * key_dim * value_dim,
+        state_bits=state_bits(c),
+        conv_drafts=True,
+    )
+
+
 def mamba1(
     c: Config,
     *,

@@ -7,6 +7,7 @@ from math import prod
 
 from kvplan import catalog
 from kvplan.architectures.formats import FORMATS
+from kvplan.catalog.costs.rents import rent
 from kvplan.catalog.fields import (
     ValueRange,
     count,
@@ -23,7 +24,6 @@ from kvplan.catalog.fields import (
     titles,
     yes,
 )
-from kvplan.catalog.rents import rent
 from kvplan.catalog.workloads import workload
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.claims import CASE_FIELDS, Claim, ClaimCase, Claims

@@ -123,12 +123,10 @@ def named(read: Any, word: str, location: str) -> Any:
 class ValueRange:
     """The values a figure may have: from `least`, itself left out when `open`, to `most`, left out when `below`."""
 
-    least: float = 0.0  #: itself left out when `open`
-    most: float = inf  #: itself left out when `below`
-    #: whether `least` itself is refused
-    open: bool = False
-    #: whether `most` itself is refused
-    below: bool = False
+    least: float = 0.0  #: the smallest
+    most: float = inf  #: the largest
+    open: bool = False  #: whether `least` itself is refused
+    below: bool = False  #: whether `most` itself is refused
 
     def __contains__(self, value: float) -> bool:
         low = value > self.least if self.open else value >= self.least

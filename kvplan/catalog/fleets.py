@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from kvplan import catalog
+from kvplan.catalog.costs.rents import rates, rent
 from kvplan.catalog.fields import (
     ValueRange,
     count,
@@ -20,7 +21,6 @@ from kvplan.catalog.fields import (
 )
 from kvplan.catalog.files import Document, called, read_text, read_yaml
 from kvplan.catalog.lookup import as_path
-from kvplan.catalog.rents import rates, rent
 from kvplan.catalog.workloads import workload
 from kvplan.errors import SpecError, shown
 from kvplan.specs.fleet import FleetFile, Job, Stock

@@ -6,9 +6,11 @@ Editors complete and check by it; readers stay the judges, since a schema cannot
 from collections.abc import Callable, Iterable
 
 from kvplan import CODE
-from kvplan.catalog import claim_files, engine_rules, fleets, launching, rental, scores, sweeps, workloads
+from kvplan.catalog import claim_files, fleets, scores, workloads
+from kvplan.catalog.costs import rental
 from kvplan.catalog.files import read_json
-from kvplan.catalog.gpus import NEEDED, RATES
+from kvplan.catalog.hardware.gpus import NEEDED, RATES
+from kvplan.catalog.servers import engine_rules, launching
 from kvplan.catalog.shapes import (
     Shape,
     by_name,
@@ -26,6 +28,7 @@ from kvplan.catalog.shapes import (
     with_source,
     yes,
 )
+from kvplan.catalog.studies import sweeps
 from kvplan.specs.claims import CASE_FIELDS
 from kvplan.specs.fields import described
 from kvplan.specs.hardware import GPU_FIELDS, SERVES, Gpu

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from re import escape
 from typing import Any
 
-from kvplan.catalog.rents import HOURS, pattern
+from kvplan.catalog.costs.rents import HOURS, pattern
 from kvplan.specs.source import KINDS
 from kvplan.units import NUMBER, spellings
 

@@ -7,8 +7,8 @@ import click
 
 from kvplan.api import values
 from kvplan.architectures.formats import FORMATS
+from kvplan.catalog.checkpoints.hub_files import online
 from kvplan.catalog.files import path_of
-from kvplan.catalog.hub_files import online
 from kvplan.cli.choice import OneOf
 from kvplan.docstrings import docstring
 

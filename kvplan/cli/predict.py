@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kvplan.api.predict import predict
-from kvplan.catalog.tables import is_stdout
+from kvplan.catalog.rows.tables import is_stdout
 from kvplan.cli.delivery import deliver
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.options import examples, path, profiles_option

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from kvplan import catalog
 from kvplan.architectures.reader import read_model
-from kvplan.catalog.models import class_defaults
-from kvplan.catalog.weights import model_folder, recall_weights
+from kvplan.catalog.checkpoints.models import class_defaults
+from kvplan.catalog.checkpoints.weights import model_folder, recall_weights
 from kvplan.compress import recall
 from kvplan.compress.texts import Language, RecallTexts, Sentences
 from kvplan.errors import SpecError, one_line

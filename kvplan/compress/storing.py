@@ -6,7 +6,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from kvplan.catalog.weights import read_latents
+from kvplan.catalog.checkpoints.weights import read_latents
 from kvplan.compress.forms import Basis
 from kvplan.compress.latents import Learned
 from kvplan.compress.models import Loaded

@@ -170,18 +170,9 @@ def rope_elements(model: ModelSpec, images: int = 1) -> float:
     tables: set[tuple[object, ...]] = set()
     total = 0.0
     for mixer in {m for layer in model.distinct_layers for m in layer.mixers}:
-        if isinstance(mixer, Attention) and mixer.rope:
-            local = mixer.window is not None and not mixer.chunked
-            scaling = _scaling(config, "sliding_attention" if local else "full_attention")
-            if local and ("rope_local_base_freq" in config or model.model_type.startswith("gemma3")):
-                scaling = {}
-            width = mixer.key_dim * _number(
-                scaling, "partial_rotary_factor", _number(config, "partial_rotary_factor", 1)
-            )
-        elif isinstance(mixer, Latent):
-            scaling, width = _scaling(config, "full_attention"), float(mixer.rope_dim)
-        else:
+        if not isinstance(mixer, Latent) and not (isinstance(mixer, Attention) and mixer.rope):
             continue
+        width, scaling = _rotated(mixer, config, model.model_type)
         kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
         longer = _number(scaling, "factor", 1) if kind in ("linear", "dynamic") else 1.0
         longer *= images if "mrope_section" in scaling else 1
@@ -189,6 +180,18 @@ def rope_elements(model: ModelSpec, images: int = 1) -> float:
             tables.add(table)
             total += positions * longer * width
     return total
+
+
+def _rotated(mixer: Attention | Latent, config: Mapping[str, Any], model_type: str) -> tuple[float, Mapping[str, Any]]:
+    """Return the elements of a head that a layer rotates, and how it scales their positions."""
+    if isinstance(mixer, Latent):
+        return float(mixer.rope_dim), _scaling(config, "full_attention")
+    local = mixer.window is not None and not mixer.chunked
+    scaling = _scaling(config, "sliding_attention" if local else "full_attention")
+    if local and ("rope_local_base_freq" in config or model_type.startswith("gemma3")):
+        scaling = {}
+    partial = _number(scaling, "partial_rotary_factor", _number(config, "partial_rotary_factor", 1))
+    return mixer.key_dim * partial, scaling
 
 
 def _scaling(config: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

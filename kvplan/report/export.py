@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from shlex import join
 
-from kvplan.catalog.manifests import manifest_text, plain
+from kvplan.catalog.plans.manifests import manifest_text, plain
 from kvplan.planning.exporting import Exported
 from kvplan.report.blocks import Code, Json, Page, notes, schema, sentence
 from kvplan.report.launch import folded

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
-from kvplan.catalog.engine_rules import UNITS
+from kvplan.catalog.servers.engine_rules import UNITS
 from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout
 from kvplan.report.fields import Field, finite

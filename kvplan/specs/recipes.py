@@ -5,8 +5,24 @@ from dataclasses import dataclass
 
 from kvplan.specs.source import Source
 
-#: a day after all that are stated
-NEVER = "9"
+#: a day after all that are stated, and that of a run which states none: before NEVER, after all others
+NEVER, UNDATED = "9", "8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a benchmark's server was: what its recipe depends on."""
+
+    engine: str  #: its name in the catalogue
+    gpu: str  #: its GPU's name in the catalogue
+    architecture: str  #: of its GPUs
+    model_type: str  #: of the model's config
+    bits: float  #: width of its weights [bit]
+    tensor: int  #: tensor-parallel ranks
+    ranks: int  #: attention-data-parallel ranks
+    lengths: tuple[float, float]  #: nominal prompt and output [token]
+    concurrency: float  #: requests in flight
+    day: str  #: of its run, YYYY-MM-DD, '' where that is not stated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +50,22 @@ class Recipe:
     margin: float = 0.0  #: tokens added with those of `decoding`, rounding included
     waves: float = 0.0  #: requests that each slot sends, 0 for the script's usual ones
 
+    def fits(self, who: Setting) -> bool:
+        """Return whether the scheduler of such a server was set so."""
+        small, large = self.formats
+        told = (
+            who.engine == self.engine,
+            who.model_type.startswith(self.models),
+            small < who.bits <= large,
+            not self.architectures or who.architecture in self.architectures,
+            not self.gpus or who.gpu in self.gpus,
+            self.since <= (who.day or UNDATED) < self.until,
+            who.ranks >= self.ranks and who.tensor < self.tensor,
+            self.lengths in ((), who.lengths),
+            not self.hold or who.concurrency >= self.crowd,
+        )
+        return all(told)
+
     def tokens(self, prompt: float, concurrency: float) -> float:
         """Return the prompt tokens that one step takes, 0 for the engine's default."""
         return max(self.budget, self.prompts * prompt + self.decoding * (concurrency + self.margin))
@@ -52,35 +84,6 @@ class Benchmark:
     source: Source  #: of all of this
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What a benchmark's server was: what its recipe depends on."""
-
-    engine: str  #: its name in the catalogue
-    gpu: str  #: its GPU's name in the catalogue
-    architecture: str  #: of its GPUs
-    model_type: str  #: of the model's config
-    bits: float  #: width of its weights [bit]
-    tensor: int  #: tensor-parallel ranks
-    ranks: int  #: attention-data-parallel ranks
-    lengths: tuple[float, float]  #: nominal prompt and output [token]
-    concurrency: float  #: requests in flight
-    day: str  #: of its run, YYYY-MM-DD, '' where that is not stated
-
-
 def recipe_of(who: Setting, recipes: Iterable[Recipe]) -> Recipe | None:
     """Return the first recipe that such a server fits, None where its scheduler was left as it was."""
-    for recipe in recipes:
-        here = (not recipe.architectures or who.architecture in recipe.architectures) and (
-            not recipe.gpus or who.gpu in recipe.gpus
-        )
-        then = recipe.since <= (who.day or "8") < recipe.until
-        shape = who.ranks >= recipe.ranks and who.tensor < recipe.tensor and recipe.lengths in ((), who.lengths)
-        asked = (
-            who.engine == recipe.engine
-            and who.model_type.startswith(recipe.models)
-            and recipe.formats[0] < who.bits <= recipe.formats[1]
-        )
-        if asked and here and then and shape and (not recipe.hold or who.concurrency >= recipe.crowd):
-            return recipe
-    return None
+    return next((recipe for recipe in recipes if recipe.fits(who)), None)

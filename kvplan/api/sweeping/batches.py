@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from kvplan.api.sweeping.questions import QUESTIONS, TEXT, StudyQuestion, attempted, column
-from kvplan.catalog.marks import digest, foundation
-from kvplan.catalog.parts import Columns, encoded, stand_in
+from kvplan.catalog.studies.marks import digest, foundation
+from kvplan.catalog.studies.parts import Columns, encoded, stand_in
 from kvplan.errors import KvplanError, SpecError, one_line
 from kvplan.specs.sweep import Study, Value
 

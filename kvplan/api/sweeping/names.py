@@ -6,7 +6,7 @@ from typing import Any
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import ENGINES
-from kvplan.catalog.marks import standing
+from kvplan.catalog.studies.marks import standing
 from kvplan.errors import KvplanError, SpecError
 from kvplan.planning.site import OBJECTIVES
 from kvplan.specs.sweep import Choice, Study, Value

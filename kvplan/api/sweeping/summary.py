@@ -10,8 +10,8 @@ from typing import Any
 
 from kvplan.api.sweeping.batches import ANSWERED, as_text
 from kvplan.api.sweeping.questions import QUESTIONS, TEXT, column
-from kvplan.catalog import parts
-from kvplan.catalog.keys import Ledger
+from kvplan.catalog.studies import parts
+from kvplan.catalog.studies.keys import Ledger
 from kvplan.specs.sweep import HeatMap, Study
 
 #: a row of the table

@@ -5,9 +5,8 @@ from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain, sparse_throughout
 from kvplan.architectures.feed_forward import mlp
 from kvplan.architectures.parts import Body, decoder, linear, vector
-from kvplan.architectures.recurrence import state_bits
+from kvplan.architectures.recurrence import delta_state
 from kvplan.architectures.registry import family
-from kvplan.specs.model import Recurrent
 
 
 @family("olmo", "olmo2", "olmo3")
@@ -48,14 +47,7 @@ def olmo_hybrid(c: Config) -> Body:
         vector("linear_attn.dt_A", vh, 2),
         vector("linear_attn.o_norm", vd),
     )
-    state = Recurrent(
-        name="gated delta net",
-        conv_channels=2 * keys + values,
-        conv_kernel=kernel,
-        state=vh * kd * vd,
-        state_bits=state_bits(c),
-        conv_drafts=True,
-    )
+    state = delta_state(c, 2 * keys + values, kernel, vh, kd, vd)
     ffn = mlp(hidden, c.size("intermediate_size"))
     bias = c.flag("attention_bias")
     return decoder(

@@ -7,9 +7,9 @@ from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain, sparse
 from kvplan.architectures.feed_forward import mlp, moe
 from kvplan.architectures.parts import Body, Part, decoder, linear, vector
-from kvplan.architectures.recurrence import state_bits
+from kvplan.architectures.recurrence import delta_state
 from kvplan.architectures.registry import family
-from kvplan.specs.model import Recurrent, Weight
+from kvplan.specs.model import Weight
 
 
 def upper(c: Config) -> Callable[[int], str]:
@@ -87,16 +87,7 @@ def delta_net(c: Config, hidden: int, *, fused: bool) -> Part:
         vector("linear_attn.norm", vd),
         *linear("linear_attn.out_proj", hidden, values, split="inner"),
     )
-    return (
-        Recurrent(
-            name="gated delta net",
-            conv_channels=2 * keys + values,
-            conv_kernel=kernel,
-            state=vh * kd * vd,
-            state_bits=state_bits(c),
-            conv_drafts=True,
-        ),
-    ), weights
+    return (delta_state(c, 2 * keys + values, kernel, vh, kd, vd),), weights
 
 
 @family("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")

@@ -37,12 +37,25 @@ def read_perf(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, R
     if find(document, "time_to_first_token") is None and counted != 0:
         raise SpecError(f"{origin}: has no time_to_first_token; run it again with --streaming")
     completed = count(counted, f"{origin}: request_count.avg") if counted is not None else None
+    check_failures(_failures(document, origin), completed or 0, origin)
+    row: Row = {"requests": completed} if completed else {}
+    row |= _measured(document, origin) | _duration(document, completed, origin)
+    fill_text(row, "gpu", _telemetry_gpu(document))
+    _stated(row, document.get("input_config"))
+    yield origin, row | _load(document, row, origin)
+
+
+def _failures(document: Mapping[str, Any], origin: str) -> int:
+    """Return how many requests failed: as counted, a mean over trials rounded up, else as listed."""
     errors = find(document, "error_request_count", "avg")
     if errors is None and isinstance(document.get("error_summary"), list):
         errors = sum(whole(find(e, "count"), f"{origin}: error_summary.count") for e in document["error_summary"])
-    failed = math.ceil(not_negative(errors or 0, f"{origin}: error_request_count.avg", "a number"))
-    check_failures(failed, completed or 0, origin)
-    row: Row = {"requests": completed} if completed else {}
+    return math.ceil(not_negative(errors or 0, f"{origin}: error_request_count.avg", "a number"))
+
+
+def _measured(document: Mapping[str, Any], origin: str) -> Row:
+    """Return the mean lengths [token], and the times with their percentiles [ms]."""
+    row: Row = {}
     for column, name in (("isl", "input_sequence_length"), ("osl", "output_sequence_length")):
         value = find(document, name, "avg")
         if value is not None:
@@ -54,17 +67,18 @@ def read_perf(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, R
         row[f"{name}_ms"] = positive(mean * scale, f"{place}.avg")
         for p in PERCENTILES:
             fill_percentile(row, name, p, find(document, key, f"p{p}"), f"{place}.p{p}", scale)
-    row |= _duration(document, completed, origin)
-    config = document.get("input_config")
+    return row
+
+
+def _stated(row: Row, config: Any) -> None:
+    """Fill the model and the engine that a run's configuration names."""
     for names in (find(config, "models", "items"), find(config, "models"), find(config, "endpoint", "model_names")):
         fill_text(row, "model", only_model(names))
     fill_text(row, "model", only_model(find(config, "model_names")) or only_model(find(config, "model")))
-    fill_text(row, "gpu", _telemetry_gpu(document))
     for holder in (find(config, "endpoint"), config):
         kind = find(holder, "service_kind")
         backend = find(holder, "backend") if kind == "triton" else kind  # for other kinds it is a default, not said
         fill_text(row, "engine", engine_of(backend))
-    yield origin, row | _load(document, row, origin)
 
 
 def _duration(document: Mapping[str, Any], completed: int | None, origin: str) -> Row:

@@ -16,7 +16,7 @@ from typing import Any
 
 from kvplan.architectures.formats import split_format
 from kvplan.catalog.fields import enumerated
-from kvplan.catalog.results import read_results
+from kvplan.catalog.rows.results import read_results
 from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmarks.aiperf import read_aiperf_sweep, read_perf
 from kvplan.measuring.benchmarks.fields import (

@@ -27,22 +27,12 @@ def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[
         raise SpecError(
             f"{origin}: disagg: prefill and decode ran on GPUs of their own; give a point of one server that does both"
         )
-    row: Row = {"lengths": LENGTHS}
+    row: Row = {"lengths": LENGTHS, **_stack(document)}
     for column in ("isl", "osl"):
         if document.get(column) is not None:
             row[column] = positive(document[column], f"{origin}: {column}")
     row["concurrency"] = count(document.get("conc"), f"{origin}: conc")
-    fill_text(row, "model", document.get("model"))
-    fill_text(row, "precision", document.get("precision"))
-    framework, runner = document.get("framework"), document.get("hw", document.get("device"))  # vLLM's own points
-    named, release = release_of(document.get("image"))
-    fill_text(row, "engine", engine_of(framework) or framework or named)
-    fill_text(row, "engine_version", release if named == row.get("engine") else None)
-    fill_text(row, "gpu", runner.partition("-")[0] if isinstance(runner, str) else None)  # 'h200-nb_1' is a machine
     row |= _parallel(document, origin)
-    drafts = document.get("spec_decoding", document.get("mtp"))
-    if drafts is not None:
-        fill_text(row, "spec_decode", "none" if str(drafts).lower() in ("none", "off", "") else str(drafts))
     for name in ("ttft", "tpot"):
         mean, median = document.get(f"mean_{name}"), document.get(f"median_{name}")
         stated = "median" if mean is None and median is not None else "mean"
@@ -53,6 +43,22 @@ def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[
             key = f"median_{name}" if p == 50 else f"p{p}_{name}"
             fill_percentile(row, name, p, document.get(key), f"{origin}: {key}", 1 / MS)
     yield origin, row
+
+
+def _stack(document: Mapping[str, Any]) -> Row:
+    """Return what a point says of its server: model, format, engine and release, GPU, and whether drafts ran."""
+    row: Row = {}
+    fill_text(row, "model", document.get("model"))
+    fill_text(row, "precision", document.get("precision"))
+    framework, runner = document.get("framework"), document.get("hw", document.get("device"))  # vLLM's own points
+    named, release = release_of(document.get("image"))
+    fill_text(row, "engine", engine_of(framework) or framework or named)
+    fill_text(row, "engine_version", release if named == row.get("engine") else None)
+    fill_text(row, "gpu", runner.partition("-")[0] if isinstance(runner, str) else None)  # 'h200-nb_1' is a machine
+    drafts = document.get("spec_decoding", document.get("mtp"))
+    if drafts is not None:
+        fill_text(row, "spec_decode", "none" if str(drafts).lower() in ("none", "off", "") else str(drafts))
+    return row
 
 
 def _parallel(document: Mapping[str, Any], origin: str) -> Row:

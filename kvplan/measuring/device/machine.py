@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from kvplan import __version__
-from kvplan.catalog.samples import cpu_name
+from kvplan.catalog.rows.samples import cpu_name
 from kvplan.errors import KvplanError
 from kvplan.measuring.device.course import PREEMPTED, Failed, Sample, Timer, TooLarge
 from kvplan.measuring.device.probes import CPU_ANCHORS, Probe, cpu_probes

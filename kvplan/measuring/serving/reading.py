@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any
 
-from kvplan.catalog.collected import collection_of
+from kvplan.catalog.servers.collected import collection_of
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.noted import folder_named, mixed, pooled, uncounted_hits, with_noted
-from kvplan.measuring.serving.resent import caches_prefixes, found_again, holds_prompts
+from kvplan.measuring.serving.raw_row import RawRow
+from kvplan.measuring.serving.resent import found_before
 from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
-from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
-from kvplan.measuring.serving.scheduler import RawRow, of_collectors, scheduler_of
+from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, OFFLINE, OPEN, Refused, ServerRow
+from kvplan.measuring.serving.scheduler import of_collectors, scheduler_of
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Engine, Gpu
@@ -112,18 +113,15 @@ def _server(
     spec, weight_format = with_weights(known_model(entry.text("model"), model), precision)
     parallel, misread = parallel_of(entry)
     infeasible = infeasibility(spec, parallel)
-    again = 0.0
-    if arrival == OPEN and caches_prefixes(engine, entry.text("engine_version")):
-        length = entry.size("isl") + entry.size("osl")
-        holds = holds_prompts(entry.values, spec, device, parallel, weight_format, length)
-        again = found_again(entry.values, plain(entry.text("rate")) or 0.0, entry.size("isl"), holds)
+    again = found_before(entry, spec, device, engine, parallel, weight_format) if arrival == OPEN else 0.0
     load, unusual = load_columns(entry, arrival, spec, again)
     scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel, weight_format)
     if described := rules(engine, entry.text("engine_version")):
         length, told = load["prompt"] + load["output"], int(scheduler.get("chunk", 0.0))
         scheduler["chunk"] = float(described.prompt_tokens(device, length, parallel.data, told, spec.max_context or 0))
-    times: dict[str, Any] = times_of(entry) if measured else {}
+    times: dict[str, Any] = {}
     if measured:
+        times = {**times_of(entry), "medians": states_median(entry) or median_alone(entry, TTFT)}
         check_origin(entry, spec, model)
         times = of_answers(times, load) if uncounted_hits(entry.values) else times
     return ServerRow(
@@ -135,17 +133,19 @@ def _server(
         weight_format=weight_format,
         parallel=parallel,
         stated_kv_bits=kv_bits_of(entry.text("kv_dtype"), spec, engine),
-        medians=entry.text("ttft_meaning").lower().startswith(("p50", "median"))
-        or (measured and median_alone(entry, TTFT)),
         sweep=entry.text("sweep") or entry.text("group"),
         source=entry.text("source").split("@")[0],
         host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,
         occupied=occupied(entry, engine),
         notes=(*infeasible, *unusual, *misread, *scheduled),
-        **{**load, **scheduler},
-        **times,
+        **{"medians": states_median(entry), **load, **scheduler, **times},
         **(speculation(entry.text("spec_decode")) if "spec_decode" in entry.values else {}),
     )
+
+
+def states_median(entry: RawRow) -> bool:
+    """Return whether a row says that its TTFT is a median."""
+    return entry.text("ttft_meaning").lower().startswith(("p50", "median"))
 
 
 def occupied(entry: RawRow, engine: str) -> float:
@@ -193,7 +193,7 @@ def requests_of(entry: RawRow, arrival: str, replicas: float) -> tuple[float, fl
 
     0 stands for what is not stated; a load of Poisson arrivals needs the first or the last.
     """
-    rate, requests = ((plain(entry.text(column)) or 0.0) / replicas for column in ("rate", "requests"))
+    rate, requests = (entry.loosely(column) / replicas for column in ("rate", "requests"))
     requests /= pooled(entry.values)
     if arrival == OPEN and not (rate or entry.text("concurrency")):
         raise SpecError("rate: a load of Poisson arrivals needs requests per second here, or its concurrency")
@@ -279,15 +279,6 @@ def known_model(word: str, model: Callable[[str], ModelSpec]) -> ModelSpec:
             first = first or error
     assert first is not None
     raise first
-
-
-def plain(word: str) -> float | None:
-    """Return a number, None for any other text: files say 'inf', 'saturating' or 'not published' too."""
-    try:
-        number = float(word)
-    except ValueError:
-        return None
-    return number if 0 < number <= LARGEST else None
 
 
 def arrival_of(word: str) -> str:

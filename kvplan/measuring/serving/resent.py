@@ -1,11 +1,9 @@
 """Which prompts of an open loop an engine with a prefix cache has from before: collections that send them again."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from kvplan.catalog.collected import collection_of
+from kvplan.catalog.servers.collected import collection_of
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, bits_of
+from kvplan.measuring.serving.raw_row import RawRow
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
@@ -21,24 +19,24 @@ def caches_prefixes(engine: str, version: str) -> bool:
     return engine == "sglang" or (engine == "vllm" and not era_of(engine, version))
 
 
-def found_again(values: Mapping[str, Any], rate: float, prompt: float, holds: bool) -> float:
-    """Return the share of an open loop's prompts that an engine with a prefix cache has from before, 0 where none.
-
-    `holds`: the memory holds all requests that its collection sends again.
-    """
-    made = collection_of(values)
-    found = made is not None and made.finds(str(values.get("group") or ""), rate, holds)
+def found_before(entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, parallel: Parallel, form: str | None) -> float:
+    """Return the share of an open loop's prompts that an engine with a prefix cache has from before, 0 where none."""
+    made = collection_of(entry.values) if caches_prefixes(engine, entry.text("engine_version")) else None
+    if made is None:
+        return 0.0
+    prompt = entry.size("isl")
+    holds = holds_prompts(made.prompts, model, gpu, parallel, form, prompt + entry.size("osl"))
+    found = made.finds(str(entry.values.get("group") or ""), entry.loosely("rate"), holds)
     return max(0.0, 1.0 - RECOMPUTED / prompt) if found else 0.0
 
 
 def holds_prompts(
-    values: Mapping[str, Any], model: ModelSpec, gpu: Gpu, parallel: Parallel, form: str | None, length: float
+    prompts: int, model: ModelSpec, gpu: Gpu, parallel: Parallel, form: str | None, length: float
 ) -> bool:
-    """Return whether the memory beside the weights holds all requests that a row's collection sends again.
+    """Return whether the memory beside the weights holds so many requests that a collection sends again.
 
     Each is of `length` tokens, prompt and answer. Of less, nothing is found: sent in the same order, each prompt is
     evicted as the longest unused just before it comes.
     """
-    made = collection_of(values)
     room = TAKEN * gpu.memory * parallel.gpus - model.parameters * bits_of(model, form) / 8
-    return (made.prompts if made else 0) * kv_layout(model, 16.0).stored(int(length)) <= room
+    return prompts * kv_layout(model, 16.0).stored(int(length)) <= room

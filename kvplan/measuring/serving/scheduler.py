@@ -1,20 +1,17 @@
 """How the scheduler of a row's server was set: as the row says, else as published serving benchmarks ran it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from kvplan.catalog.collected import collections
-from kvplan.catalog.scripted import benchmarks
-from kvplan.errors import SpecError, shown
+from kvplan.catalog.servers.collected import collections
+from kvplan.catalog.servers.scripted import benchmarks
 from kvplan.kv.replica import Parallel
+from kvplan.measuring.serving.raw_row import RawRow
 from kvplan.measuring.serving.row_formats import weight_bits
-from kvplan.measuring.serving.rows import CLOSED, LARGEST
+from kvplan.measuring.serving.rows import CLOSED
 from kvplan.specs.eras import day_of, eras_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.recipes import Benchmark, Setting, recipe_of
-from kvplan.units import parse
 
 #: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option, vLLM's name
 SCHEDULER = {
@@ -27,27 +24,6 @@ ASSUMED = {**SCHEDULER, "waves": "requests a slot"}
 UNWARMED = "no requests were sent to warm the server up, as published benchmarks did before they had that"
 #: columns that published benchmarks leave empty: a row that names a source, or counts lengths or requests, is another's
 ELSEWHERE = ("source", "lengths", "requests", "mean_lengths")
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """A row as its file holds it."""
-
-    values: Mapping[str, Any]  #: column -> what stands there
-
-    def text(self, column: str) -> str:
-        """Return a column's text without blanks around it, '' where there is none."""
-        return str(self.values.get(column) or "").strip()
-
-    def size(self, column: str, default: float | None = None) -> float:
-        """Return a column's number above zero; a `default` stands for an empty column and for 0."""
-        if not self.text(column) and default is not None:
-            return default
-        number = parse(self.text(column), "1", column)
-        if not 0 <= number <= LARGEST or (number == 0 and default is None):
-            got = shown(self.text(column))
-            raise SpecError(f"{column}: expected a number above zero and up to {LARGEST:,}, got {got}")
-        return number or (default or 0.0)
 
 
 def published(entry: RawRow, engine: str) -> Benchmark | None:

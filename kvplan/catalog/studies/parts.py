@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kvplan.catalog.files import called, path_of, read_json, read_text, write_bytes, write_whole, writing_bytes
-from kvplan.catalog.marks import digest
+from kvplan.catalog.studies.marks import digest
 from kvplan.errors import SpecError
 
 #: parts of a study, what a compacted one is called, where rows go that the study asks no more, and what else is there;

@@ -2,7 +2,6 @@
 
 from functools import cache
 
-from kvplan.catalog.cards import gpu_name
 from kvplan.catalog.fields import (
     ValueRange,
     count,
@@ -17,6 +16,7 @@ from kvplan.catalog.fields import (
     text,
 )
 from kvplan.catalog.files import Document
+from kvplan.catalog.hardware.cards import gpu_name
 from kvplan.catalog.lookup import as_path
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError

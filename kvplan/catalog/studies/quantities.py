@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from kvplan.catalog import rents
+from kvplan.catalog.costs import rents
 from kvplan.catalog.fields import ValueRange, share, yes
 from kvplan.errors import SpecError, shown
 from kvplan.specs.sweep import Value

@@ -11,8 +11,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from kvplan.catalog.checkpoints.gguf_layers import LAYERED, WINDOWS, Said, windows
 from kvplan.catalog.files import called
-from kvplan.catalog.gguf_layers import LAYERED, WINDOWS, Said, windows
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Quantization
 

@@ -4,9 +4,9 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-from kvplan.catalog.cards import gpu_name
 from kvplan.catalog.fields import complete, figures, shelf_document, text
 from kvplan.catalog.files import Document
+from kvplan.catalog.hardware.cards import gpu_name
 from kvplan.catalog.lookup import as_path
 from kvplan.errors import SpecError
 from kvplan.specs.hardware import GPU_FIELDS, Gpu

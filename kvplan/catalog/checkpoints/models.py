@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from kvplan import CODE
 from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
+from kvplan.catalog.checkpoints.hub_files import INDEX, NAME, described, snapshot, total_size
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, called, path_of, read_json, read_text, read_yaml
-from kvplan.catalog.hub_files import INDEX, NAME, described, snapshot, total_size
 from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped, uploads
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
@@ -21,7 +21,7 @@ from kvplan.specs.model import ModelSpec, Quantization
 from kvplan.specs.source import Source
 
 if TYPE_CHECKING:
-    from kvplan.catalog.hub import Upload
+    from kvplan.catalog.checkpoints.uploads import Upload
 
 #: what no config.json has, but every file of a workload; a model that messages name
 WORKLOAD, EXAMPLE = ("task", "arrivals", "slo"), "llama3.1-8b"
@@ -53,7 +53,7 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
 
 def refuse_other(word: str) -> None:
     """Raise what says why a name is not read as a known model, where that is known: a word of it, or a workload."""
-    from kvplan.catalog.hub import encodes, why_not
+    from kvplan.catalog.checkpoints.uploads import encodes, why_not
 
     if named("workloads", word):
         raise swapped(word, "workload", "model", EXAMPLE)
@@ -237,7 +237,7 @@ def _tensors(path: Path) -> int | None:
 
 
 def _gguf_at(path: Path, as_family: str | None) -> ModelSpec:
-    from kvplan.catalog.gguf import read_gguf
+    from kvplan.catalog.checkpoints.gguf import read_gguf
 
     header = read_gguf(path)
     spec = read_model(
@@ -256,7 +256,7 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
 
     As in 'nvidia/Qwen3-32B-NVFP4' and 'Hermes-3-Llama-3.1-8B-GPTQ-Int4'; a remark says what was read from the name.
     """
-    from kvplan.catalog.hub import upload
+    from kvplan.catalog.checkpoints.uploads import upload
 
     said = upload(word)
     if said is None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Protocol
 
-from kvplan.catalog.instances import family_gpu
+from kvplan.catalog.hardware.instances import family_gpu
 from kvplan.errors import SpecError
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source

@@ -2,7 +2,7 @@
 
 import re
 
-from kvplan.catalog.instances import instance
+from kvplan.catalog.hardware.instances import instance
 from kvplan.catalog.lookup import every_name, plain, resolve
 from kvplan.catalog.shelves import document
 from kvplan.errors import SpecError, UnknownName, shown

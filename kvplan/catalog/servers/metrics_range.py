@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from kvplan.catalog.metrics import fetched, located
+from kvplan.catalog.servers.metrics import fetched, located
 from kvplan.errors import SpecError, shown
 from kvplan.specs.metrics import MetricSample, Scrape
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from kvplan.catalog.engine_rules import check_rules, stated_rules
 from kvplan.catalog.fields import mapping, shelf_document
+from kvplan.catalog.servers.engine_rules import check_rules, stated_rules
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.eras import RELEASE, as_numbers, numbers

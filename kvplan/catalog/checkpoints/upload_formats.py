@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, replace
 
 from kvplan.architectures.formats import DYNAMIC, FORMATS, GGUF, UPLOADED, WIDE_ENDS, WeightFormat
+from kvplan.catalog.checkpoints.makers import maker
 from kvplan.catalog.lookup import plain
-from kvplan.catalog.makers import maker
 from kvplan.errors import SpecError, shown
 
 

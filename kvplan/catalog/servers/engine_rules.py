@@ -17,7 +17,7 @@ from kvplan.catalog.fields import (
     required,
     source_of,
 )
-from kvplan.catalog.launching import launch_options
+from kvplan.catalog.servers.launching import launch_options
 from kvplan.errors import SpecError
 from kvplan.specs.hardware import SERVES, Engine, Reserve, Runner, StepSize, TowerShare
 from kvplan.specs.launch import LaunchOptions

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from kvplan.catalog.cards import gpu_name
+from kvplan.catalog.costs.rents import RATE, currency_of, rates, rent
 from kvplan.catalog.fields import (
     ValueRange,
     count,
@@ -20,8 +20,8 @@ from kvplan.catalog.fields import (
     text,
 )
 from kvplan.catalog.files import Document, called, path_of
+from kvplan.catalog.hardware.cards import gpu_name
 from kvplan.catalog.lookup import as_path
-from kvplan.catalog.rents import RATE, currency_of, rates, rent
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, shown
 from kvplan.specs.hardware import Price
@@ -116,7 +116,7 @@ def price_table(word: str) -> tuple[Price, ...]:
     The day a price holds from is also the day it was seen; a row without one has no date, and counts as old. Raises
     SpecError, UnknownName.
     """
-    from kvplan.catalog.tables import LINE, csv_blocks
+    from kvplan.catalog.rows.tables import LINE, csv_blocks
 
     path = path_of(word)
     prices = []
@@ -188,7 +188,7 @@ def price_document(name: str, title: str, prices: Iterable[Price], source: Sourc
 
 def write_prices(word: str, title: str, prices: Iterable[Price], source: Source) -> None:
     """Write prices into a file whole or not at all."""
-    from kvplan.catalog.tables import write_profile
+    from kvplan.catalog.rows.tables import write_profile
 
     write_profile(word, price_document(Path(word).stem, title, prices, source), title)
 

@@ -7,9 +7,9 @@ from typing import Any
 from kvplan.catalog.fields import known_fields, read_source
 from kvplan.catalog.files import Document, called, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
-from kvplan.catalog.quantities import WHOLE, read_value, whole
 from kvplan.catalog.shelves import shipped
-from kvplan.catalog.yaml_lines import Route, lines_of
+from kvplan.catalog.studies.quantities import WHOLE, read_value, whole
+from kvplan.catalog.studies.yaml_lines import Route, lines_of
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.sweep import METHODS, Askable, Axis, Choice, HeatMap, Sampling, Stretch, Study
 

@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass, replace
 
 from kvplan.architectures.formats import UPLOADED, WeightFormat
-from kvplan.catalog.held_names import ANOTHER_SHAPE, beside, held, known, longest, shapes, words_of
+from kvplan.catalog.checkpoints.held_names import ANOTHER_SHAPE, beside, held, known, longest, shapes, words_of
+from kvplan.catalog.checkpoints.makers import maker
+from kvplan.catalog.checkpoints.upload_formats import peeled, refuse_unsized
 from kvplan.catalog.lookup import plain
-from kvplan.catalog.makers import maker
 from kvplan.catalog.shelves import document
-from kvplan.catalog.upload_formats import peeled, refuse_unsized
 from kvplan.errors import SpecError, shown
 from kvplan.units import MILLION, TERA
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from kvplan.catalog.files import MAX_TABLE, called, path_of, read_json, read_text, reading, writing
-from kvplan.catalog.tables import LINE, csv_blocks
-from kvplan.catalog.trace_rows import (
+from kvplan.catalog.rows.tables import LINE, csv_blocks
+from kvplan.catalog.rows.trace_rows import (
     Arrival,
     Read,
     Row,

@@ -6,10 +6,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 from kvplan import CODE, DATA, __version__
+from kvplan.catalog.checkpoints.hub_files import described
+from kvplan.catalog.checkpoints.models import model
 from kvplan.catalog.files import called
-from kvplan.catalog.hub_files import described
 from kvplan.catalog.lookup import as_path, resolve
-from kvplan.catalog.models import model
 from kvplan.catalog.shelves import shipped
 from kvplan.errors import KvplanError, SpecError, UnknownName
 

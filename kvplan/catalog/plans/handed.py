@@ -6,8 +6,8 @@ Both become words of a command line, so that texts are names alone: printable, o
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from kvplan.catalog.edits import honoured
-from kvplan.catalog.saved import MOST, saved_plan
+from kvplan.catalog.plans.edits import honoured
+from kvplan.catalog.plans.saved import MOST, saved_plan
 from kvplan.errors import SpecError, shown
 from kvplan.planning.launch import Needs
 from kvplan.planning.promise import Promise
@@ -65,20 +65,31 @@ def figure(kind: Any, raw: object, place: str, name: str) -> Any:
     if name == "groups":
         return groups(raw, place)
     if kinds == {str}:
-        word = text(raw, place)
-        if name in NAMED and not word.strip():
-            raise SpecError(f"{place}: expected a name, got {shown(raw)}; {AGAIN}")
-        return word
+        return named(raw, place) if name in NAMED else text(raw, place)
     if kinds == {bool}:
         if not isinstance(raw, bool):
             raise SpecError(f"{place}: expected true or false, got {shown(raw)}; {AGAIN}")
         return raw
-    amount = number(raw, place, 1.0 if name in COUNTS else 0.0, 1.0 if name in SHARES else MOST)
-    if name in ABOVE and not amount:
-        raise SpecError(f"{place}: expected a number above 0, got {shown(raw)}; {AGAIN}")
-    if kinds == {int} and amount != int(amount):
+    value = amount(raw, place, name)
+    if kinds == {int} and value != int(value):
         raise SpecError(f"{place}: expected a whole number, got {shown(raw)}; {AGAIN}")
-    return int(amount) if kinds == {int} else amount
+    return int(value) if kinds == {int} else value
+
+
+def named(raw: object, place: str) -> str:
+    """Return a name that must be there."""
+    word = text(raw, place)
+    if not word.strip():
+        raise SpecError(f"{place}: expected a name, got {shown(raw)}; {AGAIN}")
+    return word
+
+
+def amount(raw: object, place: str, name: str) -> float:
+    """Return a figure by its name: from 1 where it counts something, up to 1 where it is a share."""
+    value = number(raw, place, 1.0 if name in COUNTS else 0.0, 1.0 if name in SHARES else MOST)
+    if name in ABOVE and not value:
+        raise SpecError(f"{place}: expected a number above 0, got {shown(raw)}; {AGAIN}")
+    return value
 
 
 def text(raw: object, place: str) -> str:

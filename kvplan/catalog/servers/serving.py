@@ -5,7 +5,7 @@ from functools import cache
 from kvplan.catalog.fields import read_source
 from kvplan.catalog.files import Document, called, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
-from kvplan.catalog.serving_reader import read_serving_profile
+from kvplan.catalog.servers.serving_reader import read_serving_profile
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError
 from kvplan.specs.calibration import Calibration

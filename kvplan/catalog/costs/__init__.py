@@ -1,0 +1,1 @@
+"""Rents of GPUs, what owning them takes, and prices of APIs."""

@@ -1,0 +1,1 @@
+"""GPUs, by all the names that people, tools and clouds give them."""

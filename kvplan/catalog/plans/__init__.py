@@ -1,0 +1,1 @@
+"""Plans that were saved, and what is handed over of them."""

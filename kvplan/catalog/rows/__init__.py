@@ -1,0 +1,1 @@
+"""Rows of measurements, traces and results of benchmark tools."""

@@ -1,0 +1,1 @@
+"""Engines, how their servers are started, and what was measured of servers."""

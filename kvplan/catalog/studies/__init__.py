@@ -1,0 +1,1 @@
+"""Studies: their files, and the folders that their results go to."""
