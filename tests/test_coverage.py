@@ -52,7 +52,7 @@ def per_token(model: ModelSpec) -> float:
 def test_mimo_is_qwen2_and_its_drafting_layers_are_said() -> None:
     model = read({**SIZES, "model_type": "mimo", "head_dim": 64, "num_nextn_predict_layers": 1})
     assert per_token(model) == 6 * 2 * 2 * 64 * 2
-    assert model.notes == ("1 multi-token-prediction layer not counted",)
+    assert model.notes == ("1 multi-token-prediction layer not counted: speculative decoding alone runs it",)
 
 
 RING = {
@@ -240,7 +240,7 @@ def test_step_35_as_its_file_is_written() -> None:
     model = read(flash)
     assert per_token(model) == 12 * 2 * 8 * 128 * 2
     assert round(model.parameters / 1e9) == 197
-    assert model.notes == ("3 multi-token-prediction layers not counted",)
+    assert model.notes == ("3 multi-token-prediction layers not counted: speculative decoding alone runs them",)
 
 
 def test_rwkv_7_keeps_a_matrix_a_head() -> None:
@@ -631,7 +631,7 @@ def test_a_field_that_kvplan_does_not_know_is_named_and_not_overlooked(field: st
 
 @pytest.mark.parametrize("name", ["glm-4.5-air", "glm-4.5", "glm-5.2", "deepseek-r1", "exaone4.5-33b"])
 def test_next_token_layers_that_are_not_counted_are_said(name: str) -> None:
-    assert "1 multi-token-prediction layer not counted" in catalog.model(name).notes
+    assert "1 multi-token-prediction layer not counted: speculative decoding alone runs it" in catalog.model(name).notes
 
 
 @pytest.mark.parametrize(
@@ -639,7 +639,8 @@ def test_next_token_layers_that_are_not_counted_are_said(name: str) -> None:
     [("mtp_num_hidden_layers", 1), ("num_mtp_modules", 3), ("num_mtp_layers", 2), ("mtp_num_layers", 1)],
 )
 def test_next_token_layers_are_said_whatever_the_file_calls_them(field: str, layers: int) -> None:
-    said = f"{layers} multi-token-prediction layer{'s' * (layers > 1)} not counted"
+    many, them = ("s", "them") if layers > 1 else ("", "it")
+    said = f"{layers} multi-token-prediction layer{many} not counted: speculative decoding alone runs {them}"
     assert said in read({**SIZES, "model_type": "qwen3", field: layers}).notes
     assert said in read({"model_type": "qwen3_5", "text_config": {**SIZES, field: layers}}).notes
     assert not any("multi-token" in n for n in read({**SIZES, "model_type": "qwen3", field: 0}).notes)
@@ -1186,7 +1187,10 @@ def test_sizes_read_from_public_copies_of_configs() -> None:
     assert (laguna.max_context, per_token(laguna)) == (131_072, 10 * 2 * 8 * 128 * 2)
     assert kv_layout(laguna, 16).per_layer(4096)[0][1] != kv_layout(laguna, 16).per_layer(4096)[1][1]
     assert catalog.model("poolside/Laguna-XS-2.1").max_context == 262_144
-    assert "1 multi-token-prediction layer not counted" in catalog.model("tencent/Hy3").notes
+    assert (
+        "1 multi-token-prediction layer not counted: speculative decoding alone runs it"
+        in catalog.model("tencent/Hy3").notes
+    )
 
 
 def test_an_upload_that_keeps_the_mtp_layer_is_the_whole_model() -> None:

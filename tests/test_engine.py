@@ -349,8 +349,8 @@ def test_a_next_token_layer_caches_as_the_model_does() -> None:
     assert asked("glm-5.2", "32k", kv_dtype="fp8", speculative="mtp").bytes_per_token == 79 * 656 + 22 * 132
     without = asked("glm-5.2", "32k", kv_dtype="fp8")
     assert without.bytes_per_token == 53_940
-    said = "1 multi-token-prediction layer not counted; with speculative=mtp one more token adds 54,728 B"
-    assert without.remarks[-1] == said
+    said = "1 multi-token-prediction layer not counted: speculative decoding alone runs it"
+    assert without.remarks[-1] == f"{said}; with speculative=mtp one more token adds 54,728 B"
     plain, draft = (kvplan.memory("glm-4.5", "8k", speculative=s) for s in (None, "mtp"))
     assert plain.remarks[-1].endswith(f"adds {draft.bytes_per_token:,.0f} B") and not draft.remarks
 
@@ -358,7 +358,7 @@ def test_a_next_token_layer_caches_as_the_model_does() -> None:
 def test_a_layer_that_the_file_does_not_count_drafts_too() -> None:
     """Qwen3-Next: 12 of 48 layers attend; its checkpoint holds mtp.layers.0, which attends as well."""
     plain, drafting = asked("qwen3-next-80b", "8k"), asked("qwen3-next-80b", "8k", speculative="mtp")
-    assert "1 multi-token-prediction layer not counted" in plain.model.notes
+    assert "1 multi-token-prediction layer not counted: speculative decoding alone runs it" in plain.model.notes
     assert drafting.bytes_per_token / plain.bytes_per_token == pytest.approx(13 / 12)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -270,3 +271,14 @@ def test_without_a_limit_of_time_the_chance_is_that_of_keeping_up() -> None:
         headed = [h.text for b in page.blocks if isinstance(b, Table) for h in b.headings if "chance" in h.text]
         assert len(headed) > 1 and set(headed) == {heading}
         assert ("no latency limit is set" in said(page).partition("The chance")[2]) == (not more)
+
+
+def test_a_profile_of_ones_own_is_named_where_times_rest_on_it(tmp_path: Any) -> None:
+    """A plan under a calibrated profile said that its times were measured elsewhere, as without it."""
+    shipped = (Path(__file__).parent.parent / "profiles" / "serving" / "published.yaml").read_text("utf-8")
+    own = tmp_path / "mine.yaml"
+    own.write_text(shipped.replace("name: published", "name: mine", 1), "utf-8")
+    for profile, ends in (("published", "releases"), (str(own), "releases; under the profile mine")):
+        found = kvplan.estimate("llama3.1-8b", "2k", gpus="h100", techniques="fp8", profile=profile, on=DAY)
+        assert found.sites[0].calibration.evidence.endswith(ends)
+        assert f"{ends}. 80 % interval" in of_estimate.standing(found)

@@ -163,12 +163,20 @@ def calibration_of(
     form = format_named(weights) if weights else None
     bits = form.bits if form else None
     if catalog.is_serving(profile):
-        return catalog.calibration(gpu, engine, about, profile, bits)
+        shipped = catalog.serving_profile(profile).name == PUBLISHED
+        found = catalog.calibration(gpu, engine, about, profile, bits)
+        return found if shipped else under(found, profile)
     servers, name, measured = with_kernels_of(profile)
     calibration = servers.calibrate(gpu, engine, about, bits=bits)
     if gpu.name not in measured:
         return calibration
     return replace(calibration, evidence=f"{calibration.evidence}; its matrix products as {name} measured them")
+
+
+def under(calibration: Calibration, profile: str) -> Calibration:
+    """Return a calibration that says it is of a profile of one's own: nothing else tells that it was taken."""
+    name = catalog.serving_profile(profile).name
+    return replace(calibration, evidence=f"{calibration.evidence}; under the profile {name}")
 
 
 def widened_where_assumed(calibration: Calibration, about: ModelSpec | None) -> Calibration:

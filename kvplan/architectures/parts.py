@@ -65,7 +65,10 @@ def drafting(c: Config) -> tuple[str, ...]:
     """Return the remark that a file's multi-token-prediction layers are not counted, none where it has none."""
     counts = (h.optional(key) for h in (c, c.parent) if h for key in MTP_KEYS if key == MTP_KEYS[0] or h.stated(key))
     count = next(filter(None, counts), UNSTATED_MTP.get(c.model_type, 0))
-    return (f"{count} multi-token-prediction layer{'s' * (count > 1)} not counted",) if count else ()
+    if not count:
+        return ()
+    many, them = ("s", "them") if count > 1 else ("", "it")
+    return (f"{count} multi-token-prediction layer{many} not counted: speculative decoding alone runs {them}",)
 
 
 def head_dim(c: Config) -> int:
