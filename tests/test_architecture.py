@@ -18,7 +18,7 @@ ROOMS = [
 ]  # fmt: skip
 #: what only some rooms may touch
 ONLY = {
-    "click": {"cli"}, "rich": {"report/formats/text", "report/plain", "report/progress"},
+    "click": {"cli"}, "rich": {"report/formats/text", "report/console", "report/progress"},
     "plotext": {"report/formats/text"}, "yaml": {"catalog/"}, "pathlib": {"catalog/"},
     "json": {"catalog/", "compress/storing", "report/formats/", "cli/notebook"}, "pandas": {"cli/notebook"},
     "jinja2": {"report/formats/html"}, "markupsafe": {"report/formats/html"}, "vl_convert": {"report/formats/svg"},

@@ -53,8 +53,7 @@ from kvplan.planning.speculation import Speculation
 from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss
 from kvplan.report import headline
-from kvplan.report.choices import remedies_words
-from kvplan.report.plans import preferred
+from kvplan.report.plans import preferred, remedies_words
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
@@ -1547,9 +1546,7 @@ def test_formats_that_alone_were_asked_about_are_compared_with_none(run) -> None
         ran = run(*ask, *only)
         assert ran.code == 0 and "no plan keeps the limits" not in ran.out
         assert ("needs a checkpoint" in ran.out) is False
-    assert "needs a checkpoint with nvfp4" in " ".join(
-        run(*ask, "-g", "b200", "--weights", "nvfp4", "--on", ON).out.split()
-    )
+    assert "needs a checkpoint with nvfp4" in " ".join(run(*ask, "-g", "b200", "--weights", "nvfp4").out.split())
 
 
 def test_a_technique_that_cannot_act_on_a_model_is_left_out_before_the_model_is_changed(run) -> None:

@@ -9,10 +9,10 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.kernel_profiles import known
 from kvplan.api.kernel_rows import ROWS, holds_servers, load, refuse_settings
-from kvplan.api.profile import Profiled, base, recalibrated
+from kvplan.api.profile import Profiled, recalibrated
 from kvplan.catalog.files import distinct
 from kvplan.catalog.rows.samples import holds_samples, must_be_writable
-from kvplan.catalog.rows.tables import stem, write_profile
+from kvplan.catalog.rows.tables import base, stem, write_profile
 from kvplan.errors import SpecError, WrongUse
 from kvplan.measuring.device.course import COLUMNS
 from kvplan.measuring.kernels.rows import MEASURED, KernelRow

@@ -5,7 +5,7 @@ from re import fullmatch
 from typing import Any
 
 from kvplan.api import values
-from kvplan.api.evaluate import DTYPES, Progress, _room
+from kvplan.api.evaluate import DTYPES, Progress, hugging_face
 from kvplan.catalog.checkpoints.weights import write_latents
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv import spelling
@@ -72,15 +72,15 @@ def compress(
     share = values.given(values.share, energy, "energy")
     if share is not None and not share:
         raise SpecError(f"energy: expected the share of the variance that is kept, above 0%, as in 95%; got {energy!r}")
-    evaluation, models = _room()
-    name = spelling.canonical(_sized(values.word(technique, "technique"), share))
+    evaluation, models = hugging_face()
+    name = spelling.canonical(sized(values.word(technique, "technique"), share))
     if "mhc" not in {kind.name for kind, _ in spelling.parts(name)}:
         raise SpecError(f"technique: {name} stores nothing that is learned; write mhc:4x, or run kvplan evaluate")
     chosen = values.one_of(learn_from, "learn_from", FROM)
     loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
     steps = values.count(heal, "heal", 0, MOST_STEPS)
     with models.threads(loaded.model):
-        learned = _learned(evaluation, loaded, name, chosen, values.count(seed, "seed", 0, 2**31), share)
+        learned = learned_by(evaluation, loaded, name, chosen, values.count(seed, "seed", 0, 2**31), share)
         if not learned.latents:
             raise KvplanError(f"{name}: no layer of {loaded.spec.title} stores latents")
         if steps:
@@ -96,14 +96,14 @@ def compress(
         technique=learned.technique,
         learned_from=chosen,
         energy=share,
-        layers=_layers(learned),
+        layers=layers_held(learned),
         healed=steps,
         output=file,
         bytes=len(content),
     )
 
 
-def _sized(technique: str, energy: float | None) -> str:
+def sized(technique: str, energy: float | None) -> str:
     """Return a technique with a size that serves until its own is known, where `energy` is to choose it."""
     if energy is None:
         return technique
@@ -113,7 +113,7 @@ def _sized(technique: str, energy: float | None) -> str:
     return f"mhc:{UNTIL}{options}"
 
 
-def _learned(evaluation: Any, loaded: Any, technique: str, how: str, seed: int, energy: float | None) -> Any:
+def learned_by(evaluation: Any, loaded: Any, technique: str, how: str, seed: int, energy: float | None) -> Any:
     from kvplan.compress import latents
 
     if how == "weights":
@@ -126,7 +126,7 @@ def _learned(evaluation: Any, loaded: Any, technique: str, how: str, seed: int, 
     return latents.by_energy(loaded.model, loaded.spec, options, energy, sums)
 
 
-def _layers(learned: Any) -> tuple[LayerHeld, ...]:
+def layers_held(learned: Any) -> tuple[LayerHeld, ...]:
     from kvplan.compress.latents import shape_of
 
     rows = []

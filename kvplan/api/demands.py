@@ -21,7 +21,7 @@ MOST_SPARES = 64
 
 def workload_named(workload: str | None, isl: int | str | None, osl: int | str | None, day: str) -> str | Workload:
     """Return the name of a workload, or one of requests that are all alike."""
-    read, written = values.optional_tokens(isl, "isl"), values.optional_tokens(osl, "osl")
+    read, written = values.given(values.tokens, isl, "isl"), values.given(values.tokens, osl, "osl")
     if read is None and written is None:
         if workload is None:
             raise WrongUse("workload: name one, or give isl= and osl= (tokens in and out) and rate= instead")

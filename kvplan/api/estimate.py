@@ -102,7 +102,7 @@ def answered(call: Call) -> Estimate:
     day = values.day(call["on"])
     rent = values.price(call["price"])
     length = values.tokens(call["context"], "context")
-    answer = values.optional_tokens(call["output"], "output") or min(USUAL_OUTPUT, max(length // 2, 1))
+    answer = values.given(values.tokens, call["output"], "output") or min(USUAL_OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
     usual = usual_limits(query)
     limits = Limits(

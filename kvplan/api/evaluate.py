@@ -79,41 +79,41 @@ def evaluate(
     """
     progress = values.called(progress, "progress")
     output = values.given(values.word, output, "output")
-    evaluation, models = _room()
+    evaluation, models = hugging_face()
     from kvplan.compress.tasks import TASKS as KNOWN
 
-    names = _techniques(techniques)
+    names = techniques_of(techniques)
     asked = evaluation.EvaluationPlan(
         techniques=("baseline", *(n for n in names if n != "baseline")),
-        tasks=tuple(values.one_of(t, "tasks", KNOWN) for t in _listed(tasks, "tasks")),
-        lengths=tuple(values.tokens(n, "lengths") for n in _lengths(lengths)),
-        protocols=_protocols(question),
+        tasks=tuple(values.one_of(t, "tasks", KNOWN) for t in listed(tasks, "tasks")),
+        lengths=tuple(values.tokens(n, "lengths") for n in lengths_of(lengths)),
+        protocols=protocols_of(question),
         samples=values.count(samples, "samples", 2, MOST_TEXTS),
         questions=values.count(questions, "questions", 1, MOST_ASKED),
         batch=values.count(batch, "batch", 1, MOST_ASKED),
         seed=values.count(seed, "seed", 0, 2**31),
         text="" if text is None else running_text(values.word(text, "text")),
-        operators=None if profile is None else _operators(values.word(profile, "profile")),
+        operators=None if profile is None else operators_of(values.word(profile, "profile")),
         inside=None if positions is None else POSITIONS[values.one_of(positions, "positions", POSITIONS)],
     )
     loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
-    _check_lengths(asked.lengths, loaded.spec)
-    asked = _with_latents(asked, loaded, latents)
+    check_lengths(asked.lengths, loaded.spec)
+    asked = with_latents(asked, loaded, latents)
     with models.threads(loaded.model):
         outcome = evaluation.evaluate(loaded, asked, progress)
     if not outcome.scores and outcome.refused and not outcome.stopped:
         raise KvplanError("; ".join(why for _, why in outcome.refused))
     command = f"kvplan evaluate of {loaded.spec.name}, seed {seed}"
-    speaks = any(_speaks(s) for s in outcome.scores)
+    speaks = any(is_for_plans(s) for s in outcome.scores)
     if output is not None and speaks:
         write_profile(output, quality_document(loaded.spec, asked, outcome, command), COMMENT)
     return Evaluated(
         model=loaded.spec, asked=asked, outcome=outcome, output=output if speaks else None,
-        unwritten=_unwritten(outcome) if output is not None and not speaks else "", command=command,
+        unwritten=why_unwritten(outcome) if output is not None and not speaks else "", command=command,
     )  # fmt: skip
 
 
-def _operators(word: str) -> Any:
+def operators_of(word: str) -> Any:
     """Return the groups of operators of a CPU's profile; raise SpecError where it is none."""
     profile = measured_profile(word)
     if profile is None or profile[0].get("device", {}).get("kind") != "cpu":
@@ -123,7 +123,7 @@ def _operators(word: str) -> Any:
     return profile[0]["groups"]
 
 
-def _room() -> tuple[Any, Any]:
+def hugging_face() -> tuple[Any, Any]:
     """Return the modules that run models, where torch and transformers are installed."""
     try:
         from kvplan.compress import evaluation, models
@@ -134,7 +134,7 @@ def _room() -> tuple[Any, Any]:
     return evaluation, models
 
 
-def _techniques(given: str | Iterable[str]) -> tuple[str, ...]:
+def techniques_of(given: str | Iterable[str]) -> tuple[str, ...]:
     """Return techniques in their one spelling, controls as they are."""
     from kvplan.kv import spelling
 
@@ -146,7 +146,7 @@ def _techniques(given: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(read))
 
 
-def _listed(given: str | Iterable[str], name: str) -> list[str]:
+def listed(given: str | Iterable[str], name: str) -> list[str]:
     """Return names written one by one or with commas between."""
     parts = [part.strip() for word in values.several(given, name) for part in word.split(",") if part.strip()]
     if not parts:
@@ -154,7 +154,8 @@ def _listed(given: str | Iterable[str], name: str) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
-def _lengths(given: int | str | Iterable[int | str]) -> list[int | str]:
+def lengths_of(given: int | str | Iterable[int | str]) -> list[int | str]:
+    """Return lengths written one by one or with commas between."""
     if isinstance(given, int):
         return [given]
     if not isinstance(given, Iterable):
@@ -167,7 +168,7 @@ def _lengths(given: int | str | Iterable[int | str]) -> list[int | str]:
     ]
 
 
-def _check_lengths(lengths: tuple[int, ...], spec: ModelSpec) -> None:
+def check_lengths(lengths: tuple[int, ...], spec: ModelSpec) -> None:
     """Refuse (SpecError) texts longer than the model's context."""
     if spec.max_context and max(lengths) > spec.max_context:
         raise SpecError(
@@ -176,12 +177,13 @@ def _check_lengths(lengths: tuple[int, ...], spec: ModelSpec) -> None:
         )
 
 
-def _protocols(question: str) -> tuple[str, ...]:
+def protocols_of(question: str) -> tuple[str, ...]:
+    """Return whether the question is unseen, seen, or asked both ways."""
     which = values.one_of(question, "question", QUESTIONS)
     return ("unseen", "seen") if which == "both" else (which,)
 
 
-def _with_latents(asked: "EvaluationPlan", loaded: "Loaded", folder: str | None) -> "EvaluationPlan":
+def with_latents(asked: "EvaluationPlan", loaded: "Loaded", folder: str | None) -> "EvaluationPlan":
     """Return the question with latents that compress wrote, where a folder of them is named."""
     if folder is None:
         return asked
@@ -197,7 +199,7 @@ def _with_latents(asked: "EvaluationPlan", loaded: "Loaded", folder: str | None)
 
 def quality_document(spec: ModelSpec, asked: "EvaluationPlan", outcome: "Findings", command: str) -> dict[str, Any]:
     """Return the scores as a quality table: rows of techniques against the uncompressed model on the same texts."""
-    rows = [_row(s, spec, asked) for s in outcome.scores if _speaks(s)]
+    rows = [score_row(s, spec, asked) for s in outcome.scores if is_for_plans(s)]
     described = {"parameters": float(spec.parameters), "attention": attention(spec), "context": max(asked.lengths)}
     document: dict[str, Any] = {
         "name": f"{spec.name}-evaluated",
@@ -209,13 +211,13 @@ def quality_document(spec: ModelSpec, asked: "EvaluationPlan", outcome: "Finding
     return document
 
 
-def _speaks(score: "TaskScore") -> bool:
+def is_for_plans(score: "TaskScore") -> bool:
     """Whether a score says something that a plan can be made of."""
     named = score.technique != "baseline" and not score.technique.startswith("random:")
     return named and score.task in FAMILIES and score.baseline > 0
 
 
-def _unwritten(outcome: "Findings") -> str:
+def why_unwritten(outcome: "Findings") -> str:
     """Return why no score is one that a plan can be made of."""
     asked = [s for s in outcome.scores if s.task in FAMILIES]
     if asked and not any(s.baseline > 0 for s in asked):
@@ -224,7 +226,8 @@ def _unwritten(outcome: "Findings") -> str:
     return f"plans are made of {', '.join(FAMILIES)} under techniques, none of which was measured"
 
 
-def _row(score: "TaskScore", spec: ModelSpec, asked: "EvaluationPlan") -> dict[str, Any]:
+def score_row(score: "TaskScore", spec: ModelSpec, asked: "EvaluationPlan") -> dict[str, Any]:
+    """Return a score as a row of a quality table."""
     low = score.value.low / score.baseline
     high = score.value.high / score.baseline
     return {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from kvplan import catalog
 from kvplan.catalog.rows.results import holds_results
-from kvplan.catalog.rows.tables import LINE, csv_blocks, csv_columns
+from kvplan.catalog.rows.tables import LINE, base, csv_blocks, csv_columns
 from kvplan.errors import SpecError
 from kvplan.measuring.kernels.rows import KernelRow, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, Kind
@@ -39,7 +39,7 @@ def blocks(word: str, stated: str | None, measured: bool, size: int | None) -> I
 
     Columns that make no rows of a kind are refused before any row is read.
     """
-    name = word.rsplit("/", 1)[-1]
+    name = base(word)
 
     def check(columns: list[str]) -> None:
         kind_of(columns, stated, name, measured)

@@ -99,8 +99,8 @@ def _answer(whole: ModelSpec, call: Call, listed: bool = False) -> Memory:
         technique=technique_named,
         kv_bits=bits,
         reading=values.one_of(call["layout"], "layout", LAYOUTS),
-        encoder_tokens=values.optional_tokens(call["encoder_tokens"], "encoder_tokens"),
-        max_model_len=values.optional_tokens(call["max_model_len"], "max_model_len"),
+        encoder_tokens=values.given(values.tokens, call["encoder_tokens"], "encoder_tokens"),
+        max_model_len=values.given(values.tokens, call["max_model_len"], "max_model_len"),
     )
     location = Deployment(
         engine=named(catalog.engine, values.word(call["engine"], "engine"), "engine"),
@@ -110,7 +110,7 @@ def _answer(whole: ModelSpec, call: Call, listed: bool = False) -> Memory:
         utilization=values.utilization(call["utilization"], "utilization"),
         block_size=values.given(values.count, call["block_size"], "block_size", 1, MOST_BLOCK),
         max_num_seqs=values.given(values.count, call["max_num_seqs"], "max_num_seqs", 1, values.MOST_REQUESTS),
-        max_num_batched_tokens=values.optional_tokens(call["max_num_batched_tokens"], "max_num_batched_tokens"),
+        max_num_batched_tokens=values.given(values.tokens, call["max_num_batched_tokens"], "max_num_batched_tokens"),
         **vars(
             running(call["dcp"], call["kv_cache_memory_bytes"], call["cpu_offload"], left_out, call["with_features"])
         ),

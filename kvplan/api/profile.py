@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvplan.api import values
 from kvplan.catalog.rows.samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
-from kvplan.catalog.rows.tables import stem, write_profile
+from kvplan.catalog.rows.tables import base, stem, write_profile
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.specs.result import Result
 from kvplan.specs.source import KINDS
@@ -219,11 +219,6 @@ def finish(machine: "Device", budget: float, rows: str, output: str, more: dict[
     }
     write_profile(output, document, COMMENT)
     return document
-
-
-def base(path: str) -> str:
-    """Return a file's name without its folder."""
-    return path.rsplit("/", 1)[-1]
 
 
 def refitted(rows: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from kvplan.api.idle import SERVED_ANYHOW, UNSHARED, Call, idle
 from kvplan.api.markets import Market, market_of
 from kvplan.api.questions import Question, draftings_of, engines_of, limits_of, question_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
-from kvplan.api.tenure import terms_of
+from kvplan.api.terms import terms_of
 from kvplan.api.vary import axes_of, each, with_changes
 from kvplan.errors import KvplanError
 from kvplan.kv.profiling import graph_warnings

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from kvplan import catalog
 from kvplan.catalog.rows.results import holds_results
-from kvplan.catalog.rows.tables import LINE, csv_blocks
+from kvplan.catalog.rows.tables import LINE, base, csv_blocks
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmarks.fields import SETTABLE
 from kvplan.measuring.benchmarks.files import load_results
@@ -55,7 +55,7 @@ def tables(
         return rows
 
     check_stated(settings)
-    name = word.rsplit("/", 1)[-1]
+    name = base(word)
     if holds_results(word):
         if kind not in (None, "e2e"):
             raise SpecError(f"{name}: result files hold e2e rows, not {kind}; leave out kind={kind}")

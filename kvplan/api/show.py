@@ -158,6 +158,7 @@ def as_measured(names: Sequence[str], found: Sequence[tuple[Mapping[str, Any], s
 def checked(profile: "KernelProfile", name: str, rows: str, kernels: str | None) -> Checked:
     """Return a file's rows of a profile's GPUs with their predictions."""
     from kvplan.api.kernel_rows import load
+    from kvplan.catalog.rows.tables import base
     from kvplan.perf.kernel_profile import Predictor
 
     kind, _, _, parsed = load(rows, kernels, measured=True)
@@ -165,4 +166,4 @@ def checked(profile: "KernelProfile", name: str, rows: str, kernels: str | None)
     times = [(r.time, oracle.predict(r.shape).time) for r in parsed if r.time and r.shape.gpu in profile.kernels]
     if not times:
         raise SpecError(f"{rows}: no row of a GPU that profile {name} holds")
-    return Checked(f"{kind.name}: {rows.rsplit('/', 1)[-1]} against {name}", times)
+    return Checked(f"{kind.name}: {base(rows)} against {name}", times)

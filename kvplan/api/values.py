@@ -123,11 +123,6 @@ def tokens(value: int | str, name: str) -> int:
     return parse_tokens(value, name)
 
 
-def optional_tokens(value: int | str | None, name: str) -> int | None:
-    """Return a token count, None where none was given."""
-    return None if value is None else tokens(value, name)
-
-
 def seconds(value: float | str, name: str) -> float:
     """Return a time above zero such as '5s', '50ms' or 0.05; 'none' lifts a limit. [s]"""
     text = plain(value, name)

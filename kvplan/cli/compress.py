@@ -38,7 +38,7 @@ def command(form: str, **options: Any) -> None:
 
     Needs the extra hf (torch, transformers). The model's own weights stay as they are.
     """
-    from kvplan.report import compressed as words
+    from kvplan.report import compress as words
     from kvplan.report.progress import bar
 
     if sys.stderr.isatty():

@@ -8,11 +8,19 @@ from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.report import launch
 from kvplan.report.blocks import Page, Table, Text, merged, notes, table, warned
-from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_table, confirmed_words
 from kvplan.report.cost import bill_table, terms_table
 from kvplan.report.headline import answer, asked, rests_on
-from kvplan.report.plans import BARRED, GPUS, columns, legend
+from kvplan.report.plans import (
+    BARRED,
+    GPUS,
+    columns,
+    engines_table,
+    legend,
+    remedies_table,
+    remedies_words,
+    variations_table,
+)
 from kvplan.report.recommend import by_gpu, named, speculative
 from kvplan.units import show_count
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from kvplan.report.plain import Plain
+from kvplan.report.console import Plain
 from kvplan.units import show_count, show_percent, show_time
 
 #: how often it is told how far a sweep is, where no bar can be drawn [s]

@@ -26,12 +26,24 @@ from kvplan.report.blocks import (
     schema,
     warned,
 )
-from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, rests_on
 from kvplan.report.plan_drawings import of_plans
-from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, off_front, plans_table
+from kvplan.report.plans import (
+    BARRED,
+    FRONT,
+    GPUS,
+    KINDS,
+    PLAN,
+    engines_table,
+    legend,
+    off_front,
+    plans_table,
+    remedies_table,
+    remedies_words,
+    variations_table,
+)
 from kvplan.report.sources import assumed, brief, calibration, graph_rule, price, source
 from kvplan.units import MILLION, MONTH, show_percent, show_time
 
@@ -120,7 +132,8 @@ def others(r: Recommendation) -> Iterator[Block]:
         yield legend([*gpus[:SHOWN], *kinds], limits)
     if len(r.front) > 1:
         yield plans_table(FRONT, r.front[:SHOWN], limits, r.plan, r.per_query)
-        yield from off_front(r.plan, r.front, r.objective)
+        if remark := off_front(r.plan, r.front, r.objective):
+            yield remark
 
 
 def named(x: Rejected) -> str:

@@ -28,18 +28,20 @@ def page(shown: Shown) -> Page:
     if isinstance(shown, Item):
         return fields.page(shown.kind, shown.name, FIELDS[shown.kind](shown.thing))
     if isinstance(shown, Servers):
-        from kvplan.report import servers
+        from kvplan.report import server_profile
 
-        return servers.page(shown.profile)
+        return server_profile.page(shown.profile)
     if isinstance(shown, Kernels):
-        from kvplan.report import profiles
+        from kvplan.report import kernel_profiles
 
-        return profiles.page(shown.profiles, shown.kind, shown.checked)
-    from kvplan.report import measured
+        return kernel_profiles.page(shown.profiles, shown.kind, shown.checked)
+    from kvplan.report import measured_profile
 
     with as_written(shown):
         written = [dict(p) for p in shown.profiles]
-        return measured.comparison(written) if len(written) > 1 else measured.page(written[0], shown.samples)
+        if len(written) > 1:
+            return measured_profile.comparison(written)
+        return measured_profile.page(written[0], shown.samples)
 
 
 def document(shown: Shown) -> Json:
@@ -47,17 +49,17 @@ def document(shown: Shown) -> Json:
     if isinstance(shown, Item):
         return fields.document(shown.kind, shown.name, FIELDS[shown.kind](shown.thing))
     if isinstance(shown, Servers):
-        from kvplan.report import servers
+        from kvplan.report import server_profile
 
-        return servers.document(shown.profile)
+        return server_profile.document(shown.profile)
     if isinstance(shown, Kernels):
-        from kvplan.report import profiles
+        from kvplan.report import kernel_profiles
 
-        return profiles.document(shown.profiles, shown.kind)
-    from kvplan.report import measured
+        return kernel_profiles.document(shown.profiles, shown.kind)
+    from kvplan.report import measured_profile
 
     with as_written(shown):
-        return measured.document([dict(p) for p in shown.profiles])
+        return measured_profile.document([dict(p) for p in shown.profiles])
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import pairwise
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 from kvplan.api.sweeping.batches import ANSWERED, as_text
 from kvplan.api.sweeping.questions import QUESTIONS, TEXT, column
@@ -100,33 +100,27 @@ def summary(study: Study, folder: parts.Folder, ledger: Ledger) -> Summary:
     question = QUESTIONS[study.ask]
     minimize = study.minimize or question.minimize
     labels = {name: Labels(study, name) for name in study.varied}
-    levels = {name: _Levels(minimize[0]) for name, told in labels.items() if 1 < len(told.all) <= VALUES}
+    levels = {name: _Levels(minimize[0], told) for name, told in labels.items() if 1 < len(told.all) <= VALUES}
     shown = study.heat or usual_map(study, minimize[0], labels)
     least = _Least(shown, labels) if shown else None
-    statuses, reasons = Counter[str](), Counter[str]()
-    front, best = Front(minimize), _Best(minimize[0])
+    counts, front, best = _Counts(), Front(minimize), _Best(minimize[0])
+    of_all: list[Kept] = [counts, *levels.values()]
+    of_answered: list[Kept] = [front, best, *([least] if least else [])]
     for row in asked(study, folder, ledger):
-        statuses[row["status"]] += 1
-        if row["reason"] and (len(reasons) < REASONS or row["reason"] in reasons):
-            reasons[row["reason"]] += 1
-        for name, level in levels.items():
-            level.take(labels[name].of(row), row)
-        if row["status"] == ANSWERED:
-            for kept in (front, best, least):
-                if kept is not None:
-                    kept.take(row)
+        for kept in of_all + of_answered if row["status"] == ANSWERED else of_all:
+            kept.take(row)
     return Summary(
         points=len(ledger),
-        rows=statuses.total(),
-        strangers=parts.rows_in(folder) - statuses.total(),
-        statuses=dict(statuses),
-        reasons=tuple(reasons.most_common()),
+        rows=counts.statuses.total(),
+        strangers=parts.rows_in(folder) - counts.statuses.total(),
+        statuses=dict(counts.statuses),
+        reasons=tuple(counts.reasons.most_common()),
         minimize=minimize,
         shown=tuple(name for name in question.shown if name.removeprefix("chosen_") not in map(column, study.varied)),
         units={name: figure.unit for name, figure in question.figures.items() if figure.kind != TEXT},
         best=best.sorted(),
         front=front.sorted(),
-        levels={name: levels[name].all(labels[name].all) for name in levels},
+        levels={name: level.all for name, level in levels.items()},
         field=least.field if least else None,
     )  # fmt: skip
 
@@ -149,29 +143,52 @@ def usual_map(study: Study, figure: str, labels: Mapping[str, Labels]) -> HeatMa
     return HeatMap(x=fit[0], y=fit[1], figure=figure) if len(fit) > 1 else None
 
 
+class Kept(Protocol):
+    """What is kept of the rows of a study as they come."""
+
+    def take(self, row: Row) -> None:
+        """Keep what there is to keep of a row."""
+
+
+class _Counts:
+    """How points ended, and why those without an answer have none, as they come."""
+
+    def __init__(self) -> None:
+        self.statuses, self.reasons = Counter[str](), Counter[str]()
+
+    def take(self, row: Row) -> None:
+        """Count a row; reasons beyond REASONS are not told apart any more."""
+        self.statuses[row["status"]] += 1
+        reason = row["reason"]
+        if reason and (len(self.reasons) < REASONS or reason in self.reasons):
+            self.reasons[reason] += 1
+
+
 class _Levels:
     """The points of every value of a parameter, as they come."""
 
-    def __init__(self, figure: str):
-        self.figure = figure
+    def __init__(self, figure: str, labels: Labels):
+        self.figure, self.labels = figure, labels
         self.counts: Counter[tuple[str, bool]] = Counter()
         self.best: dict[str, Row] = {}
 
-    def take(self, label: str, row: Row) -> None:
+    def take(self, row: Row) -> None:
         """Count a row."""
+        label = self.labels.of(row)
         self.counts[label, row["status"] == ANSWERED] += 1
         value = row[self.figure]
         best = self.best.get(label)
         if value is not None and (best is None or (value, row["point"]) < (best[self.figure], best["point"])):
             self.best[label] = row
 
-    def all(self, labels: Sequence[str]) -> tuple[AxisValue, ...]:
-        """Return every value in the order of the study."""
+    @property
+    def all(self) -> tuple[AxisValue, ...]:
+        """Every value in the order of the study."""
         return tuple(
             AxisValue(
                 label=one, answered=self.counts[one, True], others=self.counts[one, False], best=self.best.get(one)
             )
-            for one in labels
+            for one in self.labels.all
         )
 
 

@@ -168,6 +168,11 @@ def write_profile(word: str, document: Document, comment: str) -> None:
     write_whole(path_of(word), profile_text(document, comment))
 
 
+def base(word: str) -> str:
+    """Return a file's name without its folder."""
+    return word.rsplit("/", 1)[-1]
+
+
 def stem(word: str) -> str:
     """Return a file's name without folder and ending."""
     return Path(word).stem

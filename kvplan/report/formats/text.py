@@ -12,8 +12,8 @@ from rich.text import Text as RichText
 
 from kvplan.errors import visible
 from kvplan.report.blocks import Bar, Block, Cell, Chart, Code, Notes, Page, Row, Table, Text, read
+from kvplan.report.console import Plain
 from kvplan.report.formats import Report, Screen
-from kvplan.report.plain import Plain
 from kvplan.report.vega import short
 
 STYLES = {
