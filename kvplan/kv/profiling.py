@@ -63,6 +63,7 @@ def encoder_bytes(model: ModelSpec, engine: Engine, tensor: int = 1) -> float:
     width = tower.get("hidden_size") if isinstance(tower, dict) else None
     if (
         model.vision is None
+        or not isinstance(tower, dict)
         or not isinstance(width, int)
         or not any(p in model.model_type for p in engine.encoder_models)
     ):
