@@ -17,7 +17,9 @@ def lfm2_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     c = part(outer, "vision_config", "siglip2_vision_model")
     d, inner, between = c.size("hidden_size"), c.size("intermediate_size"), outer.size("projector_hidden_size")
     wide, bias = d * outer.size("downsample_factor") ** 2, int(outer.flag("projector_bias"))
-    shapes = {"attention": (4 * d, d + 1), "fc1": (inner, d + 1), "fc2": (d, inner + 1), "norm": (2, d), "probe": (d,)}
+    head = tensors(
+        "vision_tower.head", attention=(4 * d, d + 1), fc1=(inner, d + 1), fc2=(d, inner + 1), norm=(2, d), probe=(d,)
+    )
     return (
         *tensors(
             "vision_tower",
@@ -26,7 +28,7 @@ def lfm2_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
             norm=(2, d),
         ),
         *transformer("vision_tower.layers", d, inner, c.size("num_hidden_layers")),
-        *(tensors("vision_tower.head", 1, **shapes) if c.flag("vision_use_head") else ()),
+        *(head if c.flag("vision_use_head") else ()),
         *tensors(
             "multi_modal_projector",
             norm=(2 * outer.flag("projector_use_layernorm"), wide),
