@@ -147,8 +147,8 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
         # 16 and 32 heads in the rows of products load the query again for every tile, as long as the latent takes
         row(512, 16, 16, 32, 4, 2, since=100),
         row(512, 32, 32, 32, 8, 3, since=100),
-        row(512, 16, 16, 64, 8, 2, since=90, turned=True),
-        row(512, 32, 32, 64, 8, 2, since=90, turned=True),
+        row(512, 16, 16, 64, 4, 2, since=90, turned=True),
+        row(512, 32, 32, 64, 4, 2, since=90, turned=True),
         row(512, 16, 16, 32, 4, 2),
         row(512, 32, 32, 32, 8, 3),
         row(512, 32, 32, 32, 8, 2),
