@@ -564,7 +564,7 @@ def tunings() -> list[tuple[Any, list[Any]]]:
         (prefill(1, 32, 8, 128, 8192, kernel="triton_prefill", dtype="bfloat16"),
          [(128, 128, 8, 2), (64, 64, 4, 2), (128, 64, 8, 3), (64, 64, 4, 3), (128, 64, 4, 3), (128, 64, 4, 2)]),
         (plan["triton_fused", "bfloat16", 128, 64, 16384],
-         [(16, 64, 8, 2, False, 2), (16, 64, 4, 2), (16, 64, 4, 2, False, 2), (16, 32, 4, 2), (16, 64, 4, 3)]),
+         [(16, 64, 4, 2, False, 2), (16, 64, 4, 2), (16, 64, 8, 2, False, 2), (16, 32, 4, 2), (16, 64, 4, 3)]),
         (plan["triton_h2o", "bfloat16", None, 16, 8192], [wide[0], wide[4], wide[5]]),
         (plan["triton_absorbed_mhc", "bfloat16", 512, 64, 16384], few),
         (plan["triton_absorbed_mhc", "bfloat16", 256, 64, 16384],
