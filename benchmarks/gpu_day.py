@@ -550,7 +550,7 @@ def tunings() -> list[tuple[Any, list[Any]]]:
 
     wide = [(16, 64, 4, 3), (16, 64, 4, 2), (16, 64, 4, 4), (16, 64, 4, 6), (16, 128, 4, 3), (16, 128, 8, 3)]
     codes = [(16, 128, 4, 3), (16, 128, 8, 3), (16, 128, 4, 2), (16, 64, 4, 4), (16, 64, 4, 3), (16, 64, 8, 4)]
-    few = [(32, 64, 8, 2, True), (32, 64, 4, 2, True), (32, 32, 8, 3), (16, 64, 8, 2, True)]
+    few = [(32, 64, 4, 2, True), (32, 64, 8, 2, True), (32, 32, 8, 3), (16, 64, 4, 2, True)]
     table: list[tuple[Any, list[tuple[Any, ...]]]] = [
         (cached("bfloat16"), wide),
         (cached("int8"), codes),
@@ -558,13 +558,13 @@ def tunings() -> list[tuple[Any, list[Any]]]:
         (cached("int4"), [*codes, (16, 256, 8, 3)]),
         (plan["triton_paged", "bfloat16", None, 16, 8192], wide),
         (mla(32), few),
-        (mla(64), [(64, 32, 8, 2), (64, 32, 8, 3), (32, 64, 8, 2, True)]),
-        (mla(128), [(64, 32, 8, 2), (64, 32, 8, 3), (32, 64, 8, 2, True)]),
-        (mla(16), [(16, 64, 8, 2, True), (16, 64, 4, 2, True), (16, 32, 4, 2), (16, 32, 4, 3)]),
+        (mla(64), [(64, 64, 8, 2), (64, 32, 8, 2), (64, 32, 8, 3), (32, 64, 4, 2, True)]),
+        (mla(128), [(64, 64, 8, 2), (64, 32, 8, 2), (64, 32, 8, 3), (32, 64, 4, 2, True)]),
+        (mla(16), [(16, 64, 4, 2, True), (16, 64, 8, 2, True), (16, 32, 4, 2), (16, 32, 4, 3)]),
         (prefill(1, 32, 8, 128, 8192, kernel="triton_prefill", dtype="bfloat16"),
          [(128, 128, 8, 2), (64, 64, 4, 2), (128, 64, 8, 3), (64, 64, 4, 3), (128, 64, 4, 3), (128, 64, 4, 2)]),
         (plan["triton_fused", "bfloat16", 128, 64, 16384],
-         [(16, 64, 4, 2), (16, 32, 4, 2), (16, 64, 8, 2), (16, 64, 4, 3), (16, 32, 8, 3)]),
+         [(16, 64, 4, 2, False, 2), (16, 64, 4, 2), (16, 64, 8, 2, False, 2), (16, 32, 4, 2), (16, 64, 4, 3)]),
         (plan["triton_h2o", "bfloat16", None, 16, 8192], [wide[0], wide[4], wide[5]]),
         (plan["triton_absorbed_mhc", "bfloat16", 512, 64, 16384], few),
         (plan["triton_absorbed_mhc", "bfloat16", 256, 64, 16384],
@@ -617,7 +617,8 @@ def spelled(tried: Any) -> str:
     if tried.config is None:
         return f"table's tile, {tried.splits:g} x splits"
     one = tried.config
-    return f"{one.rows} x {one.tokens}, {one.warps} warps, {one.stages} stages{', turned' if one.turned else ''}"
+    more = f"{', turned' if one.turned else ''}{f', {one.together} KV heads' if one.together > 1 else ''}"
+    return f"{one.rows} x {one.tokens}, {one.warps} warps, {one.stages} stages{more}"
 
 
 class Server:

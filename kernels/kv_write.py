@@ -32,12 +32,13 @@ def encode(low, high, wide, GROUPS: tl.constexpr, FIRST: tl.constexpr, STEPS: tl
         least_low = tl.minimum(least_low, least_high)
         most_low = tl.maximum(most_low, most_high)
         least_high, most_high = least_low, most_low
-    scale_low = tl.maximum(round_bf16((most_low - least_low) / STEPS), 1e-20)
-    scale_high = tl.maximum(round_bf16((most_high - least_high) / STEPS), 1e-20)
+    scale_low = tl.maximum(round_bf16(tl.div_rn(most_low - least_low, STEPS)), 1e-20)
+    scale_high = tl.maximum(round_bf16(tl.div_rn(most_high - least_high, STEPS)), 1e-20)
     zero_low = round_bf16(least_low - FIRST * scale_low)
     zero_high = round_bf16(least_high - FIRST * scale_high)
-    low = tl.floor((low - zero_low) / scale_low + 0.5)
-    high = tl.floor((high - zero_high) / scale_high + 0.5)
+    # divisions are rounded to nearest, as the twin's are: half a step up or down is another code
+    low = tl.floor(tl.div_rn(low - zero_low, scale_low) + 0.5)
+    high = tl.floor(tl.div_rn(high - zero_high, scale_high) + 0.5)
     low = tl.minimum(tl.maximum(low, FIRST), FIRST + STEPS)
     high = tl.minimum(tl.maximum(high, FIRST), FIRST + STEPS)
     return low, high, scale_low, scale_high, zero_low, zero_high

@@ -223,6 +223,14 @@ def turned_split_kernel(
 
 
 @triton.jit
+def columns(at, d, D: tl.constexpr, BD: tl.constexpr):
+    """Load a tile [rows, BD], columns below D of it where it is wider."""
+    if D == BD:
+        return tl.load(at)
+    return tl.load(at, mask=(d < D)[None, :], other=0.0)
+
+
+@triton.jit
 def repeated(x, TIMES: tl.constexpr):
     """Return x [rows, columns] several times side by side."""
     wide = tl.broadcast_to(x[:, None, :], [x.shape[0], TIMES, x.shape[1]])
@@ -263,6 +271,7 @@ def fused_split_kernel(
     BN: tl.constexpr,
     UNIT: tl.constexpr,
     TOGETHER: tl.constexpr,
+    ALIKE: tl.constexpr,
     ROTATE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
@@ -297,18 +306,19 @@ def fused_split_kernel(
     m = tl.full([BH], float("-inf"), tl.float32)
     z = tl.zeros([BH], tl.float32)
     acc = tl.zeros([BH, BRV], tl.float32)
+    CK += b * sk_b
+    CV += b * sv_b
     for start in range(lo, hi, BN):
-        n = (start + tl.arange(0, BN)).to(tl.int64)
-        live = n < hi
-        at_c = CK + b * sk_b + n[:, None] * sk_t + rk[None, :]
-        ck = tl.load(at_c, mask=inside(live, rk, RK, BRK), other=0.0)  # [BN, BRK]
+        # past the end the last token is read again, and weighs nothing: no load needs a mask of rows
+        n = tl.minimum(start + tl.arange(0, BN), hi - 1).to(tl.int64)
+        at_c = n[:, None] * sk_t + rk[None, :]
+        ck = columns(CK + at_c, rk, RK, BRK)  # [BN, BRK]
         k_low = dot_(ck, w_low, UPCAST)  # [BN, TOGETHER * BHALF]
         k_high = dot_(ck, w_high, UPCAST)
         if ROTATE:
             at_f = n[:, None] * sf_t * UNIT + e[None, :]
-            turns = inside(live, e, HALF, BHALF)
-            cos = tl.load(COS + at_f, mask=turns, other=0.0).to(tl.float32)  # [BN, BHALF]
-            sin = tl.load(SIN + at_f, mask=turns, other=0.0).to(tl.float32)
+            cos = columns(COS + at_f, e, HALF, BHALF).to(tl.float32)  # [BN, BHALF]
+            sin = columns(SIN + at_f, e, HALF, BHALF).to(tl.float32)
             if TOGETHER > 1:
                 cos, sin = repeated(cos, TOGETHER), repeated(sin, TOGETHER)
             turned = k_low * cos - k_high * sin
@@ -317,11 +327,14 @@ def fused_split_kernel(
         if not UPCAST:
             k_low = k_low.to(CK.dtype.element_ty)
             k_high = k_high.to(CK.dtype.element_ty)
-        s = dot_(q_low, tl.trans(k_low), UPCAST) + dot_(q_high, tl.trans(k_high), UPCAST)  # [BH, BN]
+        s = dot_(q_low, tl.trans(k_low), UPCAST)  # [BH, BN]
+        s += dot_(q_high, tl.trans(k_high), UPCAST)
+        live = start + tl.arange(0, BN) < hi
         s = tl.where(live[None, :], s * (scale * LOG2E), float("-inf"))
         p, alpha, m, z = online_softmax(s, m, z)
-        at_c = CV + b * sv_b + n[:, None] * sv_t + rv[None, :]
-        cv = tl.load(at_c, mask=inside(live, rv, RV, BRV), other=0.0)  # [BN, BRV]
+        if not ALIKE:
+            at_c = n[:, None] * sv_t + rv[None, :]
+        cv = columns(CV + at_c, rv, RV, BRV)  # [BN, BRV]
         acc = acc * alpha[:, None] + dot_(p, cv, UPCAST)
     store_split(OUT, LSE, (b * heads + h) * splits + split, acc, m, z, real, rv, RV, BRV)
 
@@ -567,6 +580,7 @@ def fused_decode(
         BN=config.tokens,
         UNIT=unit,
         TOGETHER=together,
+        ALIKE=k_rank == v_rank and k_latent.stride(1) == v_latent.stride(1),
         ROTATE=cos is not None,
         UPCAST=INTERPRETED,
         **config.launch,

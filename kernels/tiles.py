@@ -147,8 +147,8 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
         # 16 and 32 heads in the rows of products load the query again for every tile, as long as the latent takes
         row(512, 16, 16, 32, 4, 2, since=100),
         row(512, 32, 32, 32, 8, 3, since=100),
-        row(512, 16, 16, 64, 8, 2, since=90, turned=True),
-        row(512, 32, 32, 64, 8, 2, since=90, turned=True),
+        row(512, 16, 16, 64, 4, 2, since=90, turned=True),
+        row(512, 32, 32, 64, 4, 2, since=90, turned=True),
         row(512, 16, 16, 32, 4, 2),
         row(512, 32, 32, 32, 8, 3),
         row(512, 32, 32, 32, 8, 2),
@@ -168,8 +168,8 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
     ("fused", 2): (
         row(127, ANY, 16, 32, 4, 2),  # masks of ranks that fill no tile take registers
         # latents and tables come through the L2 once for two KV heads, and twice as many of a product's rows are used
-        row(128, 8, 16, 64, 4, 2, since=100),
-        row(128, 8, 16, 64, 8, 2, since=90, together=2),
+        row(128, ANY, 16, 64, 4, 2, since=100),
+        row(128, ANY, 16, 64, 4, 2, since=90, together=2),
         row(128, ANY, 16, 64, 4, 2),
         row(128, ANY, 16, 32, 4, 2),
         row(256, ANY, 16, 32, 8, 3),
@@ -233,9 +233,10 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
         if shape.itemsize < 2 and capability < 90:
             held += 2 * tokens * width * size  # converted, once as keys and once as values
     elif shape.family == "fused":
+        together = config.together if config.together * shape.heads <= rows else 1
         # both halves of keys at once when nothing is rotated, or several heads are
-        keys = tokens / 2 if shape.rotated and config.together == 1 else tokens
-        held = (rows + width + keys) * beside * config.together * size  # query, projection, keys
+        keys = tokens / 2 if shape.rotated and together == 1 else tokens
+        held = (rows + width + keys) * beside * together * size  # query, projection, keys
         step = 2 * tokens * width * size + (shape.turn * tokens * beside if shape.rotated else 0)
         long = tokens
     else:  # prompt scores: keys stay, queries pass
