@@ -1,5 +1,6 @@
 """Configurations installed on one GPU: what fits, and how fast it is when full, whatever requests come."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -16,9 +17,12 @@ from kvplan.planning.fitting import rooms, run_by
 from kvplan.planning.grid import AlikePrompts, SearchGrid, grid_of
 from kvplan.planning.offloading import fetched, offloaded
 from kvplan.planning.prompts import prompt_classes
-from kvplan.planning.site import Site
+from kvplan.planning.site import Limits, Site
+from kvplan.specs.workload import Arrivals, Slo
 
 Array = Any
+#: what rates, limits and prices do not change
+STEADY = ("most", "slots", "part", "requests", "batch", "fits", "busy", "steps", "ideal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,13 @@ class GpuGrid:
     site: Site  #: the GPU with its rates and prices
     grid: SearchGrid  #: configurations and loads
     room: Array  #: mean requests that fit one replica, as a column
+
+    def under(self, demand: Demand, site: Site) -> "GpuGrid":
+        """Return the same with other rates, limits and prices, and what does not depend on these as it was."""
+        one = replace(self, demand=demand, site=site)
+        for name in STEADY:
+            one.__dict__[name] = getattr(self, name)
+        return one
 
     @cached_property
     def most(self) -> int:
@@ -134,12 +145,40 @@ def stopped(s: PromptSteps, part: Array) -> PromptSteps:
     return replace(s, decode=between(s.decode), mixed=tuple(map(between, s.mixed)), alone=tuple(map(between, s.alone)))
 
 
+#: what was installed last: questions about a model and its GPUs often differ in loads, limits and prices alone
+INSTALLED: deque[tuple[Any, tuple[GpuGrid, ...]]] = deque(maxlen=8)
+#: fewer configurations are not kept: those of a plan, which are soon worked out
+MANY = 4
+
+
 def gpu_grids(demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int) -> list[GpuGrid]:
     """Return configurations on every GPU, up to `most` requests on a rank."""
+    if len(shapes) < MANY:
+        return list(installed(demand, shapes, sites, most))
+    asked = still(demand), tuple(shapes), [(s.gpu, s.calibration, s.engine) for s in sites], most
+    found = next((homes for known, homes in tuple(INSTALLED) if known == asked), None)
+    if found is None:
+        found = installed(demand, shapes, sites, most)
+        INSTALLED.append((asked, found))
+    return [home.under(demand, site) for home, site in zip(found, sites, strict=True)]
+
+
+def still(demand: Demand) -> Demand:
+    """Return a demand without what does not matter to a full replica: rates, limits, and what is kept free."""
+    arrivals = Arrivals(queries_per_day=1.0, hours=(1.0,), burstiness=1.0, busiest_minute=1.0)
+    limits = Slo(ttft=None, tpot=None, e2e=None, percentile=1.0)
+    workload = replace(demand.workload, arrivals=arrivals, slo=limits)
+    return replace(demand, workload=workload, peak=1.0, mean=1.0, limits=Limits(), headroom=0.0, spares=0)
+
+
+def installed(
+    demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int
+) -> tuple[GpuGrid, ...]:
+    """Return what `gpu_grids` does, worked out."""
     chunks = [site.calibration.chunk for site in sites]
     grids = {chunk: grid_of(demand, shapes, chunk, most) for chunk in dict.fromkeys(chunks)}
     held = rooms(demand, shapes, [site.gpu for site in sites])
-    return [
+    return tuple(
         GpuGrid(demand=demand, site=site, grid=grids[chunk], room=room)
         for site, chunk, room in zip(sites, chunks, held, strict=True)
-    ]
+    )
