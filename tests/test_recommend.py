@@ -505,7 +505,7 @@ TIGHT = {
 def test_what_is_installed_answers_other_limits_loads_and_prices_as_if_it_were_new() -> None:
     """What does not depend on them is worked out once; another model, workload or option is worked out anew."""
     usual: dict[str, object] = {"workload": "rag", "model": "llama3.1-8b", "ttft": 2.0}
-    same = ({}, {"ttft": 0.9, "percentile": 0.99}, {"per_day": 3e5, "headroom": 0.3, "spares": 2}, {"dearer": 1.3})
+    same = ({}, {"ttft": 0.4}, {"ttft": 0.9, "percentile": 0.99}, {"per_day": 3e5, "headroom": 0.3, "spares": 2}, {"dearer": 1.3})
     other = ({"prefix_cache": False}, {"model": "qwen3-32b"}, {"forms": ("fp8",)})
     found, sizes = [], []
     for fresh in (False, True):
@@ -517,8 +517,8 @@ def test_what_is_installed_answers_other_limits_loads_and_prices_as_if_it_were_n
             sizes.append(len(INSTALLED))
             if fresh:
                 INSTALLED.clear()
-    assert sizes == [1, 1, 1, 1, 2, 3, 4, *[1] * 7]
-    assert found[:7] == found[7:] and None not in found and len({(plan.usd, plan.ttft) for plan in found}) == 7
+    assert sizes == [1, 1, 1, 1, 1, 2, 3, 4, *[1] * 8]
+    assert found[:8] == found[8:] and None not in found and len({(plan.usd, plan.ttft) for plan in found}) == 8
 
 
 @st.composite

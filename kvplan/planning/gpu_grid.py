@@ -22,7 +22,7 @@ from kvplan.specs.workload import Arrivals, Slo
 
 Array = Any
 #: what rates, limits and prices do not change
-STEADY = ("most", "slots", "part", "requests", "batch", "fits", "busy", "steps", "ideal")
+STEADY = ("most", "slots", "part", "requests", "batch", "fits", "busy", "steps", "ideal", "crowds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,16 @@ class GpuGrid:
         for name in STEADY:
             one.__dict__[name] = getattr(self, name)
         return one
+
+    def of(self, site: Site) -> bool:
+        """Return whether a place has this GPU, as fast, under this engine."""
+        mine = self.site
+        return mine.gpu is site.gpu and mine.calibration == site.calibration and mine.engine == site.engine
+
+    @cached_property
+    def crowds(self) -> deque[Any]:
+        """The replicas under what was asked last, the newest first: `Crowd`s, which know more of them."""
+        return deque(maxlen=3)
 
     @cached_property
     def most(self) -> int:
@@ -145,22 +155,23 @@ def stopped(s: PromptSteps, part: Array) -> PromptSteps:
     return replace(s, decode=between(s.decode), mixed=tuple(map(between, s.mixed)), alone=tuple(map(between, s.alone)))
 
 
-#: what was installed last: questions about a model and its GPUs often differ in loads, limits and prices alone
-INSTALLED: deque[tuple[Any, tuple[GpuGrid, ...]]] = deque(maxlen=8)
+#: what was installed last: questions about a model often differ in GPUs, loads, limits and prices alone
+INSTALLED: deque[tuple[Any, list[GpuGrid]]] = deque(maxlen=8)
 #: fewer configurations are not kept: those of a plan, which are soon worked out
 MANY = 4
 
 
 def gpu_grids(demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int) -> list[GpuGrid]:
     """Return configurations on every GPU, up to `most` requests on a rank."""
-    if len(shapes) < MANY:
-        return list(installed(demand, shapes, sites, most))
-    asked = still(demand), tuple(shapes), [(s.gpu, s.calibration, s.engine) for s in sites], most
-    found = next((homes for known, homes in tuple(INSTALLED) if known == asked), None)
-    if found is None:
-        found = installed(demand, shapes, sites, most)
-        INSTALLED.append((asked, found))
-    return [home.under(demand, site) for home, site in zip(found, sites, strict=True)]
+    asked = still(demand), tuple(shapes), most
+    homes = next((homes for known, homes in tuple(INSTALLED) if known == asked), None)
+    if homes is None:
+        homes = []
+        if len(shapes) >= MANY:
+            INSTALLED.append((asked, homes))
+    missing = [site for site in sites if not any(home.of(site) for home in homes)]
+    homes += installed(demand, shapes, missing, most, {home.site.calibration.chunk: home.grid for home in homes})
+    return [next(home for home in homes if home.of(site)).under(demand, site) for site in sites]
 
 
 def still(demand: Demand) -> Demand:
@@ -172,13 +183,15 @@ def still(demand: Demand) -> Demand:
 
 
 def installed(
-    demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int
-) -> tuple[GpuGrid, ...]:
-    """Return what `gpu_grids` does, worked out."""
-    chunks = [site.calibration.chunk for site in sites]
-    grids = {chunk: grid_of(demand, shapes, chunk, most) for chunk in dict.fromkeys(chunks)}
+    demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int,
+    grids: dict[float, SearchGrid],
+) -> list[GpuGrid]:  # fmt: skip
+    """Return configurations on GPUs, worked out but for the `grids` that are there, by the tokens of a step."""
+    for chunk in dict.fromkeys(site.calibration.chunk for site in sites):
+        if chunk not in grids:
+            grids = {**grids, chunk: grid_of(demand, shapes, chunk, most)}
     held = rooms(demand, shapes, [site.gpu for site in sites])
-    return tuple(
-        GpuGrid(demand=demand, site=site, grid=grids[chunk], room=room)
-        for site, chunk, room in zip(sites, chunks, held, strict=True)
-    )
+    return [
+        GpuGrid(demand=demand, site=site, grid=grids[site.calibration.chunk], room=room)
+        for site, room in zip(sites, held, strict=True)
+    ]
