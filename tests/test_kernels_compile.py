@@ -41,7 +41,7 @@ PIPELINED = {
     "prefill_kernel",
     "prefill_scores_kernel",
 }
-#: compiled in one process each: those of a generation share what comes before assembly. `xdist` deals these out
+#: compiled in one process each where all is: those of a generation share what comes before assembly
 GENERATIONS = ((80, 86, 89), (90,), (100,))
 #: a family that is compiled whatever is kept: it has pipelined loads, matrix products, and kernels without either
 ALWAYS = "decode"
@@ -87,6 +87,18 @@ def compiled(capabilities: tuple[int, ...], binaries: Path, *families: str) -> l
     return in_triton(binaries, "-m", "kvplan.kernels.aot", ",".join(map(str, capabilities)), *families).splitlines()
 
 
+#: what ALWAYS compiled to in this process of tests
+ANEW: list[dict[str, Any]] = []
+
+
+def always(binaries: Path) -> list[dict[str, Any]]:
+    """Return what the family that is compiled whatever is kept compiles to, for all GPUs, in one process."""
+    if not ANEW:
+        everywhere = tuple(capability for capabilities in GENERATIONS for capability in capabilities)
+        ANEW.extend(json.loads(line) for line in compiled(everywhere, binaries, ALWAYS))
+    return ANEW
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("capabilities", GENERATIONS, ids=lambda some: "+".join(map(str, some)))
 def test_every_configuration_compiles_within_a_gpus_shared_memory(
@@ -101,7 +113,7 @@ def test_every_configuration_compiles_within_a_gpus_shared_memory(
             path.write_text("".join(f"{line}\n" for line in (made_from, *lines)), "utf-8")
     answers = [json.loads(line) for line in lines]
     if stamp == made_from:
-        again = [json.loads(line) for line in compiled(capabilities, binaries, ALWAYS)]
+        again = [answer for answer in always(binaries) if answer["capability"] in capabilities]
         kept = [answer for answer in answers if answer.get("family") == ALWAYS]
         assert [answer for answer in again if "family" in answer] == kept
     for capability in capabilities:
@@ -146,10 +158,9 @@ def test_a_change_of_any_kernel_compiles_all_of_them_again(tmp_path: Path, monke
         assert (digest() == last) == same, name
 
 
-@pytest.mark.slow
-def test_gpus_of_a_generation_differ_in_assembly_alone(binaries: Path) -> None:
-    """What `aot` makes once for sm_80, sm_86 and sm_89 is what Triton makes for each."""
-    program = """if True:
+#: what runs in one process, which takes as long to start as some of it to run: each a name and its program
+PROGRAMS = {
+    "generations": """
         import re
         from kvplan.kernels import aot
         launches = aot.decode(128, 4), aot.quantised("int8", 80, 1), aot.absorbed(256, 32, 64), aot.prefill(80)
@@ -161,20 +172,8 @@ def test_gpus_of_a_generation_differ_in_assembly_alone(binaries: Path) -> None:
                 ptx = one.kernel.asm["ptx"]
                 assert f".target sm_{capability}" in ptx
                 print(one.shape, hash(re.sub(r"[.]target sm_[0-9]+", "", ptx)), sep="|")
-    """
-    seen: dict[str, list[str]] = {}
-    for line in in_triton(binaries, "-c", program).splitlines():
-        shape, digest = line.split("|")
-        seen.setdefault(shape, []).append(digest)
-    shared_by_all = [digests for digests in seen.values() if len(digests) == 3]
-    assert len(shared_by_all) > 3
-    assert all(len(set(digests)) == 1 for digests in seen.values())
-
-
-@pytest.mark.slow
-def test_whatever_a_profile_launches_is_a_shape_that_compiles(tmp_path: Path) -> None:
-    """Each probe of a GPU's plan, launched with memory that is not there, has a tile and constants of some variant."""
-    program = """if True:
+    """,
+    "launches": """
         import torch
         from kvplan.kernels import aot
         from kvplan.measuring.device.cuda_calls import Builder
@@ -197,8 +196,58 @@ def test_whatever_a_profile_launches_is_a_shape_that_compiles(tmp_path: Path) ->
             print(capability, len(launched))
             for one in sorted(launched - known):
                 print("unknown:", capability, dict(one))
-    """
-    lines = in_triton(tmp_path, "-c", program).splitlines()
+    """,
+    "refusal": """
+        import torch
+        from kvplan.kernels.decode_attention import decode_attention as f
+        q, kv = torch.zeros(1, 8, 64), torch.zeros(1, 16, 2, 64)
+        try:
+            f(q, kv, kv, torch.ones(1, dtype=torch.int32))
+        except ValueError as error:
+            print(error)
+    """,
+}
+#: what the programs printed, and what stopped them, by name
+PRINTED: dict[str, tuple[str, str]] = {}
+
+
+def printed(name: str, binaries: Path) -> str:
+    """Return what a program printed: all of them run the first time, whatever becomes of one of them."""
+    if not PRINTED:
+        code = (
+            "import contextlib, io, json, sys, textwrap, traceback\n"
+            "for name, program in json.loads(sys.argv[1]).items():\n"
+            "    out, error = io.StringIO(), ''\n"
+            "    try:\n"
+            "        with contextlib.redirect_stdout(out):\n"
+            "            exec(textwrap.dedent(program), {})\n"
+            "    except Exception:\n"
+            "        error = traceback.format_exc()\n"
+            "    print(json.dumps([name, out.getvalue(), error]))\n"
+        )
+        lines = in_triton(binaries, "-c", code, json.dumps(PROGRAMS)).splitlines()
+        PRINTED.update({name: (out, error) for name, out, error in map(json.loads, lines)})
+    out, error = PRINTED[name]
+    assert not error, error
+    return out
+
+
+@pytest.mark.slow
+def test_gpus_of_a_generation_differ_in_assembly_alone(binaries: Path) -> None:
+    """What `aot` makes once for sm_80, sm_86 and sm_89 is what Triton makes for each."""
+    seen: dict[str, list[str]] = {}
+    for line in printed("generations", binaries).splitlines():
+        shape, digest = line.split("|")
+        seen.setdefault(shape, []).append(digest)
+    shared_by_all = [digests for digests in seen.values() if len(digests) == 3]
+    assert len(shared_by_all) > 3
+    assert all(len(set(digests)) == 1 for digests in seen.values())
+
+
+@pytest.mark.slow
+def test_whatever_a_profile_launches_is_a_shape_that_compiles(binaries: Path) -> None:
+    """Each probe of a GPU's plan, launched with memory that is not there, has a tile and constants of some variant."""
+    lines = printed("launches", binaries).splitlines()
     assert [line for line in lines if line.startswith("unknown")] == []
     assert [line.split()[0] for line in lines] == ["80", "86", "89", "90", "100"]
     assert all(int(line.split()[1]) > 15 for line in lines)
@@ -257,15 +306,6 @@ def test_masked_loads_say_what_they_load_elsewhere() -> None:
 
 
 @pytest.mark.slow
-def test_without_a_gpu_and_an_interpreter_a_launcher_says_so() -> None:
-    program = (
-        "import torch; from kvplan.kernels.decode_attention import decode_attention as f\n"
-        "q, kv = torch.zeros(1, 8, 64), torch.zeros(1, 16, 2, 64)\n"
-        "try: f(q, kv, kv, torch.ones(1, dtype=torch.int32))\n"
-        "except ValueError as error: print(error)"
-    )
-    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], env=env, capture_output=True, text=True)
-    assert done.stdout == "tensors on the CPU: kernels run on a GPU, or interpreted with TRITON_INTERPRET=1\n", (
-        done.stderr
-    )
+def test_without_a_gpu_and_an_interpreter_a_launcher_says_so(binaries: Path) -> None:
+    said = printed("refusal", binaries)
+    assert said == "tensors on the CPU: kernels run on a GPU, or interpreted with TRITON_INTERPRET=1\n"

@@ -36,6 +36,7 @@ from kvplan.planning.configurations import MOST_CACHED
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import LONGEST
+from kvplan.planning.gpu_grid import INSTALLED
 from kvplan.planning.grid import LOADS
 from kvplan.planning.hosting import PARTS, bill_of, cached_by, seconds_by_part, staircase_of, volumes_of
 from kvplan.planning.outcome import search_all
@@ -140,7 +141,7 @@ class Replica:
         self.drafting = drafting
         self.slots, self.shared, self.kept = slots, shared, 1.0
         self.ideal = self.classes = prompt_classes(demand.workload, shared)
-        self.known, self.chances = {}, {}
+        self.known, self.chances, self.filled = {}, {}, {}
         most = max(demand.engine.limits(site.gpu)[0], 1)
         self.batches = sorted({max(n / parallel.data, 1.0) for n in LOADS if n <= most * 8})
 
@@ -207,9 +208,11 @@ class Replica:
         self.classes = prompt_classes(self.demand.workload, True, kept) if self.shared else self.ideal
 
     def full(self, n: int):
-        batch = max(n / self.parallel.data, 1.0)
-        steps = self.exactly(batch) if n in LOADS else self.steps(batch)
-        return self.served(steps, batch, not self.demand.workload.offline)
+        if (n, self.kept) not in self.filled:
+            batch = max(n / self.parallel.data, 1.0)
+            steps = self.exactly(batch) if n in LOADS else self.steps(batch)
+            self.filled[n, self.kept] = self.served(steps, batch, not self.demand.workload.offline)
+        return self.filled[n, self.kept]
 
     def flight(self, cycle: float) -> float:
         """Return the requests in flight that all replicas have room for."""
@@ -497,6 +500,26 @@ TIGHT = {
     "gpus": st.integers(8, 24),
     "confidence": st.floats(0.3, 0.97),
 }
+
+
+def test_what_is_installed_answers_other_limits_loads_and_prices_as_if_it_were_new() -> None:
+    """What does not depend on them is worked out once; another model, workload or option is worked out anew."""
+    usual: dict[str, object] = {"workload": "rag", "model": "llama3.1-8b", "ttft": 2.0}
+    loads = {"per_day": 3e5, "headroom": 0.3, "spares": 2}
+    same = ({}, {"ttft": 0.4}, {"ttft": 0.9, "percentile": 0.99}, loads, {"dearer": 1.3})
+    other = ({"prefix_cache": False}, {"model": "qwen3-32b"}, {"forms": ("fp8",)})
+    found, sizes = [], []
+    for fresh in (False, True):
+        INSTALLED.clear()
+        for change in (*same, *other):
+            asks = {**usual, **change}
+            place = site("h100", factor=asks.pop("dearer", 1.0), model=asks["model"])
+            found.append(cheapest(asked(**asks), ("baseline", "fp8"), [place]))
+            sizes.append(len(INSTALLED))
+            if fresh:
+                INSTALLED.clear()
+    assert sizes == [1, 1, 1, 1, 1, 2, 3, 4, *[1] * 8]
+    assert found[:8] == found[8:] and None not in found and len({(plan.usd, plan.ttft) for plan in found}) == 8
 
 
 @st.composite

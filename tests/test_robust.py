@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ from hypothesis import strategies as st
 from kvplan import catalog
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = {
-    name: yaml.safe_load((ROOT / "models" / f"{name}.yaml").read_text("utf-8"))["config"]
-    for name in catalog.names("models")
-}
+MODELS = sorted(catalog.names("models"))
+
+
+@cache
+def config_of(name: str) -> dict:
+    """Return the config.json of a model of the catalogue."""
+    return yaml.safe_load((ROOT / "models" / f"{name}.yaml").read_text("utf-8"))["config"]
+
+
 STRANGE = st.sampled_from(
     [
         None,
@@ -47,7 +53,7 @@ STRANGE = st.sampled_from(
 @st.composite
 def broken_config(draw: st.DrawFn) -> dict:
     """Return a real config with a few fields changed, removed or swapped, nested ones too."""
-    config = copy.deepcopy(CONFIGS[draw(st.sampled_from(sorted(CONFIGS)))])
+    config = copy.deepcopy(config_of(draw(st.sampled_from(MODELS))))
     for _ in range(draw(st.integers(1, 4))):
         place = config
         nests = [v for v in config.values() if isinstance(v, dict) and v]

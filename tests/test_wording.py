@@ -282,4 +282,4 @@ def test_a_profile_of_ones_own_is_named_where_times_rest_on_it(tmp_path: Any) ->
     for profile, ends in (("published", "releases"), (str(own), "releases; under the profile mine")):
         found = kvplan.estimate("llama3.1-8b", "2k", gpus="h100", techniques="fp8", profile=profile, on=DAY)
         assert found.sites[0].calibration.evidence.endswith(ends)
-        assert f"{ends}. 80 % interval" in of_estimate.standing(found)
+        assert f"{ends}. 80 % interval" in " ".join(of_estimate.rests_on(found))

@@ -114,6 +114,7 @@ def sized(technique: str, energy: float | None) -> str:
 
 
 def learned_by(evaluation: Any, loaded: Any, technique: str, how: str, seed: int, energy: float | None) -> Any:
+    """Return a model's latents, learned from its weights alone or from texts."""
     from kvplan.compress import latents
 
     if how == "weights":
@@ -127,6 +128,7 @@ def learned_by(evaluation: Any, loaded: Any, technique: str, how: str, seed: int
 
 
 def layers_held(learned: Any) -> tuple[LayerHeld, ...]:
+    """Return the shape of every layer's latents, and the shares of keys' and values' energy that they hold."""
     from kvplan.compress.latents import shape_of
 
     rows = []

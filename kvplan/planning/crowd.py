@@ -24,6 +24,10 @@ TINY = 1e-12
 Places = tuple[Array, Array]
 
 
+#: what limits other than the percentile do not change
+STEADY = ("steady", "full", "most_rate", "times")
+
+
 @dataclass(frozen=True, kw_only=True)
 class AtWork:
     """What replicas run of the load."""
@@ -42,6 +46,15 @@ class Crowd:
 
     demand: Demand  #: what is to be served
     gpu_grid: GpuGrid  #: configurations on the GPU
+
+    def alike(self, other: "Crowd") -> bool:
+        """Return whether the same requests come to the same GPU, with as much beside it for their prefixes."""
+        mine, theirs = (
+            (d.peak, d.headroom, d.workload.arrivals, d.limits.percentile) for d in (self.demand, other.demand)
+        )
+        home, there = self.gpu_grid, other.gpu_grid
+        beside = (home.beside, there.beside), (home.fetching, there.fetching)
+        return mine == theirs and all(np.array_equal(a, b) for a, b in beside)
 
     @cached_property
     def steady(self) -> tuple[Served, Array, Array]:
@@ -204,3 +217,13 @@ class Crowd:
         ttft = replace(ttft, fetch=self.fetched(here, rate, kept))
         tpot = token_time(means, state.mixture, state.load, z, longer, ttft.queue, output.points)
         return ttft.quantile(share), tpot, ttft.mean, means.tpot
+
+
+def crowd_of(demand: Demand, gpu_grid: GpuGrid) -> Crowd:
+    """Return the replicas of a GPU under a demand; what is known of the same load under other limits is kept."""
+    one = Crowd(demand=demand, gpu_grid=gpu_grid)
+    known = next((other for other in tuple(gpu_grid.crowds) if one.alike(other)), None)
+    if known is not None:
+        one.__dict__.update({name: vars(known)[name] for name in STEADY if name in vars(known)})
+    gpu_grid.crowds.appendleft(one)
+    return one

@@ -1,5 +1,6 @@
 """Configurations installed on one GPU: what fits, and how fast it is when full, whatever requests come."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -17,9 +18,12 @@ from kvplan.planning.fitting import rooms, run_by
 from kvplan.planning.grid import AlikePrompts, SearchGrid, grid_of
 from kvplan.planning.offloading import fetched, offloaded
 from kvplan.planning.prompts import prompt_classes
-from kvplan.planning.site import Site
+from kvplan.planning.site import Limits, Site
+from kvplan.specs.workload import Arrivals, Slo
 
 Array = Any
+#: what rates, limits and prices do not change
+STEADY = ("most", "slots", "part", "requests", "batch", "fits", "busy", "steps", "ideal", "crowds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,23 @@ class GpuGrid:
     site: Site  #: the GPU with its rates and prices
     grid: SearchGrid  #: configurations and loads
     room: Array  #: mean requests that fit one replica, as a column
+
+    def under(self, demand: Demand, site: Site) -> "GpuGrid":
+        """Return the same with other rates, limits and prices, and what does not depend on these as it was."""
+        one = replace(self, demand=demand, site=site)
+        for name in STEADY:
+            one.__dict__[name] = getattr(self, name)
+        return one
+
+    def of(self, site: Site) -> bool:
+        """Return whether a place has this GPU, as fast, under this engine."""
+        mine = self.site
+        return mine.gpu is site.gpu and mine.calibration == site.calibration and mine.engine == site.engine
+
+    @cached_property
+    def crowds(self) -> deque[Any]:
+        """The replicas under what was asked last, the newest first: `Crowd`s, which know more of them."""
+        return deque(maxlen=3)
 
     @cached_property
     def most(self) -> int:
@@ -135,12 +156,43 @@ def stopped(s: PromptSteps, part: Array) -> PromptSteps:
     return replace(s, decode=between(s.decode), mixed=tuple(map(between, s.mixed)), alone=tuple(map(between, s.alone)))
 
 
+#: what was installed last: questions about a model often differ in GPUs, loads, limits and prices alone
+INSTALLED: deque[tuple[Any, list[GpuGrid]]] = deque(maxlen=8)
+#: fewer configurations are not kept: those of a plan, which are soon worked out
+MANY = 4
+
+
 def gpu_grids(demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int) -> list[GpuGrid]:
     """Return configurations on every GPU, up to `most` requests on a rank."""
-    chunks = [site.calibration.chunk for site in sites]
-    grids = {chunk: grid_of(demand, shapes, chunk, most) for chunk in dict.fromkeys(chunks)}
+    asked = still(demand), tuple(shapes), most
+    homes = next((homes for known, homes in tuple(INSTALLED) if known == asked), None)
+    if homes is None:
+        homes = []
+        if len(shapes) >= MANY:
+            INSTALLED.append((asked, homes))
+    missing = [site for site in sites if not any(home.of(site) for home in homes)]
+    homes += installed(demand, shapes, missing, most, {home.site.calibration.chunk: home.grid for home in homes})
+    return [next(home for home in homes if home.of(site)).under(demand, site) for site in sites]
+
+
+def still(demand: Demand) -> Demand:
+    """Return a demand without what does not matter to a full replica: rates, limits, and what is kept free."""
+    arrivals = Arrivals(queries_per_day=1.0, hours=(1.0,), burstiness=1.0, busiest_minute=1.0)
+    limits = Slo(ttft=None, tpot=None, e2e=None, percentile=1.0)
+    workload = replace(demand.workload, arrivals=arrivals, slo=limits)
+    return replace(demand, workload=workload, peak=1.0, mean=1.0, limits=Limits(), headroom=0.0, spares=0)
+
+
+def installed(
+    demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int,
+    grids: dict[float, SearchGrid],
+) -> list[GpuGrid]:  # fmt: skip
+    """Return configurations on GPUs, worked out but for the `grids` that are there, by the tokens of a step."""
+    for chunk in dict.fromkeys(site.calibration.chunk for site in sites):
+        if chunk not in grids:
+            grids = {**grids, chunk: grid_of(demand, shapes, chunk, most)}
     held = rooms(demand, shapes, [site.gpu for site in sites])
     return [
-        GpuGrid(demand=demand, site=site, grid=grids[chunk], room=room)
-        for site, chunk, room in zip(sites, chunks, held, strict=True)
+        GpuGrid(demand=demand, site=site, grid=grids[site.calibration.chunk], room=room)
+        for site, room in zip(sites, held, strict=True)
     ]

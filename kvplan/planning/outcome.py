@@ -54,7 +54,7 @@ class SearchOutcome:
 
     def at_load(self, demand: Demand) -> "SearchOutcome":
         """Return the same search under a demand that differs in its load alone: what configurations hold stays."""
-        homes = (replace(one.gpu_grid, demand=demand) for one in self.candidates)
+        homes = (one.gpu_grid.under(demand, one.site) for one in self.candidates)
         found = [candidates_of(demand, home) for home in homes]
         return replace(self, demand=demand, book=replace(self.book, demand=demand), candidates=found)
 

@@ -16,7 +16,7 @@ from kvplan.perf.serving import Served
 from kvplan.planning.certainty import behind, certainty, chance
 from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.converting import converting
-from kvplan.planning.crowd import Crowd, Places
+from kvplan.planning.crowd import Crowd, Places, crowd_of
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
 from kvplan.planning.grid import SearchGrid, most_requests
@@ -129,7 +129,7 @@ class Candidates:
 
 def candidates(demand: Demand, gpu_grid: GpuGrid) -> Candidates:
     """Return what the configurations on one GPU come to under the demand's load and limits."""
-    return limited(demand, Crowd(demand=demand, gpu_grid=gpu_grid))
+    return limited(demand, crowd_of(demand, gpu_grid))
 
 
 def limited(demand: Demand, crowd: Crowd) -> Candidates:
