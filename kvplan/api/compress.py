@@ -114,6 +114,7 @@ def sized(technique: str, energy: float | None) -> str:
 
 
 def learned_by(evaluation: Any, loaded: Any, technique: str, how: str, seed: int, energy: float | None) -> Any:
+    """Return latents learned from weights or texts, of the size named or as narrow as holds a share of the variance."""
     from kvplan.compress import latents
 
     if how == "weights":
@@ -127,6 +128,7 @@ def learned_by(evaluation: Any, loaded: Any, technique: str, how: str, seed: int
 
 
 def layers_held(learned: Any) -> tuple[LayerHeld, ...]:
+    """Return what the latents of each layer hold."""
     from kvplan.compress.latents import shape_of
 
     rows = []
