@@ -574,7 +574,7 @@ def test_calibrated_latents_lose_what_the_smallest_singular_values_hold_and_no_m
 
 def test_latents_by_weights_are_the_truncated_svd_of_the_projection() -> None:
     model, spec = tiny("llama")
-    learned = latents.by_weights(model, spec, "mhc:4x")
+    learned = latents.learned("mhc:4x", latents.sums_of_weights(model, spec, "mhc:4x"))
     weight = model.model.layers[1].self_attn.k_proj.weight
     basis = learned.latents[1][0]
     best = torch.linalg.svdvals(weight)[basis.directions.shape[-1] :].square().sum()

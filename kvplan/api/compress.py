@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan.api import values
 from kvplan.api.evaluate import DTYPES, Progress, hugging_face
-from kvplan.catalog.checkpoints.weights import write_latents
+from kvplan.catalog.weights import write_latents
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv import spelling
 from kvplan.specs.model import ModelSpec
@@ -114,7 +114,7 @@ def sized(technique: str, energy: float | None) -> str:
 
 
 def learned_by(evaluation: Any, loaded: Any, technique: str, how: str, seed: int, energy: float | None) -> Any:
-    """Return a model's latents, learned from its weights alone or from texts."""
+    """Return latents learned from weights or texts, of the size named or as narrow as holds a share of the variance."""
     from kvplan.compress import latents
 
     if how == "weights":
@@ -128,7 +128,7 @@ def learned_by(evaluation: Any, loaded: Any, technique: str, how: str, seed: int
 
 
 def layers_held(learned: Any) -> tuple[LayerHeld, ...]:
-    """Return the shape of every layer's latents, and the shares of keys' and values' energy that they hold."""
+    """Return what the latents of each layer hold."""
     from kvplan.compress.latents import shape_of
 
     rows = []

@@ -64,13 +64,16 @@ def apart(message: str, words: Sequence[str], command: click.Command | None) -> 
         if len(names) < 2 or shown(word) not in message or not _NO_NAME.search(message):
             continue
         flag = before if before.startswith("-") else ""
-        option = next((p for p in command.params if flag in p.opts), None) if command else None
-        single = isinstance(option, click.Option) and not option.multiple
-        instead = (
-            f"{flag} takes one, as in {flag} {names[0]}" if single else " ".join(f"{flag} {n}".strip() for n in names)
-        )
-        return f"{message.partition('; did you mean')[0]}; {instead if single else f'write {instead}'}"
+        return f"{message.partition('; did you mean')[0]}; {one_by_one(names, flag, command)}"
     return message
+
+
+def one_by_one(names: Sequence[str], flag: str, command: click.Command | None) -> str:
+    """Return how several names are given to a flag, '' for arguments: the flag once each, or one alone."""
+    option = next((p for p in command.params if flag in p.opts), None) if command else None
+    if isinstance(option, click.Option) and not option.multiple:
+        return f"{flag} takes one, as in {flag} {names[0]}"
+    return f"write {' '.join(f'{flag} {name}'.strip() for name in names)}"
 
 
 def spoken(value: Any, command: click.Command) -> Any:

@@ -158,13 +158,11 @@ def sums_of_texts(model: PreTrainedModel, spec: ModelSpec, technique: str, texts
     return {i: (*sums[i], s) for i, s in wanted.items()}
 
 
-def by_weights(model: PreTrainedModel, spec: ModelSpec, technique: str) -> Learned:
-    """Return latents by the singular vectors of k_proj and v_proj; refused where keys are normalised behind it."""
-    return learned(technique, sums_of_weights(model, spec, technique))
-
-
 def sums_of_weights(model: PreTrainedModel, spec: ModelSpec, technique: str) -> Sums:
-    """Return sums of keys and values as if every hidden state were equally likely."""
+    """Return sums of keys and values as if every hidden state were equally likely: their bases are singular vectors.
+
+    Incompatible where keys are normalised behind k_proj.
+    """
     modules = hooks.attention_modules(model)
     by_layer: dict[int, tuple[Moments, Moments, Shape]] = {}
     for i, shape in shapes(spec, technique, spec_bits(model)).items():
