@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan.api import values
 from kvplan.api.evaluate import DTYPES, Progress, hugging_face
-from kvplan.catalog.weights import write_latents
+from kvplan.catalog.checkpoints.weights import write_latents
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv import spelling
 from kvplan.specs.model import ModelSpec
