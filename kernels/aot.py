@@ -378,11 +378,14 @@ def absorbed_variants() -> Variants:
     yield "R 256 + 0, 4 bytes", absorbed(256, 16, 0, dtype=FP32)
 
 
-def fused(rank: int, width: int = 128, dtype: torch.dtype = BF16, rotated: bool = True, group: int = 4) -> Launch:
+def fused(
+    rank: int, width: int = 128, dtype: torch.dtype = BF16, rotated: bool = True, group: int = 4,
+    tables: torch.dtype | None = None,
+) -> Launch:  # fmt: skip
     """Return the fused form with eight KV heads."""
 
     def launch() -> object:
-        table = room(TOKENS, width // 2, dtype=dtype) if rotated else None
+        table = room(TOKENS, width // 2, dtype=tables or dtype) if rotated else None
         c = room(BATCH, TOKENS, rank, dtype=dtype)
         q, up = room(BATCH, 8 * group, width, dtype=dtype), room(8, rank, width, dtype=dtype)
         return latent_decode.fused_decode(q, c, c, up, lengths(), cos=table, sin=table, splits=SPLITS)
@@ -397,6 +400,8 @@ def fused_variants() -> Variants:
     yield "R 128 each, D 128", fused(128)
     yield "R 128 each, D 128, 16 heads a KV head", fused(128, group=16)
     yield "R 256 each, D 128", fused(256)
+    for rank in (128, 256):
+        yield f"R {rank} each, D 128, fp32 tables", fused(rank, tables=FP32)
     yield "R 96 each, D 80", fused(96, 80)
     yield "R 64 each, D 64, 4 bytes", fused(64, 64, FP32)
     yield "R 512 each, D 128", fused(512)

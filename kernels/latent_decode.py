@@ -352,7 +352,7 @@ def absorbed_traffic(
 def fused_traffic(
     batch: int, heads: int, kv_heads: int, head_dim: int, k_rank: int, v_rank: int, tokens: int, itemsize: int = 2
 ) -> tuple[float, float]:
-    """Return (bytes moved, flops) of one fused call: latents and tables read once, keys rebuilt per KV head."""
+    """Return (bytes moved, flops) of one fused call: latents and 16-bit tables read once, keys rebuilt per KV head."""
     cache = (batch * tokens * (k_rank + v_rank) + tokens * head_dim) * itemsize
     small = (batch * heads * (head_dim + v_rank) + kv_heads * k_rank * head_dim) * itemsize
     rebuild = 2.0 * batch * tokens * k_rank * kv_heads * head_dim

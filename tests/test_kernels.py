@@ -66,7 +66,7 @@ def test_traffic_of_latent_decode_is_its_tensors() -> None:
     moved, flops = latent_decode.absorbed_traffic(2, 16, 512, 96, rope=64)
     assert moved == bytes_of(q, q_rope, row, q)
     assert flops == 2 * 2 * 16 * 96 * (576 + 512)
-    table, up, c, out = zeros(96, 64, dtype=torch.float32), zeros(2, 256, 128), zeros(2, 96, 256), zeros(2, 8, 256)
+    table, up, c, out = zeros(96, 64), zeros(2, 256, 128), zeros(2, 96, 256), zeros(2, 8, 256)
     moved, _ = latent_decode.fused_traffic(2, 8, 2, 128, 256, 256, 96)
     assert moved == bytes_of(zeros(2, 8, 128), c, c, up, table, table, out)
 
