@@ -505,7 +505,13 @@ TIGHT = {
 def test_what_is_installed_answers_other_limits_loads_and_prices_as_if_it_were_new() -> None:
     """What does not depend on them is worked out once; another model, workload or option is worked out anew."""
     usual: dict[str, object] = {"workload": "rag", "model": "llama3.1-8b", "ttft": 2.0}
-    same = ({}, {"ttft": 0.4}, {"ttft": 0.9, "percentile": 0.99}, {"per_day": 3e5, "headroom": 0.3, "spares": 2}, {"dearer": 1.3})
+    same = (
+        {},
+        {"ttft": 0.4},
+        {"ttft": 0.9, "percentile": 0.99},
+        {"per_day": 3e5, "headroom": 0.3, "spares": 2},
+        {"dearer": 1.3},
+    )
     other = ({"prefix_cache": False}, {"model": "qwen3-32b"}, {"forms": ("fp8",)})
     found, sizes = [], []
     for fresh in (False, True):
