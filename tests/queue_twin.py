@@ -105,38 +105,27 @@ class Machine:
         return self.pairs[parts]
 
 
-#: requests of a session: of each, seconds after the first one, prompt, cached and output tokens
-Session = list[tuple[float, int, int, int]]
-
-
-def come(draw: Callable[[random.Random], Session], requests: int, seed: int = 0) -> list[tuple[float, Session]]:
-    """Return sessions that come at random, with the time from the one before in mean times; `draw` gives one."""
-    rng, sessions, drawn = random.Random(seed), [], 0
-    while not drawn or drawn < 1.02 * requests:
-        session = draw(rng)
-        sessions.append((rng.expovariate(1.0), session))
-        drawn += len(session)
-    return sessions
-
-
 def simulate(
-    machine: Machine, sessions: list[tuple[float, Session]], *, rate: float, requests: int, slots: int,
-    shared: float = 0.0,
+    machine: Machine, draw: Callable[[random.Random], list[tuple[float, int, int, int]]], *, rate: float, requests: int,
+    slots: int, shared: float = 0.0, seed: int = 0,
 ) -> list[Request]:  # fmt: skip
-    """Return served requests of sessions, of which so many requests come a second.
+    """Return served requests of sessions that come at random; `draw` gives one session's requests.
 
-    Each takes a slot, of which those of one session that run at once hold `shared` together.
+    Of each: seconds after the first one, prompt, cached and output tokens. Each takes a slot, of which those of one
+    session that run at once hold `shared` together.
 
     A request spends its overhead before it reaches the engine and, where others run, the scheduler's poll: it is
     seen so many steps after it came, whatever they hold.
     """
-    c = machine.calibration
+    rng, c = random.Random(seed), machine.calibration
     chunk, polls = int(c.chunk), float(c.poll)
     coming: list[tuple[float, int, Request]] = []
-    at, drawn = 0.0, []
-    for number, (gap, session) in enumerate(sessions):
-        at += gap / (rate / len(session))
-        drawn += [(at + later, *rest, number) for later, *rest in session]
+    at, drawn, sessions = 0.0, [], 0
+    while not drawn or len(drawn) < 1.02 * requests:
+        session = draw(rng)
+        at += rng.expovariate(rate / len(session))
+        drawn += [(at + later, *rest, sessions) for later, *rest in session]
+        sessions += 1
     overhead = float(receiving(c, sum(total for _, total, *_ in drawn) / len(drawn)))  # as a mean prompt has it
     for k, (at, total, cached, output, number) in enumerate(sorted(drawn)[:requests]):
         one = Request(arrived=at, total=total, read=cached, output=output, session=number)

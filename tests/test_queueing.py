@@ -5,13 +5,13 @@ import math
 import random
 from collections import OrderedDict, deque
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache
 from statistics import NormalDist, fmean
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from queue_twin import Machine, Session, come, percentile, simulate
+from queue_twin import Machine, percentile, simulate
 
 from kvplan import catalog
 from kvplan.kv.model_cache import kv_layout
@@ -85,12 +85,6 @@ def draws(workload: str, kept: float = 1.0, sessions: bool = True):
     return draw
 
 
-@lru_cache(maxsize=16)  # the runs of a replica at several rates
-def coming(workload: str, kept: float, sessions: bool, requests: int, seed: int) -> list[tuple[float, Session]]:
-    """Return the sessions of a run, which are the same at every rate."""
-    return come(draws(workload, kept, sessions), requests, seed)
-
-
 def simulated(
     workload: str, s: Server, rate: float, requests: int, kept: float = 1.0, seed: int = 0, sessions: bool = True
 ) -> tuple[list[float], list[float]]:
@@ -101,8 +95,8 @@ def simulated(
         calibration=s.site.calibration, length=int(w.input.mean + w.output.mean / 2),
     ))  # fmt: skip
     together = w.prefix_classes[-1][1] * w.input.mean / (w.input.mean + w.output.mean)
-    done = simulate(machine, coming(workload, kept, sessions, requests, seed), rate=rate, requests=requests,
-                    slots=s.slots, shared=together if sessions else 0.0)[requests // 20 :]  # fmt: skip
+    done = simulate(machine, draws(workload, kept, sessions), rate=rate, requests=requests, slots=s.slots,
+                    shared=together if sessions else 0.0, seed=seed)[requests // 20 :]  # fmt: skip
     return [r.first - r.arrived for r in done], [(r.last - r.first) / (r.output - 1) for r in done if r.output > 1]
 
 
