@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kvplan.api.speculating import draftings_of
+from kvplan.report.choices import remedies_words
 
 import kvplan
 from kvplan import catalog
-from kvplan.api.speculating import draftings_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
@@ -53,7 +54,6 @@ from kvplan.planning.speculation import Speculation
 from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss
 from kvplan.report import headline
-from kvplan.report.choices import remedies_words
 from kvplan.report.plans import preferred
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
