@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kvplan.api.speculating import draftings_of
-from kvplan.report.choices import remedies_words
 
 import kvplan
 from kvplan import catalog
+from kvplan.api.questions import draftings_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
 from kvplan.perf.crowding import gamma_at, held, open_memory, surge, swing
+from kvplan.perf.mixture import mixture
 from kvplan.perf.operators import forward
-from kvplan.perf.prompts import halfway, longer_prompt, mixture, prompt_passes, prompt_steps, slim, slots_shared
+from kvplan.perf.prompts import halfway, longer_prompt, prompt_passes, prompt_steps, slim, slots_shared
 from kvplan.perf.queueing import open_loop, serve_open
 from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, host_time, overlapped, step_time
@@ -54,7 +54,7 @@ from kvplan.planning.speculation import Speculation
 from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss
 from kvplan.report import headline
-from kvplan.report.plans import preferred
+from kvplan.report.plans import preferred, remedies_words
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
@@ -666,6 +666,19 @@ def test_every_remedy_makes_a_plan_possible(workload: str, limits) -> None:
         again = question(**{**asked, **{name: typed.get(name, str)(value) for name, value in changes}}).plan
         assert again is not None, remedy.change
         assert again.usd <= remedy.plan.usd * (1 + TIE + 1e-9)
+        if remedy.change.startswith(("any_technique=", "max_quality_drop=")) and " and " not in remedy.change:
+            assert again.usd == pytest.approx(remedy.plan.usd, rel=TIE), "what it costs is what was said"
+
+
+def test_a_technique_that_may_not_be_used_is_offered_with_the_weights_it_would_be_planned_with() -> None:
+    """any_technique=True was offered at $89,325 a month with the checkpoint's weights; asked so, it was $67,081."""
+    ask = {"gpus": "h100", "techniques": "mhc:4x", "queries_per_day": 50_000, "ttft": "15s", "on": ON}
+    found = kvplan.recommend("doc-qa", "llama3.1-70b", **ask)
+    (offered,) = (r for r in found.remedies if r.change == "any_technique=True")
+    asked_so = kvplan.recommend("doc-qa", "llama3.1-70b", any_technique=True, **ask)
+    assert found.plan is None and offered.plan.usd == pytest.approx(asked_so.plan.usd, rel=TIE)
+    assert (offered.plan.pair, offered.plan.gpus) == (asked_so.plan.pair, asked_so.plan.gpus)
+    assert offered.plan.form == "fp8"
 
 
 def test_what_a_time_is_at_least_holds_with_any_number_of_replicas(run) -> None:
@@ -1441,21 +1454,7 @@ def test_a_gpu_of_small_nodes_leaves_the_others_their_tensor_parallelism(run) ->
 
 
 def test_requests_all_alike_need_no_workload(run) -> None:
-    words = (
-        "recommend",
-        "-m",
-        "llama3.1-70b",
-        "--isl",
-        "4000",
-        "--osl",
-        "500",
-        "--ttft",
-        "2s",
-        "-g",
-        "h200",
-        "--on",
-        ON,
-    )
+    words = f"recommend -m llama3.1-70b --isl 4000 --osl 500 --ttft 2s -g h200 --on {ON}".split()
     doc = run(*words, "--rate", "2/s", "--json").json
     assert (doc["workload"]["input_tokens"], doc["workload"]["output_tokens"]) == (4000, 500)
     assert doc["workload"]["peak_rate"] == doc["workload"]["mean_rate"] == pytest.approx(2.0)
@@ -1570,28 +1569,12 @@ def test_a_gpu_on_which_an_engine_does_not_run_is_left_out(run) -> None:
 
 def test_formats_that_alone_were_asked_about_are_compared_with_none(run) -> None:
     """Nothing is said of the checkpoint's format or of no technique where neither was searched."""
-    ask = (
-        "recommend",
-        "-m",
-        "llama3.1-8b",
-        "--isl",
-        "500",
-        "--osl",
-        "30",
-        "--rate",
-        "40/s",
-        "--ttft",
-        "1s",
-        "-g",
-        "h100",
-    )
+    ask = f"recommend -m llama3.1-8b --isl 500 --osl 30 --rate 40/s --ttft 1s -g h100 --on {ON}".split()
     for only in (("--weights", "bf16"), ("--weights", "fp8"), ("-t", "fp8")):
-        ran = run(*ask, *only, "--on", ON)
+        ran = run(*ask, *only)
         assert ran.code == 0 and "no plan keeps the limits" not in ran.out
         assert ("needs a checkpoint" in ran.out) is False
-    assert "needs a checkpoint with nvfp4" in " ".join(
-        run(*ask, "-g", "b200", "--weights", "nvfp4", "--on", ON).out.split()
-    )
+    assert "needs a checkpoint with nvfp4" in " ".join(run(*ask, "-g", "b200", "--weights", "nvfp4").out.split())
 
 
 def test_a_technique_that_cannot_act_on_a_model_is_left_out_before_the_model_is_changed(run) -> None:
