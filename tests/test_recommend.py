@@ -19,7 +19,8 @@ import kvplan
 from kvplan import catalog
 from kvplan.api.questions import draftings_of
 from kvplan.kv import spelling
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import memory_budget
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own

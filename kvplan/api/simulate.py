@@ -17,7 +17,7 @@ from kvplan.catalog.files import distinct
 from kvplan.catalog.rows.traces import requests_file
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
-from kvplan.kv.budget import Running
+from kvplan.kv.deployment import Running
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.state import Records

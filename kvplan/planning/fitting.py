@@ -9,7 +9,8 @@ import numpy as np
 
 from kvplan.architectures.formats import FORMATS
 from kvplan.kv import spelling
-from kvplan.kv.budget import Deployment, Draft, memory_budget
+from kvplan.kv.budget import memory_budget
+from kvplan.kv.deployment import Deployment, Draft
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel
 from kvplan.planning.configurations import Configuration

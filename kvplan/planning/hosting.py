@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kvplan.kv.budget import Line
 from kvplan.kv.replica import weights
 from kvplan.kv.tiers import TIERS
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
@@ -21,6 +20,7 @@ from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.search import Candidates, usd_per_query
 from kvplan.planning.site import Site
 from kvplan.planning.volumes import even_volumes
+from kvplan.specs.line import Line
 from kvplan.specs.model import TEXT
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, HOUR, MILLION, MONTH

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.confirm import Confirmation
@@ -26,6 +25,7 @@ from kvplan.planning.search import Candidates, Progress
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
 from kvplan.quality.results import Quality
+from kvplan.specs.line import Line
 from kvplan.specs.money import ApiPrice
 from kvplan.specs.result import Result
 from kvplan.units import MONTH, show_usd
