@@ -102,9 +102,7 @@ class Asked:
     leaping: bool = True  #: whether equal steps are taken together
     watch: Callable[[Records, int], None] | None = None  #: sees the requests that leave
     told: Callable[[str], None] | None = None  #: hears of what takes long
-    progress: Callable[[float, str], object] | None = (
-        None  #: hears the share of a simulation that is over, in words too
-    )
+    progress: Callable[[float, str], object] | None = None  #: hears the share that is over, in words too
 
 
 @dataclass(frozen=True, kw_only=True)
