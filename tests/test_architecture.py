@@ -1,11 +1,12 @@
-"""The house rules: imports go one way, the core is pure, start-up is light, factors stand in one place."""
+"""The house rules: imports go one way, never in a circle; the core is pure, start-up light, factors in one place."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,51 @@ def test_imports_go_one_way() -> None:
 def test_only_some_rooms_touch_files_terminals_and_heavy_libraries() -> None:
     some = [path for path in MODULES if place(path) != "__init__"]
     assert breaking(lambda path: not_theirs(place(path), path.read_text("utf-8")), some) == {}
+
+
+def drawn(texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return which of some modules, by place, each imports of the others; packages stand for their `__init__`."""
+    named = {f"kvplan.{where.removesuffix('/__init__').replace('/', '.')}": where for where in texts}
+    return {
+        where: {
+            named[name]
+            for module in imports(text)
+            if (name := module if module in named else module.rpartition(".")[0]) in named and named[name] != where
+        }
+        for where, text in texts.items()
+    }
+
+
+def circle(arrows: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return places each of which imports the next, and the last the first; none where there is no such round."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as round_trip:
+        return [*round_trip.args[1]]
+    return []
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    """Also not late or for types alone; `cli/names` only asks where its own folder is."""
+    some = {place(path): path.read_text("utf-8") for path in MODULES if place(path) not in ("__init__", "cli/names")}
+    assert circle(drawn(some)) == []
+
+
+def test_sub_rooms_do_not_import_each_other_in_a_circle() -> None:
+    arrows: dict[str, set[str]] = {}
+    for where, others in drawn({place(path): path.read_text("utf-8") for path in MODULES}).items():
+        here = "/".join(where.split("/")[:2])
+        there = {"/".join(other.split("/")[:2]) for other in others if other.count("/") > 1}
+        arrows.setdefault(here, set()).update((there - {here}) if where.count("/") > 1 else ())
+    assert circle(arrows) == []
+
+
+def test_a_circle_is_caught() -> None:
+    late = "def f():\n    from kvplan.kv import profiling"
+    texts = {"kv/budget": late, "kv/profiling": "from kvplan.kv.budget import Deployment", "kv/layout": ""}
+    assert drawn(texts) == {"kv/budget": {"kv/profiling"}, "kv/profiling": {"kv/budget"}, "kv/layout": set()}
+    assert {*circle(drawn(texts))} == {"kv/budget", "kv/profiling"}
+    assert circle(drawn({**texts, "kv/budget": ""})) == []
 
 
 def test_every_permission_is_used() -> None:
