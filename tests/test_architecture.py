@@ -46,11 +46,8 @@ ONLY = {
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/amounts", "perf/arrays", "perf/mixture", "perf/sessions", "perf/stacks",
-        "planning/search", "planning/grid", "planning/crowd",
-        "planning/drafting",
-        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/planned", "planning/demand",
-        "planning/certainty", "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/",
-        "planning/sizing", "planning/volumes", "perf/simulate/",
+        "perf/simulate/", "planning/demand", "planning/fleet/", "planning/plan", "planning/planned",
+        "planning/searching/", "planning/sensitivity", "planning/volumes",
     },
     "numba": {"perf/simulate/compiled"},
     "scipy": {"measuring/", "planning/fleet/program", "planning/design"},

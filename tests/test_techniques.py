@@ -19,8 +19,8 @@ from kvplan.kv.layout import KVLayout, Unpacking
 from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.operators import attended_at
 from kvplan.perf.step_time import operator_time
-from kvplan.planning.configurations import configurations
 from kvplan.planning.demand import Demand
+from kvplan.planning.searching.configurations import configurations
 from kvplan.planning.site import Limits
 from kvplan.report.evaluations import part
 

@@ -70,7 +70,7 @@ WORDS: dict[str, tuple[Words, bool]] = {
     "as_family": (imported("architectures.registry", "FAMILIES"), False),
     "as_form": (imported("planning.exporting", "forms"), False),
     "target": (imported("api.export", "targets"), False),
-    "router": (imported("planning.simulated_server", "ROUTERS"), False),
+    "router": (imported("planning.simulating.server", "ROUTERS"), False),
     "tiers": (imported("kv.tiers", "TIERS"), False),
     "tasks": (imported("compress.tasks", "TASKS"), False),
     "without": (imported("api.engine_options", "FEATURES"), False),

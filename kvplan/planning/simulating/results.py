@@ -10,9 +10,9 @@ from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.state import Records, Ruleset
 from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import StepTable
-from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server
-from kvplan.planning.simulated_server import LaneMemory
+from kvplan.planning.simulating.scaling import Autoscale, Failure
+from kvplan.planning.simulating.server import LaneMemory
 from kvplan.planning.site import Limits
 
 #: percentiles that are told

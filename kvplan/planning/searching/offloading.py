@@ -8,8 +8,8 @@ import numpy as np
 from kvplan.kv import spelling
 from kvplan.kv.tiers import bandwidth
 from kvplan.money.keeping import keeping
-from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
+from kvplan.planning.searching.configurations import Configuration
 from kvplan.planning.site import Site
 from kvplan.specs.line import Line
 
