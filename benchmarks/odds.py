@@ -23,7 +23,7 @@ from kvplan.api.server_rows import read_table, usable
 from kvplan.measuring.serving.fit import FitOptions, check
 from kvplan.measuring.serving.holdout import HeldOut
 from kvplan.measuring.serving.intervals import ranges_of
-from kvplan.planning.certainty import TOGETHER, Z80, certainty, standard
+from kvplan.planning.searching.certainty import TOGETHER, Z80, certainty, standard
 from kvplan.specs.calibration import Range
 from kvplan.specs.identity import family
 from kvplan.specs.serving_profile import named_range

@@ -16,7 +16,7 @@ from kvplan.api.confirm import simulation_of
 from kvplan.api.sites import PUBLISHED
 from kvplan.api.streams import of_workload
 from kvplan.planning.confirm import ROUTER
-from kvplan.planning.simulate import simulate
+from kvplan.planning.simulating.simulate import simulate
 from kvplan.units import DAY as SECONDS
 from kvplan.units import HOUR
 

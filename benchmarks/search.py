@@ -14,11 +14,11 @@ from kvplan import catalog
 from kvplan.kv import spelling
 from kvplan.kv.replica import weights
 from kvplan.perf.serving import Load, passes, serve, steps
-from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
-from kvplan.planning.fitting import rooms
-from kvplan.planning.grid import LOADS
-from kvplan.planning.search import Candidates, search
+from kvplan.planning.searching.configurations import Configuration
+from kvplan.planning.searching.fitting import rooms
+from kvplan.planning.searching.grid import LOADS
+from kvplan.planning.searching.search import Candidates, search
 from kvplan.planning.site import Limits, Site
 
 DAY = "2026-11-24"

@@ -12,7 +12,7 @@ import kvplan
 from kvplan import catalog
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.run import Simulation
-from kvplan.planning.simulate import simulate
+from kvplan.planning.simulating.simulate import simulate
 
 #: requests a second of one replica, which keeps up with them
 EACH = 14.0
@@ -33,7 +33,7 @@ def told(name: str, requests: int, wall: float, cpu: float) -> None:
 
 def replay(asked, replicas: int, fast: bool) -> None:
     """Time the events alone: what is read and tabulated before is left out."""
-    from kvplan.planning.simulated_server import memory_of, rules_of, steps_of
+    from kvplan.planning.simulating.server import memory_of, rules_of, steps_of
 
     s, x = asked.server, asked.extent
     steps = steps_of(s, x)

@@ -17,7 +17,8 @@ import numpy as np
 
 from kvplan import catalog
 from kvplan.catalog.servers.collected import collections
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import memory_budget
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.replica import weights
 from kvplan.measuring.serving.arrays import EXACT
 from kvplan.measuring.serving.load import RESERVING, layout_of, mixes

@@ -394,7 +394,7 @@ OTHERS = {
     "catalog/plans/saved": ("--save",),
     "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
     "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
-    "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
+    "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/metrics": ("--enable-metrics",),
     "catalog/servers/launching": ("--tp", "--kv-cache-dtype"), "catalog/rows/trace_rows": ("--save-detailed",),
     "catalog/rows/traces": ("--save-detailed",),
     "planning/exporting/clients/guidellm": (

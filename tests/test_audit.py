@@ -18,7 +18,7 @@ from kvplan.claims.replicas import change
 from kvplan.claims.verdicts import FAILS, HOLDS, IN_PART, OPEN, VERDICTS, WITHIN
 from kvplan.errors import KvplanError
 from kvplan.planning.evaluation import Evaluation
-from kvplan.planning.replica import estimate
+from kvplan.planning.replica import evaluations
 from kvplan.planning.site import Query
 from kvplan.specs.claims import CASE_FIELDS
 
@@ -288,7 +288,7 @@ def test_a_document_costs_its_requests_and_is_read_once_where_its_prefix_is_cach
         workload, place = catalog.workload(name), site(catalog.gpu("h100-sxm"), None, DAY)
         output = round(workload.output.mean)
         query = Query(context=round(workload.input.mean) + output, output=output)
-        cost = estimate(catalog.model("llama3.1-70b"), ("baseline",), query, place)[0].cost
+        cost = evaluations(catalog.model("llama3.1-70b"), ("baseline",), query, place)[0].cost
         prefill, decode = (line.amount for line in cost.lines)
         once = usd[f"per {unit} (all its requests) with ideal prefix cache on h100-sxm at 100 % load"]
         assert once == pytest.approx(prefill + requests * decode, rel=0.03)
@@ -535,7 +535,7 @@ def test_gpus_have_no_error_in_common(checked) -> None:
     for o in checked(f"check: throughput_ratio, claimed: 2x, cases: {{{case}}}").outcomes:
         servers = [site(catalog.gpu(name), None, DAY) for name in (o.case.gpu.name, "h100-sxm")]
         query = Query(context=8192, output=512)
-        after, before = (estimate(o.case.model, ("baseline",), query, place)[0] for place in servers)
+        after, before = (evaluations(o.case.model, ("baseline",), query, place)[0] for place in servers)
         a, b = (row.tokens_per_second / row.gpus for row in (after, before))
         assert o.answer.value == pytest.approx(a / b) and 1 < a / b < 4
         assert o.answer.low == pytest.approx(a * after.spread[0] / (b * before.spread[1]))

@@ -11,7 +11,8 @@ import kvplan
 from kvplan import catalog
 from kvplan.catalog.shelves import document
 from kvplan.errors import KvplanError
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import memory_budget
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.profiling import activation_bytes, gathered_bytes
 from kvplan.kv.replica import Parallel, replica_shapes, weights

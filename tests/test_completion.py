@@ -114,6 +114,15 @@ def test_a_file_may_stand_for_a_name_and_a_technique_is_none() -> None:
     assert offered("kvplan estimate -t ./conf") == []
 
 
+def test_every_table_of_words_is_where_it_is_looked_up() -> None:
+    """Modules are named in strings here, which neither types nor the house rules read."""
+    from kvplan.cli.completion import KINDS, WORDS
+
+    context = click.Context(click.Command("any"))
+    for words in (*(words for words, _ in WORDS.values()), *KINDS.values()):
+        assert [*words(context)]
+
+
 def test_all_commands_are_offered() -> None:
     assert words("kvplan ") == list(commands())
 

@@ -9,7 +9,7 @@ import pytest
 import kvplan
 from kvplan import catalog
 from kvplan.errors import Incompatible, SpecError, WrongUse
-from kvplan.kv.budget import Deployment
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.paging import share
 from kvplan.kv.replica import Parallel

@@ -12,7 +12,7 @@ from kvplan.kv.replica import Parallel
 from kvplan.perf.serving import receiving
 from kvplan.planning.estimate import survey
 from kvplan.planning.points import compared, usual_limits
-from kvplan.planning.replica import at_load, case_of, estimate
+from kvplan.planning.replica import at_load, case_of, evaluations
 from kvplan.planning.site import Limits, Query, Site
 
 DAY = "2026-11-23"
@@ -33,7 +33,7 @@ COMPARED = spelling.compared()
 
 
 def rows(model: str, context: int, where: Site, wanted=COMPARED):
-    return estimate(catalog.model(model), wanted, Query(context=context, output=min(512, context // 2)), where)
+    return evaluations(catalog.model(model), wanted, Query(context=context, output=min(512, context // 2)), where)
 
 
 def test_llama3_70b_at_128k_on_h100() -> None:
@@ -224,7 +224,7 @@ def pointed(model: str, context: int, where: Site, wanted, limits: Limits | None
     query = Query(context=context, output=min(512, context // 2))
     limits = limits or usual_limits(query)
     case = case_of(catalog.model(model), query, where)
-    return case, limits, compared(case, estimate(catalog.model(model), wanted, query, where), limits)
+    return case, limits, compared(case, evaluations(catalog.model(model), wanted, query, where), limits)
 
 
 def slowly(case, row, limits):

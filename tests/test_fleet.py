@@ -32,7 +32,7 @@ from kvplan.planning.fleet.plan import plan
 from kvplan.planning.fleet.program import choose, covered, quiet, ranges, unused
 from kvplan.planning.fleet.remedies import FleetRemedy, least_moved
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import search
+from kvplan.planning.searching.search import search
 from kvplan.planning.site import Limits, Site
 from kvplan.quality.results import Quality
 from kvplan.report.fleet_pools import USE

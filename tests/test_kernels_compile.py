@@ -178,7 +178,7 @@ PROGRAMS = {
         from kvplan.kernels import aot
         from kvplan.measuring.device.cuda_calls import Builder
         from kvplan.measuring.device.cuda_probes import cuda_probes
-        from kvplan.measuring.device.machine import BufferPool
+        from kvplan.measuring.device.inputs import BufferPool
         types = {
             "float32": torch.float32, "bfloat16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "int8": torch.int8,
             "int4": torch.uint8,

@@ -17,7 +17,7 @@ from kvplan.catalog.servers.metrics import parsed
 from kvplan.catalog.servers.metrics_range import endpoint, history, matrix, selector
 from kvplan.errors import KvplanError, SpecError, WrongUse
 from kvplan.measuring.device.nvml import Reading, every
-from kvplan.measuring.serving.metrics import joules, observed, samples_of, spent
+from kvplan.measuring.metrics import joules, observed, samples_of, spent
 from kvplan.specs.metrics import Scrape
 
 SERVER = ("gpu=h100", "tp=1")

@@ -16,7 +16,7 @@ from kvplan.measuring.serving.load import mixes
 from kvplan.measuring.serving.reading import read_server
 from kvplan.perf.serving import receiving
 from kvplan.planning.load import at, at_concurrency, at_rate, broken, ladder, largest_concurrency, largest_rate, survey
-from kvplan.planning.replica import estimate
+from kvplan.planning.replica import evaluations
 from kvplan.planning.server import Server, on_fewest, server, timed
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.speculation import Speculation, speculation
@@ -153,7 +153,7 @@ def test_a_limit_that_no_load_keeps_is_said() -> None:
 
 def test_the_full_server_is_the_one_estimate_prints() -> None:
     s = SERVERS["70b"]
-    row = estimate(s.model, (), Query(context=4500, output=500), s.site)[0]
+    row = evaluations(s.model, (), Query(context=4500, output=500), s.site)[0]
     p = at_concurrency(s, row.batch)
     assert (p.ttft.mean, p.tpot.mean) == pytest.approx((row.ttft, row.tpot))
     assert p.tokens_per_second == pytest.approx(row.tokens_per_second)

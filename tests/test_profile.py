@@ -650,7 +650,7 @@ def test_gpu_day_tries_the_tiles_that_the_table_has_first(monkeypatch: pytest.Mo
     from kvplan.kernels import common
 
     from kvplan.measuring.device.cuda_calls import Builder
-    from kvplan.measuring.device.machine import BufferPool
+    from kvplan.measuring.device.inputs import BufferPool
 
     day, asked = gpu_day(), []
 

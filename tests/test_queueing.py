@@ -27,7 +27,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.replica import default_kv_bits
-from kvplan.planning.search import search
+from kvplan.planning.searching.search import search
 from kvplan.planning.server import Server, server
 from kvplan.planning.site import Limits, Site
 

@@ -19,7 +19,8 @@ import kvplan
 from kvplan import catalog
 from kvplan.api.questions import draftings_of
 from kvplan.kv import spelling
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import memory_budget
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
@@ -31,13 +32,7 @@ from kvplan.perf.queueing import open_loop, serve_open
 from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, host_time, overlapped, step_time
 from kvplan.perf.token_times import first_token, token_time
-from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
-from kvplan.planning.configurations import MOST_CACHED
-from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
-from kvplan.planning.fitting import LONGEST
-from kvplan.planning.gpu_grid import INSTALLED
-from kvplan.planning.grid import LOADS
 from kvplan.planning.hosting import PARTS, bill_of, cached_by, seconds_by_part, staircase_of, volumes_of
 from kvplan.planning.outcome import search_all
 from kvplan.planning.plan import RESOLVED, TIE, Best, Book, Plan, rank, row_of
@@ -45,11 +40,17 @@ from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
-from kvplan.planning.search import GPUS, Candidates, candidates, search
+from kvplan.planning.searching.certainty import TOGETHER, certainty, chance, normal
+from kvplan.planning.searching.configurations import MOST_CACHED
+from kvplan.planning.searching.crowd import Crowd
+from kvplan.planning.searching.fitting import LONGEST
+from kvplan.planning.searching.gpu_grid import INSTALLED
+from kvplan.planning.searching.grid import LOADS
+from kvplan.planning.searching.search import GPUS, Candidates, candidates, search
+from kvplan.planning.searching.sizing import MOST, bracket
 from kvplan.planning.sensitivity import LENGTH_RANGE, LOAD_RANGE, CostRange
 from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Limits, Site
-from kvplan.planning.sizing import MOST, bracket
 from kvplan.planning.speculation import Speculation
 from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss

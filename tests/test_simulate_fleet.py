@@ -27,10 +27,10 @@ from kvplan.perf.simulate.streams import extent, up_to
 from kvplan.planning.confirm import odds_with, usd_with
 from kvplan.planning.load import at_rate
 from kvplan.planning.planned import PlannedReplica
-from kvplan.planning.scaling import Autoscale, Failure, Scaler, failures
-from kvplan.planning.simulate import bin_of, fewest, simulate, worth
-from kvplan.planning.simulated import Asked, Replayed
-from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of, shelves_of
+from kvplan.planning.simulating.results import Asked, Replayed
+from kvplan.planning.simulating.scaling import Autoscale, Failure, Scaler, failures
+from kvplan.planning.simulating.server import memory_of, reload_of, sequences_of, shelves_of
+from kvplan.planning.simulating.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_line, confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate import room
@@ -159,7 +159,7 @@ def test_the_fewest_replicas_are_the_fewest() -> None:
 def test_fewer_replicas_that_do_by_a_router_s_luck_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 1 to 64 replicas 21, 23 and 24 keep the limits, and all from 27 on: halving ends at 23, two below is 21."""
     seen = {n: SimpleNamespace(replicas=n, refused=0, margin=n / 100 - 1) for n in range(1, 65)}
-    monkeypatch.setattr("kvplan.planning.simulate.simulate", lambda asked, n, known: seen[n])
+    monkeypatch.setattr("kvplan.planning.simulating.simulate.simulate", lambda asked, n, known: seen[n])
     a = asked(made(), 2.0, 800, 60.0)
     for below, fewest_found in ((0, 23), (1, 21), (2, 21)):
         search = fewest(a, keeps=lambda o: o.replicas in (21, 23, 24) or o.replicas > 26, below=below)

@@ -15,7 +15,7 @@ from kvplan.perf.simulate.looks import among
 from kvplan.perf.simulate.phases import parted, parting
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.streams import extent
-from kvplan.planning.simulate import after
+from kvplan.planning.simulating.simulate import after
 from kvplan.report.simulate import stairs
 from kvplan.specs.calibration import Calibration
 

@@ -182,6 +182,6 @@ def test_notes_keep_their_heading_in_markdown() -> None:
 
 
 def test_tried_loads_are_powers_of_two_and_those_between() -> None:
-    from kvplan.planning.grid import LOADS
+    from kvplan.planning.searching.grid import LOADS
 
     assert (1, *(n for m in range(1, 10) for n in (2**m, 3 * 2 ** (m - 1))), 1024) == LOADS

@@ -12,8 +12,8 @@ from kvplan.api.questions import draftings_of
 from kvplan.catalog.servers.drafts import draft_file
 from kvplan.errors import Incompatible, SpecError, UnknownName
 from kvplan.kv.replica import weights
-from kvplan.planning.configurations import configurations
-from kvplan.planning.fitting import rooms
+from kvplan.planning.searching.configurations import configurations
+from kvplan.planning.searching.fitting import rooms
 from kvplan.planning.speculation import accepted_share, draftings, not_started, share_of, yielded
 
 ON = "2026-11-24"

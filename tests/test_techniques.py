@@ -14,13 +14,13 @@ from kvplan import catalog
 from kvplan.api.sites import site
 from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import spelling, techniques
-from kvplan.kv.budget import Deployment
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.layout import KVLayout, Unpacking
 from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.operators import attended_at
 from kvplan.perf.step_time import operator_time
-from kvplan.planning.configurations import configurations
 from kvplan.planning.demand import Demand
+from kvplan.planning.searching.configurations import configurations
 from kvplan.planning.site import Limits
 from kvplan.report.evaluations import part
 

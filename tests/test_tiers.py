@@ -22,7 +22,7 @@ from kvplan.planning.confirm import ROUTER
 from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.prompts import kept_prefixes
 from kvplan.planning.reuse import found_again
-from kvplan.planning.simulate import simulate
+from kvplan.planning.simulating.simulate import simulate
 from kvplan.report.headline import answer
 from kvplan.units import MONTH
 

@@ -16,7 +16,7 @@ from kvplan.api.watch import saved, watch
 from kvplan.catalog.servers.metrics import address, parsed, scrape
 from kvplan.cli import group
 from kvplan.errors import KvplanError, SpecError
-from kvplan.measuring.serving.metrics import Spent, observed, percentile
+from kvplan.measuring.metrics import Spent, observed, percentile
 from kvplan.report import watch as report
 from kvplan.report.blocks import Table
 from kvplan.specs.metrics import Scrape

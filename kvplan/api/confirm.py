@@ -17,8 +17,8 @@ from kvplan.planning.launch import longest
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.server import server
-from kvplan.planning.simulated import Asked, Cut
-from kvplan.planning.simulated_server import holding
+from kvplan.planning.simulating.results import Asked, Cut
+from kvplan.planning.simulating.server import holding
 from kvplan.units import DAY, HOUR, MINUTE, show_percentile
 
 #: requests that are enough for a percentile, and the shortest time that is simulated [s]

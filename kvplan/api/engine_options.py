@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan.api import values
 from kvplan.errors import WrongUse
-from kvplan.kv.budget import Running
+from kvplan.kv.deployment import Running
 from kvplan.kv.replica import Parallel
 from kvplan.specs.model import ModelSpec
 

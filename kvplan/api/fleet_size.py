@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from kvplan.api import values
 from kvplan.errors import SpecError, WrongUse, shown
-from kvplan.planning.scaling import Autoscale, Failure
-from kvplan.planning.simulate import MOST_REPLICAS
+from kvplan.planning.simulating.scaling import Autoscale, Failure
+from kvplan.planning.simulating.simulate import MOST_REPLICAS
 from kvplan.units import show_time
 
 #: from the decision to start a replica to its first request, where nobody says [s]

@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan.api import values
 from kvplan.errors import KvplanError
-from kvplan.kv.budget import Deployment
+from kvplan.kv.deployment import Deployment
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import Attention, Compressed, Cross, ModelSpec, Recurrent
 

@@ -19,7 +19,7 @@ from kvplan.api.sites import (
 from kvplan.errors import SpecError, WrongUse, meant, shown
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, ranked, recommend
-from kvplan.planning.search import Progress
+from kvplan.planning.searching.search import Progress
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec

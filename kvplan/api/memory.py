@@ -11,7 +11,7 @@ from kvplan.catalog.fields import named
 from kvplan.catalog.lookup import as_path
 from kvplan.errors import KvplanError, SpecError, UnknownName, meant
 from kvplan.kv import drafts, spelling
-from kvplan.kv.budget import Deployment, Draft
+from kvplan.kv.deployment import Deployment, Draft
 from kvplan.kv.replica import Parallel
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, rooms, with_kv_dtype
 from kvplan.planning.memory import memory as planned

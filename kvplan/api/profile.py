@@ -16,7 +16,7 @@ from kvplan.specs.source import KINDS
 from kvplan.units import DAY, parse, show_time
 
 if TYPE_CHECKING:
-    from kvplan.measuring.device.machine import Device
+    from kvplan.measuring.device.device import Device
 
 COMMENT = "Measured by `kvplan profile`: coefficients, errors on shapes left out and 80 % intervals; docs/profiling.md."
 #: the share of the budget that is kept for the fit, at most

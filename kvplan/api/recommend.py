@@ -23,7 +23,7 @@ from kvplan.planning.plan import Plan, admits
 from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of, best_plan
 from kvplan.planning.remedies import STEP, Remedy, surest
-from kvplan.planning.search import Progress
+from kvplan.planning.searching.search import Progress
 from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
 from kvplan.units import show_odds

@@ -17,16 +17,16 @@ from kvplan.catalog.files import distinct
 from kvplan.catalog.rows.traces import requests_file
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
-from kvplan.kv.budget import Running
+from kvplan.kv.deployment import Running
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.state import Records
 from kvplan.planning.estimate import warnings
 from kvplan.planning.server import Server, server
-from kvplan.planning.simulate import Search, fewest, through_burst
-from kvplan.planning.simulate import simulate as simulated
-from kvplan.planning.simulated import FOREVER, Asked, Replayed
-from kvplan.planning.simulated_server import BLIND, ROUTERS, holding, memory_of, shares_of
+from kvplan.planning.simulating.results import FOREVER, Asked, Replayed
+from kvplan.planning.simulating.server import BLIND, ROUTERS, holding, memory_of, shares_of
+from kvplan.planning.simulating.simulate import Search, fewest, through_burst
+from kvplan.planning.simulating.simulate import simulate as simulated
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
 from kvplan.specs.model import ModelSpec

@@ -9,7 +9,7 @@ from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.architectures.formats import format_named
 from kvplan.errors import Incompatible, SpecError, WrongUse
-from kvplan.kv.budget import Running
+from kvplan.kv.deployment import Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import typical_spread
 from kvplan.planning.site import Site

@@ -11,7 +11,7 @@ from kvplan.errors import SpecError, WrongUse
 from kvplan.perf.simulate.arrivals import Gaps, RateCourse, drawn, sharing, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import Extent, extent, hastened, multiplied
-from kvplan.planning.simulated import FOREVER, Source
+from kvplan.planning.simulating.results import FOREVER, Source
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
 from kvplan.units import HOUR, MINUTE, show_count, show_time

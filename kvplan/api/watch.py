@@ -17,7 +17,7 @@ from kvplan.catalog.servers.metrics_range import endpoint, history, labelled
 from kvplan.errors import SpecError, WrongUse, meant
 from kvplan.measuring.benchmarks.stated import check_spread, check_stated
 from kvplan.measuring.device.nvml import Meter, every
-from kvplan.measuring.serving.metrics import Observed, Spent, gauges_of, observed, row_of, samples_of, spent
+from kvplan.measuring.metrics import Observed, Spent, gauges_of, observed, row_of, samples_of, spent
 from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import Refused
 

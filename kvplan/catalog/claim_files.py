@@ -5,8 +5,8 @@ from dataclasses import replace
 from itertools import product
 from math import prod
 
-from kvplan import catalog
 from kvplan.architectures.formats import FORMATS
+from kvplan.catalog.checkpoints.models import model
 from kvplan.catalog.costs.rents import rent
 from kvplan.catalog.fields import (
     ValueRange,
@@ -24,6 +24,7 @@ from kvplan.catalog.fields import (
     titles,
     yes,
 )
+from kvplan.catalog.hardware.gpus import gpu
 from kvplan.catalog.workloads import workload
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.claims import CASE_FIELDS, Claim, ClaimCase, Claims
@@ -143,9 +144,9 @@ def _word(*known: str) -> Callable[[str, str], str]:
 
 
 READERS: dict[str, Callable[[str, str], object]] = {
-    "model": lambda text, _: catalog.model(text),
-    "gpu": lambda text, _: catalog.gpu(text),
-    "against_gpu": lambda text, _: catalog.gpu(text),
+    "model": lambda text, _: model(text),
+    "gpu": lambda text, _: gpu(text),
+    "against_gpu": lambda text, _: gpu(text),
     "workload": lambda text, _: workload(text),
     "against_workload": lambda text, _: workload(text),
     "context": parse_tokens,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kvplan import catalog
+from kvplan.catalog.checkpoints.models import model
 from kvplan.catalog.costs.rents import rates, rent
 from kvplan.catalog.fields import (
     ValueRange,
@@ -20,6 +20,7 @@ from kvplan.catalog.fields import (
     text,
 )
 from kvplan.catalog.files import Document, called, read_text, read_yaml
+from kvplan.catalog.hardware.gpus import gpu
 from kvplan.catalog.lookup import as_path
 from kvplan.catalog.workloads import workload
 from kvplan.errors import SpecError, shown
@@ -67,14 +68,14 @@ def _stocks(raw: Document, stated: Mapping[str, float], location: str) -> tuple[
         place = f"{location}: {word}"
         given = value if isinstance(value, dict) else {"count": value}
         known_fields(given, STOCK, place)
-        gpu = named(catalog.gpu, word, location)
+        found = named(gpu, word, location)
         if given.get("count") == "0":
             raise SpecError(f"{place}: count: leave out a GPU of which there is none")
         had = count(given.get("count"), f"{place}: count", ValueRange(1, MOST_GPUS), "8")
         price = rent(given["price"], f"{place}: price", stated) if "price" in given else None
-        if gpu.name in stocks:
-            raise SpecError(f"{place}: {gpu.name} stands twice under two names; write it once")
-        stocks[gpu.name] = Stock(gpu=gpu, count=had, price=price)
+        if found.name in stocks:
+            raise SpecError(f"{place}: {found.name} stands twice under two names; write it once")
+        stocks[found.name] = Stock(gpu=found, count=had, price=price)
     if not stocks:
         raise SpecError(f"{location}: no GPU is listed; write what can be had, as in {{h100: 32, h200: 8}}")
     return tuple(stocks.values())
@@ -98,7 +99,7 @@ def _job(raw: object, location: str) -> Job:
     return Job(
         name=text(given, "name", location, template.name),
         workload=replace(_volume(template, given, location), slo=_slo(template.slo, given, location)),
-        model=named(catalog.model, text(given, "model", location, example=EXAMPLE), location),
+        model=named(model, text(given, "model", location, example=EXAMPLE), location),
         quality=None
         if drop is None
         else share(drop, f"{location}: max_quality_drop", ValueRange(0, 1, below=True), "1%"),

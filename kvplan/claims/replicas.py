@@ -5,7 +5,7 @@ from dataclasses import replace
 from kvplan.claims.checks import Answer, Evidence, need, unknown
 from kvplan.kv.replica import Parallel
 from kvplan.planning.evaluation import Evaluation
-from kvplan.planning.replica import estimate
+from kvplan.planning.replica import evaluations
 from kvplan.planning.server import Server, server
 from kvplan.planning.site import Query, Site
 from kvplan.planning.speculation import Speculation
@@ -57,7 +57,7 @@ def run(
     request = Query(context=context, output=1) if context else query(case)
     if parallel:
         site = replace(site, parallel=parallel)
-    return estimate(need(case.model), (technique,), request, site)[-1]
+    return evaluations(need(case.model), (technique,), request, site)[-1]
 
 
 def on_same_gpus(case: ClaimCase, evidence: Evidence) -> tuple[Evaluation, Evaluation] | Answer:

@@ -70,13 +70,13 @@ WORDS: dict[str, tuple[Words, bool]] = {
     "as_family": (imported("architectures.registry", "FAMILIES"), False),
     "as_form": (imported("planning.exporting", "forms"), False),
     "target": (imported("api.export", "targets"), False),
-    "router": (imported("planning.simulated_server", "ROUTERS"), False),
+    "router": (imported("planning.simulating.server", "ROUTERS"), False),
     "tiers": (imported("kv.tiers", "TIERS"), False),
     "tasks": (imported("compress.tasks", "TASKS"), False),
     "without": (imported("api.engine_options", "FEATURES"), False),
     "with_features": (imported("api.engine_options", "ADDED"), False),
-    "term": (imported("catalog.rental", "terms"), False),
-    "terms": (imported("catalog.rental", "terms"), False),
+    "term": (imported("catalog", "terms"), False),
+    "terms": (imported("catalog", "terms"), False),
     "claims": (shelf("claims"), True),
 }
 #: parameter -> what joins several words

@@ -8,7 +8,7 @@ from dataclasses import replace
 from kvplan.architectures.formats import format_named
 from kvplan.architectures.parts import MTP_KEYS, UNSTATED_MTP
 from kvplan.errors import Incompatible
-from kvplan.kv.budget import Draft
+from kvplan.kv.deployment import Draft
 from kvplan.specs.model import Attention, Latent, Layer, ModelSpec, Recurrent, Weight
 
 #: words that EAGLE-3 heads choose among, as published heads do

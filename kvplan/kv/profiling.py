@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.paging import INDEX_SCALE
 from kvplan.specs.hardware import Engine, captured
 from kvplan.specs.model import Attention, Compressed, Latent, Layer, ModelSpec
 from kvplan.units import show_bytes
-
-if TYPE_CHECKING:
-    from kvplan.kv.budget import Deployment
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def deepstack_levels(model: ModelSpec) -> int:
 
 
 def activation_bytes(
-    model: ModelSpec, deployment: "Deployment", length: int = 0, *, first: bool = True, last: bool = True
+    model: ModelSpec, deployment: Deployment, length: int = 0, *, first: bool = True, last: bool = True
 ) -> tuple[float, str]:
     """Return the peak of the engine's profiling run on one pipeline stage, and which part of it binds. [B]
 
@@ -146,7 +144,7 @@ def activation_bytes(
     return peaks[binding], words
 
 
-def _image_buffers(model: ModelSpec, deployment: "Deployment", hidden: float, first: bool) -> float:
+def _image_buffers(model: ModelSpec, deployment: Deployment, hidden: float, first: bool) -> float:
     """Return the buffers that an engine keeps for the images of a step, whose hidden states take `hidden` bytes. [B]"""
     engine, seen = deployment.engine, model.vision if deployment.profiles_images else None
     images = hidden if engine.keeps_workspaces and seen is not None else 0.0
@@ -169,12 +167,12 @@ def gathered_bytes(model: ModelSpec, engine: Engine, length: int) -> float:
     return many * length * max(keys, default=0.0)
 
 
-def form_of(model: ModelSpec, deployment: "Deployment") -> str:
+def form_of(model: ModelSpec, deployment: Deployment) -> str:
     """Return the format that weights are stored in."""
     return deployment.weights or (model.quantization.method if model.quantization else model.dtype)
 
 
-def graph_bytes(model: ModelSpec, deployment: "Deployment", layers: int, bits: float = 16.0) -> float:
+def graph_bytes(model: ModelSpec, deployment: Deployment, layers: int, bits: float = 16.0) -> float:
     """Return what the engine sets aside for CUDA graphs of a stage of some layers, whose cache has so many bits. [B]"""
     engine = deployment.engine
     maker = deployment.gpu.vendor if deployment.gpu else ""
@@ -193,7 +191,7 @@ def graph_bytes(model: ModelSpec, deployment: "Deployment", layers: int, bits: f
 FLASHINFER_WIDTHS = (64, 128, 256)
 
 
-def workspace_bytes(model: ModelSpec, deployment: "Deployment", bits: float) -> float:
+def workspace_bytes(model: ModelSpec, deployment: Deployment, bits: float) -> float:
     """Return the workspace of FlashInfer's attention, which the first whole graph that is captured allocates. [B]
 
     FlashInfer serves where it is the first choice, and caches of less than 16 bits where FlashAttention reads none of
@@ -219,7 +217,7 @@ def _routed(model: ModelSpec) -> bool:
 NEAR = 1.25
 
 
-def doubtful_graphs(model: ModelSpec, deployment: "Deployment") -> bool:
+def doubtful_graphs(model: ModelSpec, deployment: Deployment) -> bool:
     """Return whether the engine sets aside its estimate of CUDA graphs for NVFP4 experts in data parallel."""
     nvfp4 = deployment.parallel.data > 1 and form_of(model, deployment) == "nvfp4"
     return nvfp4 and deployment.graphs and deployment.engine.rank_graph_bytes > 0 and _routed(model)
@@ -231,7 +229,7 @@ def logged_size(model: ModelSpec, engine: Engine) -> bool:
     return engine.rank_graph_size / NEAR <= size <= engine.rank_graph_size * NEAR
 
 
-def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
+def shared_warnings(deployment: Deployment) -> tuple[str, ...]:
     """Return what is assumed of the host on a GPU that shares its memory; nothing on others."""
     engine, gpu = deployment.engine, deployment.gpu
     if gpu is None or not engine.shares(gpu):
@@ -247,7 +245,7 @@ def shared_warnings(deployment: "Deployment") -> tuple[str, ...]:
     )
 
 
-def image_warnings(model: ModelSpec, deployment: "Deployment") -> tuple[str, ...]:
+def image_warnings(model: ModelSpec, deployment: Deployment) -> tuple[str, ...]:
     """Return what an engine that profiles no image leaves to chance; nothing of others, and without a tower."""
     peak = encoder_bytes(model, deployment.engine, deployment.parallel.tensor)
     if deployment.profiles_images or not peak or deployment.gpu is None:
@@ -258,7 +256,7 @@ def image_warnings(model: ModelSpec, deployment: "Deployment") -> tuple[str, ...
     )
 
 
-def graph_warnings(model: ModelSpec, deployment: "Deployment", optional: bool = True) -> tuple[str, ...]:
+def graph_warnings(model: ModelSpec, deployment: Deployment, optional: bool = True) -> tuple[str, ...]:
     """Return that the estimate of CUDA graphs for NVFP4 experts in data parallel may be far too large.
 
     `optional` says whether the question takes without=graphs.

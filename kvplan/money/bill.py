@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import fsum, isfinite
 
 from kvplan.errors import SpecError, shown
-from kvplan.kv.budget import Line
 from kvplan.money.gpu_cost import POWER, GpuCost
+from kvplan.specs.line import Line
 from kvplan.units import DAY, HOUR, MILLION, MONTH, YEAR, show_number
 
 #: spans a bill can be expressed for [s]

@@ -1,7 +1,7 @@
 """What converting a model to another cache costs: training on some tokens, spread over the months it then serves."""
 
-from kvplan.kv.budget import Line
 from kvplan.money.gpu_cost import GpuCost
+from kvplan.specs.line import Line
 from kvplan.units import HOUR, MONTH, show_usd
 
 #: the line of a bill

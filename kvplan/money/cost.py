@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kvplan.kv.budget import Line
 from kvplan.specs.hardware import Price
+from kvplan.specs.line import Line
 from kvplan.units import MILLION
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvplan.errors import SpecError
-from kvplan.kv.budget import Line
 from kvplan.specs.hardware import Gpu
+from kvplan.specs.line import Line
 from kvplan.specs.money import Ownership
 from kvplan.specs.source import Source
 from kvplan.units import parse, show_percent

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from math import expm1, log1p
 from typing import Any
 
-from kvplan.kv.budget import Line
 from kvplan.money.draw import Draw, rated_draw
 from kvplan.money.offers import caveat
 from kvplan.specs.hardware import Gpu, Price
+from kvplan.specs.line import Line
 from kvplan.specs.money import Ownership, ServerPrice
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_percent, show_usd
 

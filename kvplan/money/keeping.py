@@ -1,7 +1,7 @@
 """What keeping prefixes beside the GPUs costs: the bytes of a tier, by the month."""
 
-from kvplan.kv.budget import Line
 from kvplan.kv.tiers import RESERVE, Tier
+from kvplan.specs.line import Line
 from kvplan.units import MONTH, show_percent
 
 GB = 1e9

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import floor, log10
 
-from kvplan.planning.certainty import chance
-from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.demand import Demand
-from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
-from kvplan.planning.grid import most_requests
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import STEP, Impasse, Remedy, remedies
-from kvplan.planning.search import GPUS, Candidates, candidates
+from kvplan.planning.searching.certainty import chance
+from kvplan.planning.searching.configurations import Pair, configurations
+from kvplan.planning.searching.gpu_grid import GpuGrid, gpu_grids
+from kvplan.planning.searching.grid import most_requests
+from kvplan.planning.searching.search import GPUS, Candidates, candidates
 from kvplan.planning.site import EVEN, Site
 from kvplan.specs.result import Result
 from kvplan.units import show_count

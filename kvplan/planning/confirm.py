@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from kvplan.planning.certainty import certainty, chance
 from kvplan.planning.demand import Demand
-from kvplan.planning.offloading import kept_by
 from kvplan.planning.plan import Plan
 from kvplan.planning.planned import PlannedReplica
-from kvplan.planning.search import usd_per_query
-from kvplan.planning.simulate import fewest
-from kvplan.planning.simulated import Asked, Replayed
+from kvplan.planning.searching.certainty import certainty, chance
+from kvplan.planning.searching.offloading import kept_by
+from kvplan.planning.searching.search import usd_per_query
+from kvplan.planning.simulating.results import Asked, Replayed
+from kvplan.planning.simulating.simulate import fewest
 
 #: a time that is as good as none [s]
 LEAST = 1e-9

@@ -10,7 +10,7 @@ from kvplan.kv.profiling import graph_warnings, image_warnings
 from kvplan.money.offers import old
 from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import compared, usual_limits
-from kvplan.planning.replica import best, case_of, estimate, evaluate
+from kvplan.planning.replica import best, case_of, evaluate, evaluations
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.suitability import beyond, within
 from kvplan.quality.results import Quality
@@ -138,7 +138,7 @@ def survey(
     """
     by_gpu: tuple[Evaluation, ...] = ()
     if not named:
-        by_gpu = tuple(estimate(model, (), query, site, workload)[0] for site in sites)
+        by_gpu = tuple(evaluations(model, (), query, site, workload)[0] for site in sites)
         sites = [site for site in sites if site.gpu.name == pick_gpu(by_gpu, sites)]
     rows: list[Evaluation] = []
     for site in sites:

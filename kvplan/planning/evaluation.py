@@ -24,8 +24,7 @@ class Evaluation:
 
     technique: str  #: in its one spelling
     gpu: str  #: name of the GPU
-    #: tokens of one sequence
-    context: int = 0
+    context: int = 0  #: tokens of one sequence [token]
     layout: KVLayout | None = None  #: what each layer keeps, None where the technique cannot act on the model
     #: most bytes a sequence ever holds, its prompt read in the engine's chunks [B]
     peak: float | None = None
@@ -35,12 +34,10 @@ class Evaluation:
     parallel: Parallel | None = None
     #: GPUs of the smallest replica that holds a sequence
     fewest_gpus: int | None = None
-    #: sequences that fit the replica, and those the engine runs at once
-    sequences: int = 0
-    batch: int = 0  #: sequences in one step
-    #: mean times of a full replica [s]
-    ttft: float | None = None
-    tpot: float | None = None  #: [s/token]
+    sequences: int = 0  #: sequences that fit the replica
+    batch: int = 0  #: of these the ones that the engine runs at once
+    ttft: float | None = None  #: mean of a full replica [s]
+    tpot: float | None = None  #: mean of a full replica [s/token]
     #: output of the replica [token/s]
     tokens_per_second: float | None = None
     #: time of the replica that a query takes [s]
@@ -48,31 +45,25 @@ class Evaluation:
     cost: QueryCost | None = None  #: of a query, by line [USD]
     budget: Budget | None = None  #: how a GPU's memory is divided
     served: Served | None = None  #: times of the replica in steady state
-    #: operators of a decode step, and of a chunk of a prompt
-    decode: tuple[Operator, ...] = ()
-    prefill: tuple[Operator, ...] = ()  #: of a chunk of a prompt
-    #: passes that prefill a prompt
-    chunks: int = 1
-    #: 80 % interval of TPOT and cost, and of TTFT, as factors
-    spread: tuple[float, float] = (1.0, 1.0)
-    ttft_spread: tuple[float, float] = (1.0, 1.0)  #: of TTFT, as factors
-    #: whether servers on this GPU were measured
-    grounded: bool = True
+    decode: tuple[Operator, ...] = ()  #: operators of a decode step
+    prefill: tuple[Operator, ...] = ()  #: operators of a chunk of a prompt
+    chunks: int = 1  #: passes that prefill a prompt
+    spread: tuple[float, float] = (1.0, 1.0)  #: 80 % interval of TPOT and cost, as factors
+    ttft_spread: tuple[float, float] = (1.0, 1.0)  #: 80 % interval of TTFT, as factors
+    grounded: bool = True  #: whether servers on this GPU were measured
     #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
     margin: float = 1.0
     quality: str = ""  #: published loss, in words
     loss: Quality | None = None  #: what it is expected to lose, None where nobody asked
     needs: tuple[str, ...] = ()  #: what serving it takes, as sentences
-    #: why it is infeasible, '' where it is not
-    reason: str = ""
+    reason: str = ""  #: why it is infeasible, '' where it is not
     short: bool = False  #: whether memory is what it lacks
     #: the replicas it was chosen among, each full
     full: "tuple[Timing, ...]" = ()
-    #: one query at a time, and the baseline's load, on the baseline's GPUs; the largest load within the limits on the
-    #: GPUs where a query then costs least: None where it does not fit, or keeps no limit
-    lone: "OperatingPoint | None" = None
+    #: where techniques are compared, each None where it does not fit or keeps no limit:
+    lone: "OperatingPoint | None" = None  #: one query at a time, on the baseline's GPUs
     same_load: "OperatingPoint | None" = None  #: the baseline's load on the baseline's GPUs
-    same_limits: "OperatingPoint | None" = None  #: the largest load within the limits
+    same_limits: "OperatingPoint | None" = None  #: the largest load within the limits, on the GPUs that cost least then
 
     @property
     def stored(self) -> float | None:

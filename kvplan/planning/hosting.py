@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kvplan.kv.budget import Line
 from kvplan.kv.replica import weights
 from kvplan.kv.tiers import TIERS
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
@@ -14,13 +13,14 @@ from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
-from kvplan.planning.configurations import Pair
-from kvplan.planning.converting import besides
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
-from kvplan.planning.search import Candidates, usd_per_query
+from kvplan.planning.searching.configurations import Pair
+from kvplan.planning.searching.converting import besides
+from kvplan.planning.searching.search import Candidates, usd_per_query
 from kvplan.planning.site import Site
 from kvplan.planning.volumes import even_volumes
+from kvplan.specs.line import Line
 from kvplan.specs.model import TEXT
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, HOUR, MILLION, MONTH

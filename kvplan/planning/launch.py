@@ -9,11 +9,12 @@ from typing import Any
 
 from kvplan.architectures.formats import format_named
 from kvplan.kv import spelling
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import memory_budget
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.tiers import RESERVE, TIERS
 from kvplan.planning.demand import Demand
-from kvplan.planning.fitting import LONGEST
 from kvplan.planning.plan import Plan
+from kvplan.planning.searching.fitting import LONGEST
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Engine
 from kvplan.specs.launch import LaunchOptions

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
-from kvplan.kv.budget import Budget, Deployment, memory_budget
+from kvplan.kv.budget import Budget, memory_budget
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.drafts import mtp
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout

@@ -6,12 +6,12 @@ from functools import cached_property
 
 from kvplan.architectures.formats import FORMATS
 from kvplan.kv import spelling
-from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import Candidates, Progress, rated, search
-from kvplan.planning.search import candidates as candidates_of
+from kvplan.planning.searching.configurations import Pair
+from kvplan.planning.searching.search import Candidates, Progress, rated, search
+from kvplan.planning.searching.search import candidates as candidates_of
 from kvplan.planning.site import Site
 
 

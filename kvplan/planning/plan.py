@@ -11,10 +11,10 @@ import numpy as np
 from kvplan.errors import SpecError, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
-from kvplan.planning.configurations import Configuration, Pair, cached_tokens
-from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
-from kvplan.planning.search import Candidates, least_usd, limited
+from kvplan.planning.searching.configurations import Configuration, Pair, cached_tokens
+from kvplan.planning.searching.crowd import Crowd
+from kvplan.planning.searching.search import Candidates, least_usd, limited
 from kvplan.planning.site import OBJECTIVES
 from kvplan.planning.speculation import Drafting
 from kvplan.quality.results import Quality

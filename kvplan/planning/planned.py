@@ -10,12 +10,12 @@ import numpy as np
 from kvplan.perf.mixture import mixture
 from kvplan.perf.queueing import serve_open
 from kvplan.perf.serving import Load
-from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
-from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
-from kvplan.planning.grid import Between, most_requests
 from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.plan import Plan, configuration_of
+from kvplan.planning.searching.crowd import Crowd
+from kvplan.planning.searching.gpu_grid import GpuGrid, gpu_grids
+from kvplan.planning.searching.grid import Between, most_requests
 from kvplan.planning.site import Site
 
 Array = Any

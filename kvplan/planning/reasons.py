@@ -10,7 +10,7 @@ from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
 from kvplan.planning.outcome import SearchOutcome
 from kvplan.planning.plan import Plan, row_of
-from kvplan.planning.search import CERTAINTY, Candidates, search
+from kvplan.planning.searching.search import CERTAINTY, Candidates, search
 from kvplan.planning.site import CONFIDENCE, EVEN
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_odds, show_percent, show_time, show_usd_each

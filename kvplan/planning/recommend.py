@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.confirm import Confirmation
-from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.launch import Launch, Needs, launch, needs
@@ -22,10 +20,12 @@ from kvplan.planning.promise import Promise, promise
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import Impasse, Remedy, no_room, remedies
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import Candidates, Progress
+from kvplan.planning.searching.crowd import Crowd
+from kvplan.planning.searching.search import Candidates, Progress
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
 from kvplan.quality.results import Quality
+from kvplan.specs.line import Line
 from kvplan.specs.money import ApiPrice
 from kvplan.specs.result import Result
 from kvplan.units import MONTH, show_usd

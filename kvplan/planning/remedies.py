@@ -7,13 +7,13 @@ from math import ceil, floor, inf, log10
 
 from kvplan.architectures.formats import format_named
 from kvplan.kv import spelling
-from kvplan.planning.certainty import certainty
-from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import Candidates, Reach, limited, rated, reachable, search
+from kvplan.planning.searching.certainty import certainty
+from kvplan.planning.searching.configurations import Pair
+from kvplan.planning.searching.search import Candidates, Reach, limited, rated, reachable, search
+from kvplan.planning.searching.sizing import MOST as REPLICAS
 from kvplan.planning.site import EVEN, Limits, Site
-from kvplan.planning.sizing import MOST as REPLICAS
 from kvplan.specs.hardware import Gpu
 from kvplan.units import show_apart, show_percent, show_percentile, show_time
 

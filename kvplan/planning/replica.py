@@ -257,7 +257,7 @@ def case_of(model: ModelSpec, query: Query, site: Site, workload: Workload | Non
     )
 
 
-def estimate(
+def evaluations(
     model: ModelSpec, wanted: Sequence[str], query: Query, site: Site, workload: Workload | None = None
 ) -> list[Evaluation]:
     """Return one row per technique on one site, the baseline first."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.certainty import NORMAL, NORMAL_AT, Z80
-from kvplan.planning.converting import besides
-from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
-from kvplan.planning.gpu_grid import gpu_grids
-from kvplan.planning.grid import most_requests
 from kvplan.planning.plan import Plan, configuration_of
+from kvplan.planning.searching.certainty import NORMAL, NORMAL_AT, Z80
+from kvplan.planning.searching.converting import besides
+from kvplan.planning.searching.crowd import Crowd
+from kvplan.planning.searching.gpu_grid import gpu_grids
+from kvplan.planning.searching.grid import most_requests
 from kvplan.planning.site import Site
 
 Array = Any

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
-from kvplan.kv.budget import Deployment, Running
+from kvplan.kv.deployment import Deployment, Running
 from kvplan.kv.replica import Parallel
 from kvplan.kv.tiers import TIERS, Tier, beside
 from kvplan.money.offers import median_offer, upper_end

@@ -7,7 +7,7 @@ from statistics import median
 
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
-from kvplan.kv.budget import Draft
+from kvplan.kv.deployment import Draft
 from kvplan.kv.drafts import written_in
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout

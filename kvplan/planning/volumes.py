@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from kvplan.money.api import MOST, BreakEven, Curve, Tokens, api_cost, between_bounds, lowest_volume
-from kvplan.planning.certainty import behind
-from kvplan.planning.configurations import Pair
-from kvplan.planning.converting import converting
 from kvplan.planning.demand import Demand
-from kvplan.planning.offloading import kept_cost
 from kvplan.planning.plan import TIE
-from kvplan.planning.search import CERTAINTY, GPUS, Candidates, keeps_times, usd_per_query
+from kvplan.planning.searching.certainty import behind
+from kvplan.planning.searching.configurations import Pair
+from kvplan.planning.searching.converting import converting
+from kvplan.planning.searching.offloading import kept_cost
+from kvplan.planning.searching.search import CERTAINTY, GPUS, Candidates, keeps_times, usd_per_query
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY
 

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from kvplan.kv.budget import Line
 from kvplan.planning.hosting import Tenure, per_million
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.sensitivity import Swing
 from kvplan.report.blocks import Bar, Column, Span, Table, Text, table
+from kvplan.specs.line import Line
 from kvplan.units import priced_by, said_per_query, show_percent, show_usd, show_usd_each
 
 #: lines of a bill below this share of it are left out of its table

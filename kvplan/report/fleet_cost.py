@@ -1,9 +1,9 @@
 """What a fleet costs: each workload, and where each dollar goes."""
 
-from kvplan.kv.budget import Line
 from kvplan.planning.fleet.bill import WorkloadCost
 from kvplan.planning.fleet.plan import FleetPlan
 from kvplan.report.blocks import Bar, Block, Column, Text, table
+from kvplan.specs.line import Line
 from kvplan.units import HOUR, MONTH, show_percent, show_usd
 
 #: lines of a bill below this share of it are left out of its table

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kvplan.kv.budget import Budget, Line
+from kvplan.kv.budget import Budget
 from kvplan.kv.layout import equation
 from kvplan.planning.memory import LayerCache, Memory, Room, draft_bytes
 from kvplan.report.blocks import Block, Column, Json, Page, Table, Text, notes, records, schema, sentence, table
 from kvplan.report.drawings import of_budget
 from kvplan.report.sources import about, brief, graph_rule, rules, whose
+from kvplan.specs.line import Line
 from kvplan.units import show_bytes, show_count, show_percent, show_tokens
 
 

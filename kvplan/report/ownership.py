@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from kvplan.kv.budget import Line
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
 from kvplan.money.offers import old
@@ -10,6 +9,7 @@ from kvplan.report.blocks import Block, Column, Json, Page, Text, records, schem
 from kvplan.report.fields import Field, field_blocks
 from kvplan.report.sources import source
 from kvplan.specs.hardware import Gpu
+from kvplan.specs.line import Line
 from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, Ownership, ServerPrice, age
 from kvplan.specs.money import stale as is_old
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from math import isfinite
 
-from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE, in_words
 from kvplan.money.api import BreakEven
 from kvplan.planning.confirm import ROUTER
@@ -45,6 +44,7 @@ from kvplan.report.plans import (
     variations_table,
 )
 from kvplan.report.sources import assumed, brief, calibration, graph_rule, price, source
+from kvplan.specs.line import Line
 from kvplan.units import MILLION, MONTH, show_percent, show_time
 
 #: rows of the tables of other plans

@@ -6,7 +6,7 @@ from math import inf
 from kvplan.api.simulate import Simulated
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate.buckets import RELATIVE
-from kvplan.planning.simulated import SHARES_SHOWN, Bin, Percentiles, Replayed
+from kvplan.planning.simulating.results import SHARES_SHOWN, Bin, Percentiles, Replayed
 from kvplan.report.blocks import (
     Chart,
     Column,

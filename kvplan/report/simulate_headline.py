@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from kvplan.api.simulate import Simulated
 from kvplan.kv.spelling import clause
-from kvplan.planning.simulate import BURST, Search
-from kvplan.planning.simulated import Bin, Replayed
-from kvplan.planning.simulated_server import BLIND
+from kvplan.planning.simulating.results import Bin, Replayed
+from kvplan.planning.simulating.server import BLIND
+from kvplan.planning.simulating.simulate import BURST, Search
 from kvplan.report.blocks import sentence
 from kvplan.report.load import are_kept, limit
 from kvplan.units import MINUTE, show_count, show_number, show_percent, show_percentile, show_time

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kvplan.kv.budget import Deployment
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.profiling import doubtful_graphs, logged_size
 from kvplan.report.blocks import Json
 from kvplan.specs.calibration import Calibration

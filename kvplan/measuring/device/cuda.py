@@ -7,7 +7,7 @@ from kvplan.errors import KvplanError
 from kvplan.measuring.device.course import Failed
 from kvplan.measuring.device.cuda_probes import CUDA_ANCHORS, cuda_probes
 from kvplan.measuring.device.cuda_timer import ENGINE, CudaTimer
-from kvplan.measuring.device.machine import Device
+from kvplan.measuring.device.device import Device
 from kvplan.measuring.device.nvml import NoMeter, open_nvml
 from kvplan.measuring.device.worker import Remote, Worker
 from kvplan.units import spell

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from kvplan.measuring.device.cuda_probes import HEAD_DIM, KV_HEADS, PAGE, RANK, SINKS
-from kvplan.measuring.device.machine import BufferPool
+from kvplan.measuring.device.inputs import BufferPool
 from kvplan.measuring.device.probes import Probe
 
 #: runs a kernel once over its inputs, without waiting for it

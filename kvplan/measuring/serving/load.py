@@ -5,7 +5,8 @@ from functools import lru_cache
 from math import ceil, inf
 from typing import Any
 
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import memory_budget
+from kvplan.kv.deployment import Deployment
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights

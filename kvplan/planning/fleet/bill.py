@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import fsum
 
-from kvplan.kv.budget import Line
 from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.options import FleetWorkload
@@ -14,6 +13,7 @@ from kvplan.planning.hosting import bill_of, per_million
 from kvplan.planning.plan import Plan
 from kvplan.planning.sensitivity import CostRange, combined
 from kvplan.planning.site import Site
+from kvplan.specs.line import Line
 
 #: P10, the cost with every input at its middle, P90
 Percentiles = tuple[float, float, float]

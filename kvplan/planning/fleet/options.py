@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import Candidates, search
+from kvplan.planning.searching.configurations import Pair
+from kvplan.planning.searching.search import Candidates, search
 from kvplan.planning.site import Site
 from kvplan.specs.fleet import Slice, cuts
 

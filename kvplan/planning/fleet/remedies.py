@@ -7,7 +7,7 @@ from itertools import combinations
 from kvplan.planning.fleet.options import FleetWorkload, Looked, Option, groups, options
 from kvplan.planning.fleet.program import Bucket, Solution, choose
 from kvplan.planning.remedies import TIMES, Impasse, Remedy, least_within, remedies, rounded_up, written
-from kvplan.planning.search import search
+from kvplan.planning.searching.search import search
 from kvplan.planning.site import Limits
 
 #: factors by which a limit is loosened where GPUs are short, one after the other

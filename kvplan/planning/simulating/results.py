@@ -10,9 +10,9 @@ from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.state import Records, Ruleset
 from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import StepTable
-from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server
-from kvplan.planning.simulated_server import LaneMemory
+from kvplan.planning.simulating.scaling import Autoscale, Failure
+from kvplan.planning.simulating.server import LaneMemory
 from kvplan.planning.site import Limits
 
 #: percentiles that are told
@@ -102,9 +102,7 @@ class Asked:
     leaping: bool = True  #: whether equal steps are taken together
     watch: Callable[[Records, int], None] | None = None  #: sees the requests that leave
     told: Callable[[str], None] | None = None  #: hears of what takes long
-    progress: Callable[[float, str], object] | None = (
-        None  #: hears the share of a simulation that is over, in words too
-    )
+    progress: Callable[[float, str], object] | None = None  #: hears the share that is over, in words too
 
 
 @dataclass(frozen=True, kw_only=True)

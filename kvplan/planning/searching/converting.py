@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from kvplan.kv import spelling
-from kvplan.kv.budget import Line
 from kvplan.money.conversion import conversion
 from kvplan.planning.demand import Demand
-from kvplan.planning.grid import SearchGrid
-from kvplan.planning.offloading import kept_by
+from kvplan.planning.searching.grid import SearchGrid
+from kvplan.planning.searching.offloading import kept_by
 from kvplan.planning.site import Site
+from kvplan.specs.line import Line
 
 Array = Any
 

@@ -13,9 +13,9 @@ from kvplan.perf.queueing import open_loop
 from kvplan.perf.serving import BUSIEST, Served, receiving
 from kvplan.perf.token_times import Fetch, first_token, token_time
 from kvplan.planning.demand import Demand
-from kvplan.planning.gpu_grid import GpuGrid
-from kvplan.planning.grid import AlikePrompts, Between
 from kvplan.planning.prompts import kept_prefixes
+from kvplan.planning.searching.gpu_grid import GpuGrid
+from kvplan.planning.searching.grid import AlikePrompts, Between
 
 Array = Any
 #: a rate that is as good as none [1/s]

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from kvplan.kv import spelling
-from kvplan.kv.budget import Line
 from kvplan.kv.tiers import bandwidth
 from kvplan.money.keeping import keeping
-from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
+from kvplan.planning.searching.configurations import Configuration
 from kvplan.planning.site import Site
+from kvplan.specs.line import Line
 
 Array = Any
 

@@ -12,8 +12,8 @@ from kvplan.perf.arrays import alike_rows
 from kvplan.perf.operators import Operator, attended_at, attention, forward
 from kvplan.perf.stacks import SharedOperators, stack
 from kvplan.perf.step_time import overlapped, whole_step
-from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
+from kvplan.planning.searching.configurations import Configuration
 from kvplan.planning.speculation import Drafting
 from kvplan.specs.calibration import Calibration
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.crowd import Crowd
+from kvplan.planning.searching.crowd import Crowd
 
 Array = Any
 #: numbers of replicas that are tried of each configuration at once, and how often

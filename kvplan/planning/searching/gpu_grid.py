@@ -12,12 +12,12 @@ from kvplan.perf.mixture import mixture
 from kvplan.perf.prompts import PromptClass, PromptSteps, slim
 from kvplan.perf.queueing import serve_open
 from kvplan.perf.serving import Load, Served, serve
-from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
-from kvplan.planning.fitting import rooms, run_by
-from kvplan.planning.grid import AlikePrompts, SearchGrid, grid_of
-from kvplan.planning.offloading import fetched, offloaded
 from kvplan.planning.prompts import prompt_classes
+from kvplan.planning.searching.configurations import Configuration
+from kvplan.planning.searching.fitting import rooms, run_by
+from kvplan.planning.searching.grid import AlikePrompts, SearchGrid, grid_of
+from kvplan.planning.searching.offloading import fetched, offloaded
 from kvplan.planning.site import Limits, Site
 from kvplan.specs.workload import Arrivals, Slo
 

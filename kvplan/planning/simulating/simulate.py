@@ -11,9 +11,9 @@ from kvplan.perf.simulate.phases import parted
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS, Ruleset
 from kvplan.perf.simulate.tables import Shelf, StepTable
-from kvplan.planning.scaling import Scaler, failures
-from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, OfPriority, Percentiles, Replayed
-from kvplan.planning.simulated_server import (
+from kvplan.planning.simulating.results import FOREVER, SHARES_SHOWN, Asked, Bin, OfPriority, Percentiles, Replayed
+from kvplan.planning.simulating.scaling import Scaler, failures
+from kvplan.planning.simulating.server import (
     LaneMemory,
     closed_span,
     lanes_of,

@@ -9,12 +9,13 @@ import numpy as np
 
 from kvplan.architectures.formats import FORMATS
 from kvplan.kv import spelling
-from kvplan.kv.budget import Deployment, Draft, memory_budget
+from kvplan.kv.budget import memory_budget
+from kvplan.kv.deployment import Deployment, Draft
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel
-from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
 from kvplan.planning.replica import NODE
+from kvplan.planning.searching.configurations import Configuration
 from kvplan.specs.hardware import Gpu
 
 Array = Any

@@ -29,11 +29,11 @@ from kvplan.perf.prompts import (
 )
 from kvplan.perf.stacks import SharedOperators, stack
 from kvplan.perf.step_time import whole_step
-from kvplan.planning.configurations import Configuration, Pair
 from kvplan.planning.demand import Demand
-from kvplan.planning.drafting import GridRow, SpeculativeSteps, speculative_steps
 from kvplan.planning.prompts import prompt_classes
 from kvplan.planning.replica import LOADS
+from kvplan.planning.searching.configurations import Configuration, Pair
+from kvplan.planning.searching.drafting import GridRow, SpeculativeSteps, speculative_steps
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine

@@ -13,17 +13,17 @@ import numpy as np
 
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.serving import Served
-from kvplan.planning.certainty import behind, certainty, chance
-from kvplan.planning.configurations import Pair, configurations
-from kvplan.planning.converting import converting
-from kvplan.planning.crowd import Crowd, Places, crowd_of
 from kvplan.planning.demand import Demand
-from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
-from kvplan.planning.grid import SearchGrid, most_requests
-from kvplan.planning.offloading import kept_cost
 from kvplan.planning.replica import NODE
+from kvplan.planning.searching.certainty import behind, certainty, chance
+from kvplan.planning.searching.configurations import Pair, configurations
+from kvplan.planning.searching.converting import converting
+from kvplan.planning.searching.crowd import Crowd, Places, crowd_of
+from kvplan.planning.searching.gpu_grid import GpuGrid, gpu_grids
+from kvplan.planning.searching.grid import SearchGrid, most_requests
+from kvplan.planning.searching.offloading import kept_cost
+from kvplan.planning.searching.sizing import sized
 from kvplan.planning.site import EVEN, Limits, Site
-from kvplan.planning.sizing import sized
 from kvplan.specs.workload import Workload
 
 Array = Any
