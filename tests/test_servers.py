@@ -147,6 +147,18 @@ def test_published_runs_before_a_day_found_servers_that_nobody_had_warmed_up() -
         assert good(**change).cold == 0, change
 
 
+def test_one_s_own_server_keeps_the_cache_that_its_engine_does_unless_told() -> None:
+    awq = good(model="Qwen/Qwen2.5-72B-Instruct-AWQ", tp="2")
+    assert (awq.own, awq.kv_bits, awq.weight_bits < 5) == (True, 16, True)  # vLLM's auto: that of the model's dtype
+    assert [good(model="gpt-oss-120b", engine=engine).kv_bits for engine in ("vllm", "sglang", "trtllm")] == [16] * 3
+    assert good(precision="fp8", requests="320").kv_bits == good(engine="llamacpp", precision="q4_k_m").kv_bits == 16
+    assert good(model="nvidia/Llama-3.3-70B-Instruct-FP8", tp="2").kv_bits == 8  # as hf_quant_config.json says
+    assert good(precision="fp8", kv_dtype="fp8").kv_bits == 8
+    published = good(precision="fp8", date="2025-10-29", sweep="2025-10-29#1")
+    assert (published.own, published.kv_bits) == (False, 8)
+    assert good(precision="fp8", source="vngcloud/InferenceX-app@1").kv_bits == 8
+
+
 def test_days_are_read_however_they_are_written() -> None:
     """20260110 sorts behind 2026-01-21, and 12/31/2026 before every day, as texts."""
     for day in ("20260110", "2026/01/10", "2026-01-10T12:30:00", "2026-01"):
@@ -824,7 +836,8 @@ def test_arrivals_lengths_and_caches_are_read_where_a_file_has_them() -> None:
     assert (opened.arrival, opened.rate, opened.concurrency) == ("poisson", 4.0, 0.0)
     caches = [good(kv_dtype=word).kv_bits for word in ("auto", "fp8_e4m3", "bf16", "int4")]
     assert caches == [16.0, 8.0, 16.0, 4.0]
-    assert good(precision="fp8").kv_bits == 8.0 and good(precision="fp8", kv_dtype="auto").kv_bits == 16.0
+    published = {"precision": "fp8", "date": "2025-10-29"}
+    assert good(**published).kv_bits == 8.0 and good(**published, kv_dtype="auto").kv_bits == 16.0
     forms = [
         good(precision=word).weight_format for word in ("gptq-int4", "w8a8-int8", "compressed-tensors-w4a16-g32", "fp4")
     ]

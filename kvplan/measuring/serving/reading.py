@@ -13,7 +13,7 @@ from kvplan.measuring.serving.raw_row import RawRow
 from kvplan.measuring.serving.resent import found_before
 from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, OFFLINE, OPEN, Refused, ServerRow
-from kvplan.measuring.serving.scheduler import of_collectors, scheduler_of
+from kvplan.measuring.serving.scheduler import of_collectors, of_oneself, scheduler_of
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Engine, Gpu
@@ -133,6 +133,7 @@ def _server(
         weight_format=weight_format,
         parallel=parallel,
         stated_kv_bits=kv_bits_of(entry.text("kv_dtype"), spec, engine),
+        own=of_oneself(entry, engine),
         sweep=entry.text("sweep") or entry.text("group"),
         source=entry.text("source").split("@")[0],
         host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,

@@ -61,9 +61,18 @@ def kv_bits_of(word: str, model: ModelSpec, engine: str) -> float | None:
     if low in ("", "unknown", "per conf") or (low == "auto" and engine == "trtllm"):
         return None
     if low == "auto":
-        own = model.quantization.kv_bits if model.quantization else None
-        return float(own or min(DTYPE_BITS[model.dtype], 16.0))
+        return kv_bits_kept(model, None)
     return sum(each := [kv_width(part, word) for part in low.split("/")]) / len(each)
+
+
+def kv_bits_kept(model: ModelSpec, form: str | None) -> float:
+    """Return the width of the cache that engines keep unless told: the checkpoint's where it fixes one, else 16. [bit]
+
+    `form`: the format of weights that a row names, None for the checkpoint's own. Source: `--kv-cache-dtype auto` of
+    vLLM and SGLang, `kv_cache_config.dtype: auto` of TensorRT-LLM, `--cache-type-k f16` of llama.cpp.
+    """
+    own = model.quantization.kv_bits if model.quantization and form is None else None
+    return float(own or min(DTYPE_BITS[model.dtype], 16.0))
 
 
 def kv_width(part: str, word: str) -> float:

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.kv.replica import Parallel
-from kvplan.measuring.serving.row_formats import weight_bits
+from kvplan.measuring.serving.row_formats import kv_bits_kept, weight_bits
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Gpu
@@ -40,6 +39,7 @@ class ServerRow:
     tpot: float | None = None  #: measured TPOT, None where the file has none [s]
     latency: float | None = None  #: measured time of a whole batch, where nothing else was [s]
     stated_kv_bits: float | None = None  #: width of cache elements, None where the file does not state it [bit]
+    own: bool = False  #: whether whoever reads the file took it, of a server started by no published script
     arrival: str = CLOSED  #: how requests come, one of ARRIVALS
     rate: float = 0.0  #: requests that come in an open loop, 0 where not stated [1/s]
     requests: float = 0.0  #: requests sent in all, 0 where not stated
@@ -78,15 +78,18 @@ class ServerRow:
 
     @property
     def kv_bits(self) -> float:
-        """Width of the cache: engines keep that of quantised checkpoints in fp8, SGLang on GPUs with fp4 only. [bit]"""
+        """Width of the cache: the engine's default, or as published benchmarks keep it. [bit]
+
+        These keep that of quantised checkpoints in fp8, with SGLang on GPUs with fp4 only.
+        """
         if self.stated_kv_bits is not None:
             return self.stated_kv_bits
         quantised = self.weight_format not in (None, "bf16", "fp16") or (
             self.weight_format is None and self.model.quantization is not None
         )
-        if quantised and (self.engine != "sglang" or self.gpu.fp4):
+        if not self.own and quantised and (self.engine != "sglang" or self.gpu.fp4):
             return 8.0
-        return min(DTYPE_BITS[self.model.dtype], 16.0)
+        return kv_bits_kept(self.model, self.weight_format)
 
     @property
     def max_num_seqs(self) -> int:

@@ -42,6 +42,13 @@ def published(entry: RawRow, engine: str) -> Benchmark | None:
     return next((one for one in known if not "" < day < one.begun), None)
 
 
+def of_oneself(entry: RawRow, engine: str) -> bool:
+    """Return whether a row is of a server of whoever reads it: no published run, with source, day or sweep."""
+    if entry.text("source") or of_collectors(entry):
+        return False
+    return published(entry, engine) is None or not (day_of_run(entry) or entry.text("sweep"))
+
+
 def of_collectors(entry: RawRow) -> bool:
     """Return whether a run was taken by those who collected the rows, with lengths as they are stated."""
     return any(one.own_runs and one.has(entry.values) for one in collections())
