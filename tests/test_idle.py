@@ -55,6 +55,8 @@ def test_an_option_that_changes_nothing_says_why(asked: dict[str, object], said:
         {"model": "gpt-oss-20b", "layout": "engine", "context": "32k", "without": "hybrid"},
         {"model": "gemma3-12b", "without": "towers"},
         {"speculative": "eagle3"},
+        {"pp": 2},  # what each stage keeps is said
+        {"pp_layers": "12,20"},
     ],
 )  # fmt: skip
 def test_an_option_that_changes_something_says_nothing(asked: dict[str, object]) -> None:

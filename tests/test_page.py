@@ -362,6 +362,15 @@ def test_csv_holds_the_rows_of_the_document_and_no_formula() -> None:
     assert evil == "a,b\n'=1+1,-1"
 
 
+@pytest.mark.parametrize("engine", ["vllm", "llamacpp"])
+def test_csv_of_an_engine_has_its_bytes_by_tensor_parallel_ranks(engine: str) -> None:
+    rows = {row["field"]: row for row in csv.DictReader(io.StringIO(run(f"show engine {engine} --format csv")))}
+    fields = {field["field"]: field["value"] for field in json.loads(run(f"show engine {engine} --json"))["fields"]}
+    assert rows.keys() == fields.keys()
+    assert fields["runtime"]
+    assert {ranks: float(rows["runtime"][f"value.{ranks}"]) for ranks in fields["runtime"]} == fields["runtime"]
+
+
 def test_svg_draws_all_charts_or_says_why_not() -> None:
     picture = run(f"{ASKED} --format svg")
     assert picture.startswith("<svg") and picture.count("mhc:4x") >= 2 and "<script" not in picture

@@ -537,6 +537,16 @@ def test_a_limit_that_nothing_keeps_is_refused_with_what_to_write() -> None:
     assert "find_replicas" not in both, "a closed loop's requests in flight are given"
 
 
+def test_more_replicas_are_proposed_where_a_request_alone_keeps_the_limits() -> None:
+    busy = {"workload": "chat", "rate": 60, "duration": "10s"}
+    crowded = kvplan.simulate("llama3.1-8b", "h100", **busy, tpot="20ms")
+    assert "find_replicas=true for more replicas, or GPUs" in crowded.refusal
+    assert not kvplan.simulate("llama3.1-8b", "h100", **busy, tpot="20ms", replicas=20).refusal
+    slow = kvplan.simulate("llama3.1-8b", "h100", **busy, tpot="6ms")
+    assert "find_replicas" not in slow.refusal, "a request alone takes 7 ms"
+    assert kvplan.simulate("llama3.1-8b", "h100", **busy, tpot="6ms", replicas=20).refusal
+
+
 def test_a_limit_broken_many_times_over_is_said_as_a_multiple() -> None:
     """A table said 'broken by 195773 %'."""
     assert [room(m) for m in (0.26, -0.26, -8.99)] == ["26 %", "broken by 26 %", "broken by 899 %"]

@@ -22,6 +22,7 @@ from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.state import Records
 from kvplan.planning.estimate import warnings
+from kvplan.planning.load import at_concurrency
 from kvplan.planning.server import Server, server
 from kvplan.planning.simulating.results import FOREVER, Asked, Replayed
 from kvplan.planning.simulating.server import BLIND, ROUTERS, holding, memory_of, shares_of
@@ -86,9 +87,20 @@ def nearest(o: Replayed, other: bool = False) -> str:
     fixed = asked.server.split or asked.autoscale or asked.failures or asked.concurrency
     times = " and ".join(f"{name} is {show_time(time)} (limit {show_time(limit)})" for name, time, limit in over)
     write = " and ".join(f"{names[name]}={written_above(time)}" for name, time, _ in over)
-    more = ", find_replicas=true for more replicas" if other and not fixed else ""
+    more = ", find_replicas=true for more replicas" if other and not fixed and kept_alone(asked) else ""
     on = show_count(o.replicas, "replica")
     return f"; on {on} {times}: write {write} or more{more}, or GPUs or weights that take less time"
+
+
+def kept_alone(asked: Asked) -> bool:
+    """Return whether a request alone keeps the limits of TTFT and TPOT, without which no number of replicas does.
+
+    TTFT is not judged where prefixes are cached: a prompt that hits takes less than one alone.
+    """
+    lone, limits = at_concurrency(asked.server, 1), asked.limits
+    ttft = None if asked.prefix_cache and asked.extent.chain else limits.ttft
+    both = ((lone.ttft, ttft), (lone.tpot, limits.tpot))
+    return all(limit is None or times.mean <= limit for times, limit in both)
 
 
 def simulate(

@@ -105,6 +105,7 @@ class Memory(Result, of="memory"):
             self.per_layer,
             self.padding,
             self.bytes_per_token,
+            self.stages,
             divided,
             self.reason,
             self.warnings,

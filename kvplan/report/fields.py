@@ -87,9 +87,11 @@ def finite(value: object) -> object:
 
 
 def plain(value: object) -> object:
-    """Return a value as a document has it: records of a spec as objects."""
+    """Return a value as a document has it: records of a spec as objects, keys as text."""
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
