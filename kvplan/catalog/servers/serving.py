@@ -52,6 +52,13 @@ def calibration(
     about: ModelSpec | None = None,
     profile: str = "published",
     bits: float | None = None,
+    named: str = "",
+    usual: str = "",
 ) -> Calibration:
-    """Return what a server of this GPU and engine reaches, and how sure that is for a model with weights so wide."""
-    return serving_profile(profile).calibrate(device, engine, about, bits=bits)
+    """Return what a server of this GPU and engine reaches, and how sure that is for a model with weights so wide.
+
+    `named` is the release asked for, `usual` the one whose rules stand where none is.
+    """
+    servers = serving_profile(profile)
+    release = servers.release(device, engine, about, named, usual)
+    return servers.calibrate(device, engine, about, release, bits)
