@@ -43,7 +43,13 @@ def is_serving(word: str) -> bool:
     path = as_path(word)
     if path is None or path.suffix not in (".yaml", ".yml"):
         return word in names("serving")
-    return read_yaml(read_text(path, called(path)), called(path), typed=False).get("kind") == "serving"
+    return _kind(read_text(path, called(path)), called(path)) == "serving"
+
+
+@cache
+def _kind(text: str, location: str) -> object:
+    """Return what a YAML file says it is; plans ask it for every GPU."""
+    return read_yaml(text, location, typed=False).get("kind")
 
 
 def calibration(
