@@ -55,6 +55,7 @@ from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss
 from kvplan.report import headline
 from kvplan.report.plans import preferred, remedies_words
+from kvplan.report.recommend import document
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
@@ -1642,3 +1643,11 @@ def test_where_waits_have_no_limit_replicas_keep_up_as_surely_as_is_asked() -> N
     full, fuller = (PlannedReplica(demand=a.demand, plan=a.plan, site=a.site).fullness for a in (sure, even))
     assert full <= 1.001 / high < fuller <= 1 and even.plan.slo_probability < 0.9 <= sure.plan.slo_probability
     assert sure.plan.ttft < 1 and "No latency limit is set: TTFT " in headline.answer(sure)
+
+
+def test_what_runs_at_once_is_told_apart_from_what_the_server_is_started_to_take() -> None:
+    found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on=ON)
+    argv = document(found)["recommended"]["launch"]["argv"]
+    most = int(argv[argv.index("--max-num-seqs") + 1])
+    runs = f"Each replica runs {found.plan.in_flight} requests at once, of up to {most:,} that its server"
+    assert found.plan.in_flight < most and found.why[0].startswith(runs)
