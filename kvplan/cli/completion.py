@@ -75,8 +75,8 @@ WORDS: dict[str, tuple[Words, bool]] = {
     "tasks": (imported("compress.tasks", "TASKS"), False),
     "without": (imported("api.engine_options", "FEATURES"), False),
     "with_features": (imported("api.engine_options", "ADDED"), False),
-    "term": (imported("catalog.rental", "terms"), False),
-    "terms": (imported("catalog.rental", "terms"), False),
+    "term": (imported("catalog.costs.rental", "terms"), False),
+    "terms": (imported("catalog.costs.rental", "terms"), False),
     "claims": (shelf("claims"), True),
 }
 #: parameter -> what joins several words
