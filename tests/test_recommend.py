@@ -1651,3 +1651,13 @@ def test_what_runs_at_once_is_told_apart_from_what_the_server_is_started_to_take
     most = int(argv[argv.index("--max-num-seqs") + 1])
     runs = f"Each replica runs {found.plan.in_flight} requests at once, of up to {most:,} that its server"
     assert found.plan.in_flight < most and found.why[0].startswith(runs)
+
+
+def test_what_may_not_be_used_is_marked_as_priced_with_one_weight_format(run) -> None:
+    """24 GPUs stood in the table, and 14 in the remedy, which tries every weight format."""
+    ask = ("recommend", "-w", "rag", "-m", "llama3.1-70b", "-g", "h200", "-t", "mhc:4x", "--on", ON)
+    said = "What may not be used is priced with the checkpoint's own weights alone; with others it may cost less."
+    for more in ((), ("--full",)):
+        assert " ".join(run(*ask, *more).out.split()).count(said) == 1
+        assert said not in " ".join(run(*ask, *more, "--weights", "fp8").out.split()), "nothing else is tried"
+    assert said not in " ".join(run(*ask, "--any-technique").out.split())
