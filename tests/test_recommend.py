@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import kvplan
 from kvplan import catalog
 from kvplan.api.questions import draftings_of
+from kvplan.api.vary import axes_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
@@ -1481,11 +1482,25 @@ def test_what_if_is_the_same_question_asked_again(run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "said", "given", "asked"),
+    [
+        ("price", "-20%", "2.50/h", "2/h"), ("price", "+10%", 3, 3.3), ("ttft", "+10 %", "500 ms", "550 ms"),
+        ("queries_per_day", "-50%", "40,000", 20_000), ("load", "+200%", 1.0, 3), ("price", "-50%", "$3/h", "$1.5/h"),
+        ("max_quality_drop", "-20%", "1%", "0.8%"), ("max_quality_drop", "1%", "2%", "1%"), ("load", 2, 1.0, 2),
+    ],
+)  # fmt: skip
+def test_a_change_by_a_share_is_of_what_was_given(name: str, said: object, given: object, asked: object) -> None:
+    assert axes_of({name: [said]}, {name: given}) == [{name: asked}]
+
+
+@pytest.mark.parametrize(
     ("said", "says"),
     [
         ("load", "write name=a,b"), ("speed=1", "cannot be varied"), ("own=1", "cannot be varied"),
         ("load=" + ",".join(map(str, range(1, 99))), "more than 64"),
         ("max-gpus=x", "--vary max_gpus: expected from 1"),
+        ("price=-20%", "--vary: price: '-20%' is a change of a price that is not given; give it too"),
+        ("load=-120%", "--vary: load: '-120%' is below nothing"),
         ("load=1,0", "kvplan: --vary load: must be from"), ("technique=fp9", "--vary: no technique named 'fp9'"),
     ],
 )  # fmt: skip
