@@ -1676,3 +1676,32 @@ def test_what_may_not_be_used_is_marked_as_priced_with_one_weight_format(run) ->
         assert " ".join(run(*ask, *more).out.split()).count(said) == 1
         assert said not in " ".join(run(*ask, *more, "--weights", "fp8").out.split()), "nothing else is tried"
     assert said not in " ".join(run(*ask, "--any-technique").out.split())
+
+
+def test_users_are_counted_as_load_counts_them(run) -> None:
+    """What GPUs serve at most comes from so many users (Little's law); as many ask for so many queries a day."""
+    ask = {"gpus": "h100", "techniques": "fp8", "weights": "bf16", "on": ON}
+    most = kvplan.capacity("chat", "llama3.1-8b", "h100", 2, technique="fp8", weights="bf16", on=ON)
+    assert most.users is not None and most.answered < most.demand.workload.between_questions == 60.0
+    found = kvplan.recommend("chat", "llama3.1-8b", users=most.users, **ask)
+    assert found.demand.workload.arrivals.queries_per_day == pytest.approx(most.queries_per_day)
+    assert found.demand.peak * 60.0 == pytest.approx(most.users)
+    assert any("users at work in the busiest hour: each asks every 60.0 s" in note for note in found.warnings)
+    flat = kvplan.recommend(None, "llama3.1-8b", isl=500, osl=30, users="6k", **ask)
+    assert flat.demand.mean == flat.demand.peak == pytest.approx(100.0)
+    varied = kvplan.recommend("chat", "llama3.1-8b", users=600, vary="users=+100%", **ask).variations[0].answer
+    assert varied.demand.peak == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "says"),
+    [
+        ("-w chat --users 9 --rate 3/s", 2, "--users, --queries-per-day, --rate: give one of them"),
+        ("-w chat --users many", 1, "--users: expected a number of users such as '2,000' or '10k', got 'many'"),
+        ("-w chat --users 0", 1, "--users: must be above zero"),
+        ("-w batch-summaries --users 9", 1, "--users: nobody waits for an offline workload"),
+    ],
+)
+def test_users_that_say_no_volume_are_one_line(run, said: str, code: int, says: str) -> None:
+    found = run("recommend", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", *said.split())
+    assert found.code == code and found.err.count("\n") == 1 and says in found.err

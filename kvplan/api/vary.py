@@ -16,6 +16,8 @@ MOST = 64
 NAMES = {"gpu": "gpus", "technique": "techniques", "queries": "queries_per_day"}
 #: what says yes or no
 FLAGS = {"true": True, "yes": True, "false": False, "no": False}
+#: parameters that say one thing: one that is varied stands for the others
+VOLUMES = ("queries_per_day", "rate", "users")
 #: parameters that cannot be varied
 FIXED = ("vary", "workload", "own")
 
@@ -95,7 +97,7 @@ def named(word: str, call: Mapping[str, Any]) -> str:
 def with_changes(call: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a question with some parameters changed, to be asked once."""
     typed = {name: as_typed(name, value) for name, value in changed.items()}
-    volume = {"rate": None} if "queries_per_day" in typed else {"queries_per_day": None} if "rate" in typed else {}
+    volume = dict.fromkeys(VOLUMES) if any(name in typed for name in VOLUMES) else {}
     return {**call, **volume, **typed, "vary": ()}
 
 
