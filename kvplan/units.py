@@ -65,6 +65,7 @@ DIMENSIONS = {
     "USD/W/s": "a price of power such as '200 USD/kW/month'",
     "USD/token": "a price such as '0.88 USD/Mtok' (per million tokens)",
     "queries": "a number of queries such as '40,000', '40k' or '1.2M'",
+    "users": "a number of users such as '2,000' or '10k'",
     "queries/s": "a number of requests a second such as '2.5/s'",
     "queries/day": "a number of queries such as '40,000', '40k' or '1.2M'",
     "share": "a share such as '5%' or '0.05'",
@@ -89,7 +90,7 @@ def _scales(dimension: str) -> dict[str, float]:
         return {f"{money}/{unit}": 1 / f for money in ("USD", "$") for unit, f in _TIME.items()}
     if dimension in _MONEY:
         return _MONEY[dimension]
-    if dimension == "queries":
+    if dimension in ("queries", "users"):
         return _QUERIES
     if dimension in ("queries/s", "queries/day"):
         per = dimension.removeprefix("queries")

@@ -479,7 +479,7 @@ def test_estimate_takes_the_length_of_answers_by_the_name_that_other_commands_us
     [
         ("recommend -w chat -m llama3.1-8b --csv", "write --format csv ("),
         ("doctor --markdown", "write --format md ("),
-        ("recommend --users 500", "write --queries-per-day: users times the questions"),
+        ("simulate --users 500", "write --queries-per-day: users times the questions"),
         ("load --users 500", "write --workload and --gpus: the answer says how many users they serve"),
         ("validate rows.csv --gpu h100", "write --set gpu="),
         ("compare plan.json --users 5", "No such option '--users'"),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import kvplan
 from kvplan import catalog
 from kvplan.api.questions import draftings_of
+from kvplan.api.vary import axes_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import memory_budget
 from kvplan.kv.deployment import Deployment
@@ -56,6 +57,7 @@ from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss
 from kvplan.report import headline
 from kvplan.report.plans import preferred, remedies_words
+from kvplan.report.recommend import document
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
@@ -1486,11 +1488,25 @@ def test_what_if_is_the_same_question_asked_again(run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "said", "given", "asked"),
+    [
+        ("price", "-20%", "2.50/h", "2/h"), ("price", "+10%", 3, 3.3), ("ttft", "+10 %", "500 ms", "550 ms"),
+        ("queries_per_day", "-50%", "40,000", 20_000), ("load", "+200%", 1.0, 3), ("price", "-50%", "$3/h", "$1.5/h"),
+        ("max_quality_drop", "-20%", "1%", "0.8%"), ("max_quality_drop", "1%", "2%", "1%"), ("load", 2, 1.0, 2),
+    ],
+)  # fmt: skip
+def test_a_change_by_a_share_is_of_what_was_given(name: str, said: object, given: object, asked: object) -> None:
+    assert axes_of({name: [said]}, {name: given}) == [{name: asked}]
+
+
+@pytest.mark.parametrize(
     ("said", "says"),
     [
         ("load", "write name=a,b"), ("speed=1", "cannot be varied"), ("own=1", "cannot be varied"),
         ("load=" + ",".join(map(str, range(1, 99))), "more than 64"),
         ("max-gpus=x", "--vary max_gpus: expected from 1"),
+        ("price=-20%", "--vary: price: '-20%' is a change of a price that is not given; give it too"),
+        ("load=-120%", "--vary: load: '-120%' is below nothing"),
         ("load=1,0", "kvplan: --vary load: must be from"), ("technique=fp9", "--vary: no technique named 'fp9'"),
     ],
 )  # fmt: skip
@@ -1648,3 +1664,50 @@ def test_where_waits_have_no_limit_replicas_keep_up_as_surely_as_is_asked() -> N
     full, fuller = (PlannedReplica(demand=a.demand, plan=a.plan, site=a.site).fullness for a in (sure, even))
     assert full <= 1.001 / high < fuller <= 1 and even.plan.slo_probability < 0.9 <= sure.plan.slo_probability
     assert sure.plan.ttft < 1 and "No latency limit is set: TTFT " in headline.answer(sure)
+
+
+def test_what_runs_at_once_is_told_apart_from_what_the_server_is_started_to_take() -> None:
+    found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on=ON)
+    argv = document(found)["recommended"]["launch"]["argv"]
+    most = int(argv[argv.index("--max-num-seqs") + 1])
+    runs = f"Each replica runs {found.plan.in_flight} requests at once, of up to {most:,} that its server"
+    assert found.plan.in_flight < most and found.why[0].startswith(runs)
+
+
+def test_what_may_not_be_used_is_marked_as_priced_with_one_weight_format(run) -> None:
+    """24 GPUs stood in the table, and 14 in the remedy, which tries every weight format."""
+    ask = ("recommend", "-w", "rag", "-m", "llama3.1-70b", "-g", "h200", "-t", "mhc:4x", "--on", ON)
+    said = "What may not be used is priced with the checkpoint's own weights alone; with others it may cost less."
+    for more in ((), ("--full",)):
+        assert " ".join(run(*ask, *more).out.split()).count(said) == 1
+        assert said not in " ".join(run(*ask, *more, "--weights", "fp8").out.split()), "nothing else is tried"
+    assert said not in " ".join(run(*ask, "--any-technique").out.split())
+
+
+def test_users_are_counted_as_load_counts_them(run) -> None:
+    """What GPUs serve at most comes from so many users (Little's law); as many ask for so many queries a day."""
+    ask = {"gpus": "h100", "techniques": "fp8", "weights": "bf16", "on": ON}
+    most = kvplan.capacity("chat", "llama3.1-8b", "h100", 2, technique="fp8", weights="bf16", on=ON)
+    assert most.users is not None and most.answered < most.demand.workload.between_questions == 60.0
+    found = kvplan.recommend("chat", "llama3.1-8b", users=most.users, **ask)
+    assert found.demand.workload.arrivals.queries_per_day == pytest.approx(most.queries_per_day)
+    assert found.demand.peak * 60.0 == pytest.approx(most.users)
+    assert any("users at work in the busiest hour: each asks every 60.0 s" in note for note in found.warnings)
+    flat = kvplan.recommend(None, "llama3.1-8b", isl=500, osl=30, users="6k", **ask)
+    assert flat.demand.mean == flat.demand.peak == pytest.approx(100.0)
+    varied = kvplan.recommend("chat", "llama3.1-8b", users=600, vary="users=+100%", **ask).variations[0].answer
+    assert varied.demand.peak == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "says"),
+    [
+        ("-w chat --users 9 --rate 3/s", 2, "--users, --queries-per-day, --rate: give one of them"),
+        ("-w chat --users many", 1, "--users: expected a number of users such as '2,000' or '10k', got 'many'"),
+        ("-w chat --users 0", 1, "--users: must be above zero"),
+        ("-w batch-summaries --users 9", 1, "--users: nobody waits for an offline workload"),
+    ],
+)
+def test_users_that_say_no_volume_are_one_line(run, said: str, code: int, says: str) -> None:
+    found = run("recommend", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", *said.split())
+    assert found.code == code and found.err.count("\n") == 1 and says in found.err

@@ -1,6 +1,7 @@
 """Fitting servers: terms that made rows are found again, few rows borrow, the same rows give the same file."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from math import exp, log
 from types import SimpleNamespace
@@ -10,7 +11,10 @@ import pytest
 import yaml
 from serving_rows import entries, moved, read, servers, timed, write
 
+import kvplan
 from kvplan import catalog
+from kvplan.catalog.servers import serving
+from kvplan.catalog.shelves import shipped
 from kvplan.measuring.serving.arrays import stack
 from kvplan.measuring.serving.fit import FitOptions, fit, solved_for
 from kvplan.measuring.serving.holdout import HeldOut, folds_of, held_out_rows, never_held_out, without
@@ -20,9 +24,11 @@ from kvplan.measuring.serving.problem import Problem, has_mtp_layers
 from kvplan.measuring.serving.profiles import ProfileHeading, profile_of
 from kvplan.measuring.serving.solve import solve
 from kvplan.report.validate import times
-from kvplan.specs.calibration import ALL, Range
+from kvplan.specs.calibration import ALL, Calibration, Range
+from kvplan.specs.eras import same_release
 from kvplan.specs.identity import Identity, family
 from kvplan.specs.serving_profile import (
+    EVIDENCE,
     NOWHERE,
     RELEASE,
     SEEN,
@@ -555,3 +561,65 @@ def test_the_interval_of_a_predicted_time_has_a_low_and_a_high_end() -> None:
     values = {key: c.value(row) for key, c in columns.items()}
     assert values == {"ttft.measured": 1.5, "ttft.predicted": 2.0, "ttft.low": 1.0, "ttft.high": 3.0}
     assert columns["ttft.predicted"].cell(row) == "2.0 s (0.50 to 1.50)"
+
+
+# -- the release a plan is made for ---------------------------------------------------------------
+
+
+def test_a_plan_stands_on_the_rows_of_its_own_release(run, tmp_path) -> None:
+    """Three rows of 0.33.0, the release whose rules stand unnamed, make it a measured one, named or not."""
+    slower = moved("servers", "h100-sxm vllm", weights=0.7)
+    rows = timed(entries("llama3.1-8b", "h100", "vllm", (1,), (4, 16, 64), engine_version="0.33.0"), slower)[::4]
+    source, mine = str(write(tmp_path / "rows.csv", rows)), str(tmp_path / "mine.yaml")
+    assert len(rows) == 3 and run("calibrate", source, "-o", mine).code == 0
+
+    def planned(engine: str, model: str = "llama3.1-8b", profile: str = mine) -> Calibration:
+        asked = {"gpus": "h100", "techniques": "fp8", "weights": "bf16", "on": "2026-11-24"}
+        found = kvplan.recommend("chat", model, engine=engine, profile=profile, **asked)
+        assert found.site is not None
+        return found.site.calibration
+
+    unnamed, short, other = (planned(engine) for engine in ("vllm", "vllm@0.33", "vllm@0.32"))
+    assert unnamed == short == planned("vllm@0.33.0")
+    assert (unnamed.basis, other.basis) == (SEEN, RELEASE)
+    assert EVIDENCE[SEEN] in unnamed.evidence and EVIDENCE[RELEASE] in other.evidence
+    assert unnamed.tpot != other.tpot and unnamed.reached != other.reached
+    assert planned("vllm", profile="published").basis == RELEASE
+
+
+def test_a_named_release_is_the_one_measured_whose_numbers_are_the_same() -> None:
+    profile, gpu, model = catalog.serving_profile(), catalog.gpu("h200"), catalog.model("gpt-oss-120b")
+    release = partial(profile.release, gpu, "vllm", model)
+    assert same_release("0.33", "0.33.0") and same_release("v0.8.5", "vllm/vllm-openai:v0.8.5")
+    assert not same_release("0.33", "0.33.0rc1") and not same_release("0.33", "0.33.1") and not same_release("", "0")
+    assert release("0.18", "") == "0.18.0", "measured elsewhere"
+    assert release("0.34", "0.33") == "0.34" and release("", "0.33") == "", "of no row"
+
+
+def test_releases_of_an_older_engine_are_as_slow_as_they_were() -> None:
+    """The V0 engine's steps took three times as long on the host; a release nobody measured is as any other."""
+    asked = {"gpus": "h100", "context": 2000, "techniques": "fp8", "on": "2026-11-24"}
+    old, none, newest = (
+        kvplan.estimate("llama3.1-8b", engine=engine, **asked).sites[0].calibration
+        for engine in ("vllm@0.7", "vllm@0.32", "vllm")
+    )
+    assert old.reached["step"] > 2 * newest.reached["step"] and none.reached == newest.reached
+
+
+def test_a_plan_drafts_nothing_because_a_release_was_measured_with_drafts() -> None:
+    profile, model = catalog.serving_profile(), catalog.model("deepseek-r1")
+    (drafted,) = (name.split()[1] for name in profile.speculative if name.startswith("trtllm"))
+    found = profile.calibrate(catalog.gpu("b200"), "trtllm", model, drafted)
+    assert found.basis == SEEN and found.reached["accepted"] == 1.0
+
+
+def test_a_profile_of_ones_own_is_parsed_twice_however_many_gpus_there_are(monkeypatch, tmp_path) -> None:
+    """Once for what it is, once for its numbers: 124 kB took 0.1 s for each of 128 GPUs."""
+    parsed = []
+    read = serving.read_yaml
+    monkeypatch.setattr(serving, "read_yaml", lambda *a, **more: parsed.append(a) or read(*a, **more))
+    text = shipped("serving", "published")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text + f"\n# {tmp_path}\n", "utf-8")
+    kvplan.estimate("llama3.1-8b", context=2000, techniques="fp8", gpus=("h100", "h200", "b200"), profile=str(mine))
+    assert len(parsed) == 2

@@ -355,6 +355,14 @@ def test_the_document_has_the_fields_that_scripts_rely_on(run) -> None:
 
 
 @pytest.mark.slow
+def test_a_recommendation_is_confirmed_under_the_release_it_was_made_for() -> None:
+    found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", engine="vllm@0.19", on="2026-11-24")
+    assert found.plan is not None
+    site = confirm.simulation_of(found, found.plan, "2026-11-24", "published").server.site
+    assert site.engine.release == "0.19" and found.site is not None
+    assert site.calibration.reached == found.site.calibration.reached
+
+
 def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
     asked = {"gpus": "h100", "techniques": ["baseline", "fp8"], "on": ON, "queries_per_day": 100_000}
     found = kvplan.recommend("chat", "llama3.1-8b", simulate=True, **asked)

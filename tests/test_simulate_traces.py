@@ -407,3 +407,22 @@ def test_the_rate_of_a_trace_is_that_at_which_it_comes(run, tmp_path: Path) -> N
     (tmp_path / "fast.csv").write_text("arrival,input,output\n" + "".join(rows), "utf-8")
     said = run("simulate", "--trace", tmp_path / "fast.csv", "-m", "llama3.1-8b", "-g", "h100", "--format", "md").out
     assert "61 requests in 2.0 s, 30.5/s on average" in said
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        ("arrival,input,output,reusable_prefix_tokens", "column 'reusable_prefix_tokens' is not read"),
+        ("arrival,input,output,prefix_tokens,cached", "columns 'prefix_tokens, cached' are not read"),
+        ("timestamp_ms,input_length,output_length,hash_ids", "column 'hash_ids' is not read"),
+        ("arrival,input,output,prefix,prefix_tokens,user", ""),
+        ("arrival,input,output,priority", ""),
+    ],
+)
+def test_columns_that_sound_like_prefixes_and_are_not_read_are_named(header: str, named: str, tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    lines = [",".join(map(str, (n, 500, 20, *[7] * (header.count(",") - 2)))) for n in range(3)]
+    trace.write_text("\n".join((header, *lines, "")), "utf-8")
+    asked = {"queries_per_day": None, "rate": None, "duration": None, "scale": 1.0, "speed": 1.0, "seed": 0}
+    notes = requests_of(str(trace), None, catalog.model("llama3.1-8b"), **asked).notes
+    assert len(notes) == bool(named) and named in "".join(notes)

@@ -307,3 +307,25 @@ def test_a_measured_share_is_that_of_sessions(reused: float, each: int, held: fl
     one = replace(workload("agents"), reused=reused)
     assert one.session == (each, pytest.approx(held))
     assert sum(weight * share for weight, share in one.prefix_classes) == pytest.approx(reused)
+
+
+@pytest.mark.parametrize(("kind", "word", "name"), [("workload", "doc-qa", "doc-qa"), ("gpu", "H100", "h100-sxm")])
+def test_a_shipped_file_is_printed_as_it_stands_and_read_again(run, tmp_path, kind, word, name) -> None:
+    printed = run("show", kind, word, "--yaml")
+    assert printed.code == 0 and printed.out == catalog.shipped(f"{kind}s", name)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(printed.out.replace("queries_per_day: 40,000", "queries_per_day: 123"), "utf-8")
+    shown = run("show", kind, str(mine))
+    assert shown.code == 0 and "--yaml" not in shown.out
+    if kind == "workload":
+        assert "save the file that --yaml prints" in " ".join(run("show", kind, word).out.split())
+        assert catalog.workload(str(mine)).arrivals.queries_per_day == 123
+
+
+def test_what_is_no_file_to_copy_is_not_printed(run, tmp_path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(catalog.shipped("workloads", "chat"), "utf-8")
+    for words, code in (("model llama3.1-8b", 1), ("workload chatt", 1), ("gpu h100 h200", 1), (f"workload {mine}", 1)):
+        assert run("show", *words.split(), "--yaml").code == code
+    for other in ("--json", "--kernels=gemm", "--html=x.html"):
+        assert run("show", "workload", "chat", "--yaml", other).code == 2

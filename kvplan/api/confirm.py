@@ -89,7 +89,7 @@ def simulation_of(
     demand = answer.demand
     stream = stream or at_peak(demand.workload, min(duration(answer), LONGEST), seed=seed)
     place = site(
-        catalog.gpu(plan.gpu), demand.model, day, engine=plan.engine, profile=profile, parallel=plan.parallel,
+        catalog.gpu(plan.gpu), demand.model, day, engine=demand.engine.asked, profile=profile, parallel=plan.parallel,
         weights=plan.form, length=demand.workload.context(1.0), **paid,
     )  # fmt: skip
     one = server(

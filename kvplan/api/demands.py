@@ -12,6 +12,7 @@ from kvplan.planning.suitability import read_by
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 from kvplan.specs.workload import Arrivals, Quantiles, Slo, Workload
+from kvplan.units import DAY, show_count, show_time
 
 #: what a volume may be multiplied by
 LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
@@ -56,9 +57,37 @@ def arrival_notes(workload: Workload) -> list[str]:
     return ["no hours given: the load is taken as flat over the day; its file may have 24 weights, as hours"] * flat
 
 
-def workload_at(word: str | Workload, model: ModelSpec, per_day: float | None, load: float = 1.0) -> Workload:
-    """Return a workload at the volume asked for, times `load`, its images read as the model reads them."""
+def per_day_of(users: float, workload: Workload) -> float:
+    """Return the queries a day of so many users at work in the busiest hour, each asking at the workload's interval.
+
+    Little's law, as `kvplan load` counts users; where an answer takes longer than the interval they ask less.
+    """
+    if workload.offline:
+        raise SpecError("users: nobody waits for an offline workload; give queries_per_day= or rate=")
+    return users / workload.between_questions * DAY / workload.arrivals.peak_factor
+
+
+def users_note(workload: Workload) -> str:
+    """Return how many users a volume comes from, and what that rests on."""
+    users = workload.arrivals.peak_rate * workload.between_questions
+    source = workload.sources.get("between_questions")
+    whence = f"{source.kind}: {source.ref}" if source else "an assumption"
+    each = f"each asks every {show_time(workload.between_questions)} on average ({whence})"
+    return f"{show_count(round(users), 'user')} at work in the busiest hour: {each}"
+
+
+def workload_at(
+    word: str | Workload, model: ModelSpec, per_day: float | None, load: float = 1.0, users: float | None = None
+) -> Workload:
+    """Return a workload at the volume asked for, times `load`, its images read as the model reads them.
+
+    The volume may be that of so many `users`.
+    """
     demand = read_by(model, catalog.workload(word) if isinstance(word, str) else word, catalog.all_models)
+    if users is not None:
+        if per_day is not None:
+            raise WrongUse("users, queries_per_day, rate: give one of them")
+        per_day = per_day_of(users, demand)
     volume = load * (demand.arrivals.queries_per_day if per_day is None else per_day)
     if not volume:
         raise WrongUse(

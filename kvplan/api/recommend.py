@@ -7,7 +7,7 @@ from typing import Any
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.confirm import confirmations, why_not_simulated
-from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, workload_at, workload_named
+from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, users_note, workload_at, workload_named
 from kvplan.api.idle import SERVED_ANYHOW, UNSHARED, Call, idle
 from kvplan.api.markets import Market, market_of
 from kvplan.api.questions import Question, draftings_of, engines_of, limits_of, question_of
@@ -40,6 +40,7 @@ def recommend(
     osl: int | str | None = None,
     queries_per_day: float | str | None = None,
     rate: float | str | None = None,
+    users: float | str | None = None,
     ttft: float | str | None = None,
     tpot: float | str | None = None,
     e2e: float | str | None = None,
@@ -72,18 +73,18 @@ def recommend(
 ) -> Recommendation:
     """Return the best plan under the limits, and why; without one, what it fails on.
 
-    Without a workload (None) every request has `isl` tokens in and `osl` out. Limits of time are in seconds at the
-    `percentile` of the requests (the workload's own where none is given, 'none' lifts one), `max_quality_drop` is a
-    share, `confidence` is how sure the limits must be kept: 90 % unless it is given, or as sure as a plan can be where
-    none is that sure but one is surer than a coin. `price` is USD per GPU-hour, `prices` are files of your own prices,
-    `own` a file of what owning takes. One spare replica is paid for unless nobody waits (an offline workload) or
-    `spares` says otherwise. `engine` 'any' tries all whose servers were measured, `load` multiplies the volume, and
+    Without a workload (None) every request has `isl` tokens in and `osl` out. The volume is `queries_per_day`, a
+    `rate`, or that of so many `users` at work in the busiest hour, as `load` counts them. Limits of time are in seconds
+    at the `percentile` of the requests (the workload's own where none is given, 'none' lifts one), `max_quality_drop`
+    is a share, `confidence` is how sure the limits must be kept: 90 % unless it is given, or as sure as a plan can be
+    where none is that sure but one is surer than a coin. `price` is USD per GPU-hour, `prices` are files of your own
+    prices, `own` a file of what owning takes. One spare replica is paid for unless nobody waits (an offline workload)
+    or `spares` says otherwise. `engine` 'any' tries all whose servers were measured, `load` multiplies the volume, and
     `vary` asks again with other values, as in {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3".
     `speculative` also tries speculative decoding: mtp, eagle3 or a draft model, with as many tokens drafted a step as
-    named (eagle3:3) or as come out best, and as many yielded as measured (eagle3:3=2.4) or published.
-    `simulate` replays the workload's busiest hour on the best plan and the runner-up. `progress` hears (share
-    searched, what is next). Raises KvplanError for names and
-    values that cannot be understood.
+    named (eagle3:3) or as come out best, and as many yielded as measured (eagle3:3=2.4) or published. `simulate`
+    replays the workload's busiest hour on the best plan and the runner-up. `progress` hears (share searched, what is
+    next). Raises KvplanError for names and values that cannot be understood.
 
         >>> best = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> best.plan.technique, best.plan.gpu
@@ -105,6 +106,7 @@ def recommend(
         warnings=(
             *([not_simulated] if not_simulated else ()),
             *contradictions(simulated),
+            *([users_note(answer.demand.workload)] if users_of(call) is not None else ()),
             *warnings_of(answer, question, day),
             *idle(recommend, OPTIONS, call, inputs, why_unused),
         ),
@@ -129,7 +131,7 @@ def read_call(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...
     traffic = workload_at(
         workload_named(call["workload"], call["isl"], call["osl"], day), spec,
         values.per_day(call["queries_per_day"], call["rate"]),
-        values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD),
+        values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD), users_of(call),
     )  # fmt: skip
     limits = limits_of(
         traffic, quality=call["max_quality_drop"], gpus=call["max_gpus"],
@@ -148,6 +150,11 @@ def read_call(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...
     offered = {name: call[name] for name in ("price", "prices", "own", "term", "profile")}
     market = market_of(call["gpus"], day, **offered)
     return question, market, market.served_by(engines), day
+
+
+def users_of(call: Mapping[str, Any]) -> float | None:
+    """Return the number of users asked for, None where the volume is given otherwise."""
+    return values.given(values.users, call["users"])
 
 
 def inputs(call: Call) -> tuple[object, ...]:

@@ -111,6 +111,24 @@ def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, r
     return Item(kind=kind, name=several[0], thing=KINDS[kind](several[0]))
 
 
+#: kinds of files that one writes for oneself, and the shelf where each stands
+FILES = {"workload": "workloads", "gpu": "gpus"}
+
+
+def shipped_file(kind: str, names: str | Iterable[str]) -> str:
+    """Return the YAML file of a shipped workload or GPU as it stands, to be copied and changed.
+
+    Raises KvplanError for another kind, several names, and a name that is none.
+    """
+    kind = values.word(kind, "kind").removesuffix("s")
+    several = values.several(names, "names")
+    if kind not in FILES or len(several) != 1:
+        raise SpecError(f"yaml: prints the file of one {' or '.join(FILES)}, as in kvplan show workload chat")
+    if as_path(several[0]):
+        raise SpecError(f"yaml: {several[0]} is a file already; copy it, or name a {kind} as kvplan list {kind}s does")
+    return catalog.shipped(FILES[kind], catalog.resolve(FILES[kind], several[0], kind))
+
+
 def unnamed(word: str) -> str:
     """Return what to write where one word alone was given: the name of a thing without its kind, or a kind alone."""
     if word in KINDS or word == "profile":

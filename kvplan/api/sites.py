@@ -14,7 +14,7 @@ from kvplan.kv.replica import Parallel
 from kvplan.money.offers import typical_spread
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
-from kvplan.specs.hardware import Gpu, Price
+from kvplan.specs.hardware import Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.serving_profile import ServingProfile, mixes
 from kvplan.specs.source import Source
@@ -81,7 +81,7 @@ def site(
     rules = catalog.engine(engine)
     if not supported_gpus({gpu.name: gpu}, engine):
         raise no_supported_gpu({gpu.name: gpu}, engine)
-    reached = widened_where_assumed(calibration_of(gpu, about, profile, engine.partition("@")[0], weights), about)
+    reached = widened_where_assumed(calibration_of(gpu, about, profile, rules, weights), about)
     ranks, context = parallel.data if parallel else 1, (about.max_context or 0) if about else 0
     place = Site(
         gpu=gpu,
@@ -154,20 +154,22 @@ def check_one_gpu(price: float | None, chosen: dict[str, Gpu], named: bool) -> N
 
 
 def calibration_of(
-    gpu: Gpu, about: ModelSpec | None, profile: str, engine: str = "vllm", weights: str | None = None
+    gpu: Gpu, about: ModelSpec | None, profile: str, engine: Engine, weights: str | None = None
 ) -> Calibration:
     """Return what a server of this GPU and engine reaches under a profile of servers, or of kernels.
 
-    Kernels are those of the weights' format; where the planner may choose it, of the checkpoint's own.
+    Kernels are those of the weights' format; where the planner may choose it, of the checkpoint's own. The release is
+    the one named; where none is, the one whose rules stand, if the profile measured this server with it.
     """
     form = format_named(weights) if weights else None
     bits = form.bits if form else None
     if catalog.is_serving(profile):
         shipped = catalog.serving_profile(profile).name == PUBLISHED
-        found = catalog.calibration(gpu, engine, about, profile, bits)
+        found = catalog.calibration(gpu, engine.name, about, profile, bits, engine.named, engine.release)
         return found if shipped else under(found, profile)
     servers, name, measured = with_kernels_of(profile)
-    calibration = servers.calibrate(gpu, engine, about, bits=bits)
+    release = servers.release(gpu, engine.name, about, engine.named, engine.release)
+    calibration = servers.calibrate(gpu, engine.name, about, release, bits)
     if gpu.name not in measured:
         return calibration
     return replace(calibration, evidence=f"{calibration.evidence}; its matrix products as {name} measured them")

@@ -7,7 +7,8 @@ from kvplan.api import values
 from kvplan.api.demands import workload_at
 from kvplan.catalog.rows.tables import stem
 from kvplan.catalog.rows.traces import pieces as trace_pieces
-from kvplan.errors import SpecError, WrongUse
+from kvplan.catalog.rows.traces import unread_prefixes
+from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.perf.simulate.arrivals import Gaps, RateCourse, drawn, sharing, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import Extent, extent, hastened, multiplied
@@ -79,8 +80,18 @@ def of_trace(word: str, more: float, faster: float, seed: int) -> RequestStream:
     changed = f", {more:g} times as many requests" * (more != 1) + f", {faster:g} times as fast" * (faster != 1)
     return RequestStream(
         title=f"{stem(word)}{changed}", source=kept(anew, known), extent=known, workload=None, warm=0.0,
-        until=FOREVER, notes=(left,) if known.failed else (),
+        until=FOREVER, notes=(*([left] if known.failed else ()), *unread(word)),
     )  # fmt: skip
+
+
+def unread(word: str) -> Iterable[str]:
+    """Yield that columns which sound like shared prefixes were not read, and what is."""
+    if columns := unread_prefixes(word):
+        what, is_ = ("column", "is") if len(columns) == 1 else ("columns", "are")
+        yield (
+            f"the trace's {what} {shown(', '.join(columns))} {is_} not read: requests that share a prefix have the "
+            "same text in a column prefix of a trace with arrival, input and output, and its length in prefix_tokens"
+        )
 
 
 def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream:

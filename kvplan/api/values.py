@@ -218,9 +218,14 @@ def per_second(rate: float | str, name: str = "rate") -> float:
     return _volume(rate, name, "/s", "2.5")
 
 
-def _volume(value: float | str, name: str, unit: str, example: str) -> float:
+def users(value: float | str, name: str = "users") -> float:
+    """Return a number of users, as in 2000, '2,000' or '10k'."""
+    return _volume(value, name, "", "2000", "users")
+
+
+def _volume(value: float | str, name: str, unit: str, example: str, of: str = "queries") -> float:
     text = plain(value, name)
-    volume = parse(text, f"queries{unit}", name)
+    volume = parse(text, f"{of}{unit}", name)
     if volume <= 0:
         raise SpecError(f"{name}: must be above zero, as in {example}{unit}, got {shown(text)}")
     if not FEWEST <= volume < MOST:

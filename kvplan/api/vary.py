@@ -16,8 +16,14 @@ MOST = 64
 NAMES = {"gpu": "gpus", "technique": "techniques", "queries": "queries_per_day"}
 #: what says yes or no
 FLAGS = {"true": True, "yes": True, "false": False, "no": False}
+#: parameters that say one thing: one that is varied stands for the others
+VOLUMES = ("queries_per_day", "rate", "users")
 #: parameters that cannot be varied
 FIXED = ("vary", "workload", "own")
+
+#: a change by a share, and a quantity with what stands before and behind its number
+CHANGE = re.compile(r"([+-]\d{1,6}(?:\.\d{1,6})?)\s*%", re.ASCII)
+QUANTITY = re.compile(r"(\$?\s*)(\d{1,3}(?:,\d{3})+|\d{1,15}(?:\.\d{1,15})?)([^\d,.].*)?", re.ASCII)
 
 Axes = Mapping[str, Iterable[Any]] | str | Iterable[str]
 
@@ -30,6 +36,7 @@ def axes_of(vary: Axes, call: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, options in axes.items():
         if not options or any(value is None for value in options):
             raise SpecError(f"vary: {name}: expected values, as in {name}=1,2")
+    axes = {name: [absolute(name, value, call[name]) for value in options] for name, options in axes.items()}
     combinations = [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
     if len(combinations) > MOST:
         raise SpecError(f"vary: {len(combinations):,} combinations are more than {MOST}; give fewer values")
@@ -47,6 +54,19 @@ def pairs(vary: Axes) -> list[tuple[str, list[Any]]]:
             raise SpecError(f"vary: write name=a,b, as in load=1,3,10, got {shown(text)}")
         axes.append((name, [number(value.strip()) for value in rest.split(",") if value.strip()]))
     return axes
+
+
+def absolute(name: str, value: Any, given: Any) -> Any:
+    """Return a value as it is, or a change by a share, as in -20%, of the one that was given: 2 of 2.5/h is 2/h."""
+    share = CHANGE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if share is None:
+        return value
+    parts = None if isinstance(given, bool) else QUANTITY.fullmatch(str(given).strip())
+    factor = 1 + float(share[1]) / 100
+    if parts is None or factor < 0:
+        what = "is below nothing" if parts else f"is a change of a {name} that is not given"
+        raise SpecError(f"vary: {name}: {shown(value)} {what}; give it too, as in price=2.49/h, or write values")
+    return number(f"{parts[1]}{float(parts[2].replace(',', '')) * factor:.10g}{parts[3] or ''}")
 
 
 def number(word: str) -> Any:
@@ -77,7 +97,7 @@ def named(word: str, call: Mapping[str, Any]) -> str:
 def with_changes(call: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a question with some parameters changed, to be asked once."""
     typed = {name: as_typed(name, value) for name, value in changed.items()}
-    volume = {"rate": None} if "queries_per_day" in typed else {"queries_per_day": None} if "rate" in typed else {}
+    volume = dict.fromkeys(VOLUMES) if any(name in typed for name in VOLUMES) else {}
     return {**call, **volume, **typed, "vary": ()}
 
 

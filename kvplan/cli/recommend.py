@@ -60,10 +60,11 @@ def kept_in(word: str) -> str:
 @click.option("--osl", metavar="TOKENS", help="and of every answer.")
 @click.option("--queries-per-day", metavar="Q", help="Mean queries a day. Default: the workload's.")
 @click.option("--rate", metavar="R", help="The same a second, as in 2.5/s.")
+@click.option("--users", metavar="N", help="Or users at work in the busiest hour.")
 @click.option("--ttft", metavar="TIME", help="Limit of the first token: 5s, or none.")
 @click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
 @click.option("--e2e", metavar="TIME", help="Limit of a whole request.")
-@click.option("--percentile", metavar="P", help="Share of requests that keep the limits.")
+@hidden(click.option("--percentile", metavar="P", help="Share of requests that keep the limits."))
 @click.option("--max-quality-drop", metavar="P", help="Greatest loss, as in 1%.")
 @hidden(click.option("--quality", multiple=True, metavar="FILE", help="Scores of your own model; they win."))
 @gpus_option

@@ -72,7 +72,9 @@ def binding(d: Decision) -> str:
     i = row_of(home, plan)
     row = list(home.gpu_grid.requests[i])
     at = next(k for k, n in enumerate(row) if n >= plan.in_flight)
-    head = f"Each replica runs {requests(plan.in_flight)} at once"
+    most = d.demand.engine.limits(home.site.gpu)[0] * plan.parallel.data  # what the launch command states of each rank
+    started = f", of up to {most:,} that its server is started to take" if most > plan.in_flight else ""
+    head = f"Each replica runs {requests(plan.in_flight)} at once{started}"
     if at + 1 >= len(row):
         return f"{head}, the largest number that is searched."
     if row[at + 1] > home.room[i, 0]:

@@ -21,7 +21,7 @@ from kvplan.report.plans import (
     remedies_words,
     variations_table,
 )
-from kvplan.report.recommend import by_gpu, named, speculative
+from kvplan.report.recommend import by_gpu, named, priced_once, speculative
 from kvplan.units import show_count
 
 #: reasons, GPUs and rejected options that are shown
@@ -53,6 +53,7 @@ def page(r: Recommendation) -> Page:
         notes("Why", few([f"- {line}" for line in r.why], REASONS, "reason")),
         side_by_side(shown, r),
         legend(shown, r.demand.limits, timed=False) if shown else None,
+        Text(priced_once(r, shown), "quiet"),
         (Text(f"No plan on {line}.", "quiet") for line in (barred(r) if r.plan else ())),
         None if r.plan else notes("What cannot be used", unused(r)),
         Text(more(r), "quiet"),

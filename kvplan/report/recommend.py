@@ -1,6 +1,6 @@
 """A recommendation: the answer first, then the money, the reasons, the others, and the same as JSON."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from math import isfinite
 
@@ -130,10 +130,21 @@ def others(r: Recommendation) -> Iterator[Block]:
         yield plans_table(KINDS, kinds, limits, r.plan, r.per_query)
     if r.alternatives:
         yield legend([*gpus[:SHOWN], *kinds], limits)
+        yield Text(priced_once(r, [*gpus, *(kinds if r.plan else ())]), "quiet")
     if len(r.front) > 1:
         yield plans_table(FRONT, r.front[:SHOWN], limits, r.plan, r.per_query)
         if remark := off_front(r.plan, r.front, r.objective):
             yield remark
+
+
+def priced_once(r: Recommendation, shown: Sequence[Plan]) -> str:
+    """Return that what may not be used was tried with one weight format alone, '' where that hides nothing."""
+    barred = {(x.technique, x.weights or None) for x in r.rejected if x.technique and not x.gpu}
+    forms = r.demand.forms
+    if len(forms) < 2 or not any(p.pair in barred for p in shown):
+        return ""
+    first = f"{forms[0]} weights" if forms[0] else "the checkpoint's own weights"
+    return f"What may not be used is priced with {first} alone; with others it may cost less."
 
 
 def named(x: Rejected) -> str:

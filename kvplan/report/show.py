@@ -7,7 +7,7 @@ from typing import Any
 from kvplan.api.show import Item, Kernels, MeasuredProfile, Servers, Shown
 from kvplan.errors import SpecError
 from kvplan.report import fields, items
-from kvplan.report.blocks import Json, Page
+from kvplan.report.blocks import Json, Page, Text
 from kvplan.report.fields import Field
 
 #: the fields of each kind of thing
@@ -19,6 +19,8 @@ FIELDS: dict[str, Callable[[Any], list[Field]]] = {
     "engine": items.engine,
     "price": items.price,
 }
+#: how a reader comes to a file of their own
+OWN = "For one of your own, save the file that yaml=yes prints, change it, and give its path as the workload."
 #: what a document that is not as it should be can raise
 ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 
@@ -26,7 +28,9 @@ ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticEr
 def page(shown: Shown) -> Page:
     """Return the report of what is shown."""
     if isinstance(shown, Item):
-        return fields.page(shown.kind, shown.name, FIELDS[shown.kind](shown.thing))
+        whole = fields.page(shown.kind, shown.name, FIELDS[shown.kind](shown.thing))
+        copied = shown.kind == "workload" and not shown.name.endswith((".yaml", ".yml"))
+        return Page.of(whole.blocks, Text(OWN, "quiet")) if copied else whole
     if isinstance(shown, Servers):
         from kvplan.report import server_profile
 

@@ -60,6 +60,18 @@ def release_of(version: str) -> str:
     return match[1].lower() if match else version.strip()
 
 
+def same_release(one: str, other: str) -> bool:
+    """Return whether two names are of one release: 0.33 is 0.33.0, and no candidate of it (0.33.0rc1)."""
+    one, other = release_of(one), release_of(other)
+    return one == other or (bool(_plain(one)) and _plain(one) == _plain(other))
+
+
+def _plain(release: str) -> str:
+    """Return a release that is numbers alone without the zeros at its end, '' for any other."""
+    match = re.fullmatch(r"v?(\d{1,9}(?:\.\d{1,9}){1,3})", release, re.ASCII)
+    return re.sub(r"(\.0+)+$", "", match[1]) if match else ""
+
+
 def numbers(version: str) -> tuple[int, ...]:
     """Return a release's numbers, () where it has none."""
     match = NUMBER.search(DAY.sub(" ", version))

@@ -167,6 +167,7 @@ class Engine:
     title: str  #: as reports print it
     release: str  #: first release that the figures hold for
     version: str  #: the releases they hold for, in words
+    named: str = ""  #: the release that was asked for, '' where none was
     pool: str  #: profiled, static or free
     utilization: float | None = None  #: share of the memory, of 1; None: what `reserve` leaves
     reserve: Reserve | None = None  #: left free where no share is set
@@ -268,6 +269,11 @@ class Engine:
         """The engine and the release whose rules these are, as options spell them."""
         return f"{self.name}@{self.release}"
 
+    @property
+    def asked(self) -> str:
+        """The engine as it was asked for, with its release where one was named."""
+        return f"{self.name}@{self.named}" if self.named else self.name
+
     @lru_cache(maxsize=1024)  # noqa: B019 (engines are few and live as long as the process)
     def step(self, gpu: Gpu | None) -> StepSize:
         """Return the largest step the engine takes on this GPU; None stands for one of 80 GB."""
@@ -333,7 +339,7 @@ def captured(sequences: int) -> int:
 
 
 #: fields of an engine file, in the order they are shown
-ENGINE_FIELDS = tuple(f.name for f in fields(Engine) if f.name not in ("name", "sources", "launch"))
+ENGINE_FIELDS = tuple(f.name for f in fields(Engine) if f.name not in ("name", "named", "sources", "launch"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvplan.specs.calibration import ALL, TERM, Amount, Calibration, Range
-from kvplan.specs.eras import era_moves, era_of, launch_of, release_of
+from kvplan.specs.eras import era_moves, era_of, launch_of, release_of, same_release
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.identity import Identity, family, mixture, number_format, shape, stored_bits
 from kvplan.specs.model import ModelSpec
@@ -186,7 +186,8 @@ class ServingProfile:
     ) -> Calibration:
         """Return what a server of this GPU and engine reaches, with a model of which it is known how it fares.
 
-        `bits` is the width of its weights, None for the checkpoint's own.
+        `bits` is the width of its weights, None for the checkpoint's own. Nothing is drafted, whatever the rows of the
+        release did: plans count drafts themselves.
         """
         who = Identity(
             gpu=gpu.name, engine=engine, version=version, model=self.known_as(about) if about else "",
@@ -198,7 +199,7 @@ class ServingProfile:
         basis = self.basis(who)
         tpot, ttft = self.interval(who)
         return calibration(
-            self.values(who, self.speculates(who)),
+            self.values(who),
             gpu=gpu,
             engine=engine,
             mixes=float(mixes(engine, version)),
@@ -212,6 +213,18 @@ class ServingProfile:
             grounded=self.knows(gpu.name),
             sources=(self.source,),
         )
+
+    def release(self, gpu: Gpu, engine: str, about: ModelSpec | None, named: str, usual: str) -> str:
+        """Return the release to plan for, as measured rows spell it; '' where that is not known.
+
+        It is the one `named`; where none is, the `usual` one if this model was measured with it on this server.
+        """
+        here = self.cells.get((gpu.name, engine, self.known_as(about)), ()) if about else ()
+        if not named:
+            return next((r for r in here if usual and same_release(r, usual)), "")
+        elsewhere = [r for (_, of, _), releases in self.cells.items() if of == engine for r in releases]
+        known = (r for releases in (here, elsewhere) for r in sorted(releases, key=named.__ne__))
+        return next((r for r in known if same_release(r, named)), named)
 
     def evidence(self, basis: str, who: Identity) -> str:
         """Return what a prediction rests on, in words; where one half was measured, which."""

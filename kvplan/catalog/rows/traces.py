@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -215,6 +216,20 @@ def pieces(word: str, size: int = ROWS) -> Iterator[Piece]:
             rank=[one.rank for one in block], start=ends if keys else (), keys=keys, tokens=tokens,
             failed=len(whole) - len(block),
         )  # fmt: skip
+
+
+#: columns of a trace of one's own that say what prompts share, and what columns meant so are called
+PREFIX, LIKE = ("prefix", "prefix_tokens"), re.compile("prefix|reus|cache|hash", re.IGNORECASE)
+
+
+def unread_prefixes(word: str) -> tuple[str, ...]:
+    """Return a CSV trace's columns that sound like shared prefixes and are not read as such."""
+    if not word.endswith(".csv") or not path_of(word).is_file():
+        return ()
+    columns, _ = next(csv_blocks(word, 1, lambda _: None))
+    read = next((read for names, _, read in TABLES if set(names) <= set(columns)), None)
+    known = PREFIX if read is generic and PREFIX[0] in columns else ()
+    return tuple(column for column in columns if LIKE.search(column) and column not in known)
 
 
 # -- what became of them --------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def engine(word: str = "vllm") -> Engine:
         sources |= said
     check_rules(values, file.location)
     version = _version(file, release, wanted)
-    return Engine(name=file.name, release=release, version=version, sources=sources, **values)
+    return Engine(name=file.name, release=release, version=version, named=wanted, sources=sources, **values)
 
 
 def _version(file: _EngineFile, release: str, wanted: str) -> str:

@@ -43,7 +43,13 @@ def is_serving(word: str) -> bool:
     path = as_path(word)
     if path is None or path.suffix not in (".yaml", ".yml"):
         return word in names("serving")
-    return read_yaml(read_text(path, called(path)), called(path), typed=False).get("kind") == "serving"
+    return _kind(read_text(path, called(path)), called(path)) == "serving"
+
+
+@cache
+def _kind(text: str, location: str) -> object:
+    """Return what a YAML file says it is; plans ask it for every GPU."""
+    return read_yaml(text, location, typed=False).get("kind")
 
 
 def calibration(
@@ -52,6 +58,13 @@ def calibration(
     about: ModelSpec | None = None,
     profile: str = "published",
     bits: float | None = None,
+    named: str = "",
+    usual: str = "",
 ) -> Calibration:
-    """Return what a server of this GPU and engine reaches, and how sure that is for a model with weights so wide."""
-    return serving_profile(profile).calibrate(device, engine, about, bits=bits)
+    """Return what a server of this GPU and engine reaches, and how sure that is for a model with weights so wide.
+
+    `named` is the release asked for, `usual` the one whose rules stand where none is.
+    """
+    servers = serving_profile(profile)
+    release = servers.release(device, engine, about, named, usual)
+    return servers.calibrate(device, engine, about, release, bits)
