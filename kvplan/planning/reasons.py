@@ -73,7 +73,7 @@ def binding(d: Decision) -> str:
     row = list(home.gpu_grid.requests[i])
     at = next(k for k, n in enumerate(row) if n >= plan.in_flight)
     most = d.demand.engine.limits(home.site.gpu)[0] * plan.parallel.data  # what the launch command states of each rank
-    started = f", of up to {most:,} that its server is started to take" if most > plan.in_flight else ""
+    started = f" (its server accepts up to {most:,})" if most > plan.in_flight else ""
     head = f"Each replica runs {requests(plan.in_flight)} at once{started}"
     if at + 1 >= len(row):
         return f"{head}, the largest number that is searched."
