@@ -1257,7 +1257,7 @@ def test_models_added_by_name_hold_what_is_published(name: str, each: int, billi
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q1_K_XL", "no width of GGUF whose bits kvplan knows"),
         ("bartowski/Qwen3-8B-Q8_K_L-GGUF", "Q8_K_L is no width of GGUF whose bits kvplan knows"),
-        ("allenai/Olmo-Hybrid-7B", "its published config is not one that kvplan ships"),
+        ("AIDC-AI/Ovis2.5-9B", "its published config is not one that kvplan ships"),
     ],
 )
 def test_a_name_that_is_refused_says_why(name: str, why: str) -> None:
