@@ -227,16 +227,19 @@ def test_contributing_names_every_file_of_every_room_and_none_that_is_gone() -> 
     from test_architecture import ROOMS
 
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    rooms = text[text.index("## Rooms") :].split("\n| ")
+    sections = re.split(
+        r"^### `(\w+)`\n", text[text.index("## Rooms") : text.index("## How a report")], flags=re.MULTILINE
+    )
+    rooms = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert [*rooms] == [room for room in ROOMS if (ROOT / "kvplan" / room).is_dir()]
     alike = (
         "architectures/families/", "measuring/benchmarks/", "report/formats/", "planning/exporting/servers/",
         "planning/exporting/clients/",
     )  # fmt: skip
-    for row in rooms[2:]:
-        room = re.match(r"`(\w+)`", row)[1]
+    for room, section in rooms.items():
         files = list((ROOT / "kvplan" / room).rglob("*.py"))
         there = {name for f in files for name in (f.stem, f.parent.name)}
-        told = {*re.findall(r"`(\w+)/?`", row.partition("\n\n")[0])}
+        told = {*re.findall(r"`(\w+)/?`", section)}
         assert told - there - {*ROOMS} == set(), room
         called = {*named(), *kvplan.__all__, "listing"} if room in ("api", "cli", "report") else set()
         files = [f for f in files if not str(f.relative_to(ROOT / "kvplan")).startswith(alike)]
