@@ -1670,7 +1670,7 @@ def test_what_runs_at_once_is_told_apart_from_what_the_server_is_started_to_take
     found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on=ON)
     argv = document(found)["recommended"]["launch"]["argv"]
     most = int(argv[argv.index("--max-num-seqs") + 1])
-    runs = f"Each replica runs {found.plan.in_flight} requests at once, of up to {most:,} that its server"
+    runs = f"Each replica runs {found.plan.in_flight} requests at once (its server accepts up to {most:,})."
     assert found.plan.in_flight < most and found.why[0].startswith(runs)
 
 

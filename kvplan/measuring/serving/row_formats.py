@@ -68,8 +68,8 @@ def kv_bits_of(word: str, model: ModelSpec, engine: str) -> float | None:
 def kv_bits_kept(model: ModelSpec, form: str | None) -> float:
     """Return the width of the cache that engines keep unless told: the checkpoint's where it fixes one, else 16. [bit]
 
-    `form`: the format of weights that a row names, None for the checkpoint's own. Source: `--kv-cache-dtype auto` of
-    vLLM and SGLang, `kv_cache_config.dtype: auto` of TensorRT-LLM, `--cache-type-k f16` of llama.cpp.
+    `form`: the format of weights that a row names, None for the checkpoint's own. Source: `kv_cache_dtype=auto` of
+    vLLM and SGLang, `kv_cache_config.dtype: auto` of TensorRT-LLM, `cache_type_k=f16` of llama.cpp.
     """
     own = model.quantization.kv_bits if model.quantization and form is None else None
     return float(own or min(DTYPE_BITS[model.dtype], 16.0))
