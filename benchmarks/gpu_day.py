@@ -56,6 +56,8 @@ PROFILE_BUDGET = {"cuda": "120s", "cpu": "10s"}
 SIDE_BY_SIDE, ONE_OF = 8, 12
 #: phases of the trace and their length, dry and not [s]; time between readings [s]
 PHASES, PHASE, DRY_PHASE, STEP = ("idle", "gemm", "copy", "decode"), 10.0, 0.2, 0.01
+#: what a dry run says of itself
+DRY = "a dry run, in an interpreter: no time, and no bar that it meets or misses, means anything"
 #: the yardstick's size: 1 GiB
 YARDSTICK = 2**28
 #: tokens of the longest sequence of a real case, and of a dry one; memory of a worker that compiles for the tuner
@@ -1011,8 +1013,8 @@ def main(arguments: list[str] | None = None) -> int:
     parts = given.parts.split(",")
     if unknown := [name for name in parts if name not in LIMITS]:
         parser.error(f"no part named {unknown[0]!r}; parts: {', '.join(LIMITS)}")
-    ends = [present(), ""]
-    print(ends[0], flush=True)
+    ends = [present(), *([DRY] if given.dry else []), ""]
+    print("\n".join(ends[:-1]), flush=True)
     begun, failed = time.monotonic(), False
     for name in parts:
         limit = min(LIMITS[name], TOTAL - (time.monotonic() - begun))

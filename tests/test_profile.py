@@ -613,6 +613,7 @@ def test_gpu_day_runs_dry_from_end_to_end(tmp_path: Path) -> None:
     assert len(day.read(tmp_path / "bandwidth.csv")) == 3
     summary = (tmp_path / "summary.txt").read_text("utf-8")
     assert summary.count("done") == 5
+    assert day.DRY in summary and day.DRY in done.stdout
 
     recorded, now = day.read(tmp_path / "nvml_trace.csv"), [0.0]
     assert [phase for phase in day.PHASES if any(row["phase"] == phase for row in recorded)] == list(day.PHASES)
