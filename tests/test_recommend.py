@@ -59,7 +59,7 @@ from kvplan.report import headline
 from kvplan.report.plans import preferred, remedies_words
 from kvplan.report.recommend import document
 from kvplan.specs.calibration import Range
-from kvplan.units import DAY, MONTH
+from kvplan.units import DAY, MONTH, show_percent
 
 pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
@@ -1697,6 +1697,19 @@ def test_users_are_counted_as_load_counts_them(run) -> None:
     assert flat.demand.mean == flat.demand.peak == pytest.approx(100.0)
     varied = kvplan.recommend("chat", "llama3.1-8b", users=600, vary="users=+100%", **ask).variations[0].answer
     assert varied.demand.peak == pytest.approx(20.0)
+
+
+def test_users_who_wait_longer_than_between_questions_are_said_to_ask_less() -> None:
+    """Nobody asks again before the answer is there, which load counts too."""
+    ask = {"isl": 500, "osl": 20_000, "gpus": "h100", "techniques": "fp8", "weights": "bf16", "on": ON}
+    found = kvplan.recommend(None, "llama3.1-8b", users=1.5, **ask)
+    assert found.plan is not None and found.plan.answered(20_000) > 60.0
+    (note,) = (line for line in found.warnings if "at work" in line)
+    assert note.startswith("1.5 users at work in the busiest hour: each asks every 60.0 s on average (an assumption)")
+    share = 60.0 / (found.plan.mean_ttft + 20_000 * found.plan.mean_tpot)
+    assert note.endswith(f"so that they ask {show_percent(share)} of what is planned for")
+    one = kvplan.recommend("chat", "llama3.1-8b", users=1, gpus="h100", techniques="fp8", on=ON)
+    assert any(line.startswith("1 user at work") and "not before" not in line for line in one.warnings)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def recommend(
         warnings=(
             *([not_simulated] if not_simulated else ()),
             *contradictions(simulated),
-            *([users_note(answer.demand.workload)] if users_of(call) is not None else ()),
+            *([users_note(answer.demand, answer.plan)] if users_of(call) is not None else ()),
             *warnings_of(answer, question, day),
             *idle(recommend, OPTIONS, call, inputs, why_unused),
         ),
