@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import kvplan
 from kvplan import catalog
+from kvplan.api import values
 from kvplan.api.questions import draftings_of
 from kvplan.api.vary import axes_of
 from kvplan.kv import spelling
@@ -1488,11 +1489,24 @@ def test_what_if_is_the_same_question_asked_again(run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "says"),
+    [("any@0.19", "any has no releases; name one engine, as in vllm@0.19"), ("VLLM@0.5", "write vllm@0.6"),
+     ("TensorRT-LLM@0", "write trtllm@1.0"), ("Llama.cpp", "no servers of 'Llama.cpp' were measured")],
+)  # fmt: skip
+def test_an_engine_has_its_names_in_any_case(run, said: str, says: str) -> None:
+    found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", "--engine", said)
+    assert found.code == 1 and found.err.count("\n") == 1 and says in found.err
+    assert values.engine(" SGLang@0.5.16", "engine", ("vllm", "sglang")) == "sglang@0.5.16"
+
+
+@pytest.mark.parametrize(
     ("name", "said", "given", "asked"),
     [
         ("price", "-20%", "2.50/h", "2/h"), ("price", "+10%", 3, 3.3), ("ttft", "+10 %", "500 ms", "550 ms"),
         ("queries_per_day", "-50%", "40,000", 20_000), ("load", "+200%", 1.0, 3), ("price", "-50%", "$3/h", "$1.5/h"),
         ("max_quality_drop", "-20%", "1%", "0.8%"), ("max_quality_drop", "1%", "2%", "1%"), ("load", 2, 1.0, 2),
+        ("isl", "-20%", "4k", 3277), ("osl", "+50%", 4097, 6146), ("price", "+10%", "€2/h at 1.1", "€2.2/h at 1.1"),
+        ("price", "-50%", "EUR 2.50/h at 1.1", "EUR 1.25/h at 1.1"), ("max_quality_drop", "-100%", "1%", "0%"),
     ],
 )  # fmt: skip
 def test_a_change_by_a_share_is_of_what_was_given(name: str, said: object, given: object, asked: object) -> None:
@@ -1507,11 +1521,17 @@ def test_a_change_by_a_share_is_of_what_was_given(name: str, said: object, given
         ("max-gpus=x", "--vary max_gpus: expected from 1"),
         ("price=-20%", "--vary: price: '-20%' is a change of a price that is not given; give it too"),
         ("load=-120%", "--vary: load: '-120%' is below nothing"),
+        ("gpu=+10%", "--vary: gpus: '+10%' changes gpus by a share, and it is no amount; write values"),
+        ("on=+10% --on 2026-11-24", "changes on by a share, and it is no amount; write values"),
+        ("headroom=+20%", "'+20%' changes headroom by a share, and it is '0'; write values"),
+        ("price=-100% --price 2.49/h", "--vary price: must be above zero"),
+        ("load=1 --vary load=3", "--vary: load stands twice; write its values once, as in load=1,3,10"),
+        ("progress=1", "'progress' cannot be varied"),
         ("load=1,0", "kvplan: --vary load: must be from"), ("technique=fp9", "--vary: no technique named 'fp9'"),
     ],
 )  # fmt: skip
 def test_a_wrong_what_if_is_one_line(run, said: str, says: str) -> None:
-    found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", "--vary", said)
+    found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", "--vary", *said.split())
     assert found.code == 1 and found.err.count("\n") == 1 and says in found.err
 
 
