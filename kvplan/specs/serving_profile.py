@@ -34,6 +34,9 @@ BENDS = 16
 #: streaming multiprocessors of a GPU whose file states none: as many as an A100 has, rounded
 PROCESSORS = 100
 
+#: the profile that is shipped: its servers are other people's
+SHIPPED = "published"
+
 #: what a prediction rests on, best first, by what was measured
 SEEN, RELEASE, SIBLING, SERVER, PART, NOWHERE = "seen", "other release", "other GPU", "new model", "one half", "neither"
 WAYS = (SEEN, RELEASE, SIBLING, SERVER, PART, NOWHERE)
@@ -181,6 +184,19 @@ class ServingProfile:
         basis = self.basis(who)
         return named_range(self.ranges, basis, who)
 
+    def planned_interval(self, who: Identity) -> tuple[Range, Range]:
+        """Return the ranges of a server that is planned, which is none of those that somebody else measured.
+
+        Rows left out of servers seen had others of their run beside them; a server of the same release that was set up
+        anew has none, and is known no better than one whose release was left out.
+        """
+        own = self.interval(who)
+        if self.name != SHIPPED or self.basis(who) != SEEN:
+            return own
+        other = named_range(self.ranges, RELEASE, who)
+        tpot, ttft = (Range(low=min(a.low, b.low), high=max(a.high, b.high)) for a, b in zip(own, other, strict=True))
+        return tpot, ttft
+
     def calibrate(
         self, gpu: Gpu, engine: str, about: ModelSpec | None = None, version: str = "", bits: float | None = None
     ) -> Calibration:
@@ -197,7 +213,7 @@ class ServingProfile:
             mixture=about is not None and mixture(about),
         )  # fmt: skip
         basis = self.basis(who)
-        tpot, ttft = self.interval(who)
+        tpot, ttft = self.planned_interval(who)
         return calibration(
             self.values(who),
             gpu=gpu,
