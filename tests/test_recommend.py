@@ -19,6 +19,7 @@ import kvplan
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.questions import draftings_of
+from kvplan.api.recommend import at_loads
 from kvplan.api.vary import axes_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import memory_budget
@@ -60,7 +61,7 @@ from kvplan.report import headline
 from kvplan.report.plans import preferred, remedies_words
 from kvplan.report.recommend import document
 from kvplan.specs.calibration import Range
-from kvplan.units import DAY, MONTH, show_percent
+from kvplan.units import DAY, MONTH, show_time
 
 pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
@@ -1719,17 +1720,31 @@ def test_users_are_counted_as_load_counts_them(run) -> None:
     assert varied.demand.peak == pytest.approx(20.0)
 
 
-def test_users_who_wait_longer_than_between_questions_are_said_to_ask_less() -> None:
-    """Nobody asks again before the answer is there, which load counts too."""
-    ask = {"isl": 500, "osl": 20_000, "gpus": "h100", "techniques": "fp8", "weights": "bf16", "on": ON}
-    found = kvplan.recommend(None, "llama3.1-8b", users=1.5, **ask)
-    assert found.plan is not None and found.plan.answered(20_000) > 60.0
-    (note,) = (line for line in found.warnings if "at work" in line)
-    assert note.startswith("1.5 users at work in the busiest hour: each asks every 60.0 s on average (an assumption)")
-    share = 60.0 / (found.plan.mean_ttft + 20_000 * found.plan.mean_tpot)
-    assert note.endswith(f"so that they ask {show_percent(share)} of what is planned for")
-    one = kvplan.recommend("chat", "llama3.1-8b", users=1, gpus="h100", techniques="fp8", on=ON)
+def test_users_do_not_ask_again_before_their_answer_is_there() -> None:
+    """As load counts them: in the busiest hour as many wait or read as were asked for (Little's law)."""
+    ask = {"gpus": "h200", "techniques": "fp8", "weights": "bf16", "on": ON}
+    lone = kvplan.recommend(None, "llama3.1-8b", isl=500, osl=20_000, users=1.5, **ask)
+    most = kvplan.capacity("legal-contracts", "llama3.1-70b", "h200", 32, technique="fp8", weights="bf16", on=ON)
+    assert most.users is not None
+    clerks = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users, **ask)
+    for found, users, between in ((lone, 1.5, 60.0), (clerks, most.users, 5.0)):
+        assert found.plan is not None
+        answered = found.plan.answered(found.demand.output)
+        assert answered > between and 0.99 * users <= found.demand.peak * answered <= 1.15 * users
+        (note,) = (line for line in found.warnings if "at work" in line)
+        assert note.startswith(f"{users:.3g} users at work") and f"which takes {show_time(answered)}" in note
+    assert clerks.plan is not None and clerks.plan.gpus < 1.2 * most.gpus, "88 for a question every five seconds"
+    few = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users / 2, max_gpus=40, **ask)
+    assert few.plan is not None, "its limit is kept at their pace, and not at a question every five seconds"
+    one = kvplan.recommend("chat", "llama3.1-8b", users=1, **ask)
     assert any(line.startswith("1 user at work") and "not before" not in line for line in one.warnings)
+
+
+def test_a_page_asks_about_loads_of_the_volume_that_was_planned_for() -> None:
+    ask = {"users": 20, "gpus": ["h200"], "techniques": "fp8", "weights": "bf16", "on": ON}
+    found = kvplan.recommend("legal-contracts", "llama3.1-70b", **ask)
+    loads = dict(at_loads({"workload": "legal-contracts", "model": "llama3.1-70b", **ask}, found))
+    assert found.plan is not None and loads[1.0][0].gpus == found.plan.gpus
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kvplan.planning.suitability import read_by
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 from kvplan.specs.workload import Arrivals, Quantiles, Slo, Workload
-from kvplan.units import DAY, show_number, show_percent, show_time
+from kvplan.units import DAY, show_number, show_time
 
 #: what a volume may be multiplied by
 LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
@@ -68,17 +68,23 @@ def per_day_of(users: float, workload: Workload) -> float:
     return users / workload.between_questions * DAY / workload.arrivals.peak_factor
 
 
-def users_note(demand: Demand, plan: Plan | None) -> str:
+def paced(volume: float, between: float, answered: float) -> float:
+    """Return what users ask who would ask for a volume, one question every `between`, but for their answers. [s]
+
+    Nobody asks again before the answer is there. Source: Little's law.
+    """
+    return volume * between / max(between, answered)
+
+
+def users_note(count: float, demand: Demand, plan: Plan | None) -> str:
     """Return how many users a volume comes from, and what that rests on."""
     workload, between = demand.workload, demand.workload.between_questions
     answered = plan.answered(demand.output) if plan else 0.0
-    users = show_number(workload.arrivals.peak_rate * between)
-    source = workload.sources.get("between_questions")
+    users, source = show_number(count), workload.sources.get("between_questions")
     whence = f"{source.kind}: {source.ref}" if source else "an assumption"
     each = f"each asks every {show_time(between)} on average ({whence})"
     if answered > between:
-        asked = f"so that they ask {show_percent(between / answered)} of what is planned for"
-        each += f", but not before the answer is there, which takes {show_time(answered)}, {asked}"
+        each += f", but not before the answer is there, which takes {show_time(answered)}"
     return f"{users} user{'s' * (users != '1')} at work in the busiest hour: {each}"
 
 

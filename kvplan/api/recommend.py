@@ -7,7 +7,7 @@ from typing import Any
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.confirm import confirmations, why_not_simulated
-from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, users_note, workload_at, workload_named
+from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, paced, users_note, workload_at, workload_named
 from kvplan.api.idle import SERVED_ANYHOW, UNSHARED, Call, idle
 from kvplan.api.markets import Market, market_of
 from kvplan.api.questions import Question, draftings_of, engines_of, limits_of, question_of
@@ -28,6 +28,8 @@ from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
 from kvplan.units import show_odds
 
+#: volumes at which users who wait for answers are tried, and how far what they ask may be from what is planned for
+PACES, SETTLED = 6, 0.01
 #: options that may change nothing of a workload, a model or an engine
 OPTIONS = ("prefix_cache", "any_technique")
 
@@ -95,7 +97,7 @@ def recommend(
     axes = axes_of(vary, call)
     each(call, axes, read_call)  # what cannot be read is said before anything is planned
     question, market, engines, day = read_call(call)
-    answer = best_answer(question, market, engines, listener, lowers=confidence is None)
+    answer = at_users_pace(call, best_answer(question, market, engines, listener, lowers=confidence is None))
     if answer.plan is None and not answer.remedies:
         answer = with_smaller_model(answer, call)
     simulates = values.flag(simulate, "simulate")
@@ -106,7 +108,7 @@ def recommend(
         warnings=(
             *([not_simulated] if not_simulated else ()),
             *contradictions(simulated),
-            *([users_note(answer.demand, answer.plan)] if users_of(call) is not None else ()),
+            *([users_note(users, answer.demand, answer.plan)] if (users := users_of(call)) is not None else ()),
             *warnings_of(answer, question, day),
             *idle(recommend, OPTIONS, call, inputs, why_unused),
         ),
@@ -131,7 +133,7 @@ def read_call(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...
     traffic = workload_at(
         workload_named(call["workload"], call["isl"], call["osl"], day), spec,
         values.per_day(call["queries_per_day"], call["rate"]),
-        values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD), users_of(call),
+        values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD), values.given(values.users, call["users"]),
     )  # fmt: skip
     limits = limits_of(
         traffic, quality=call["max_quality_drop"], gpus=call["max_gpus"],
@@ -153,8 +155,32 @@ def read_call(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...
 
 
 def users_of(call: Mapping[str, Any]) -> float | None:
-    """Return the number of users asked for, None where the volume is given otherwise."""
-    return values.given(values.users, call["users"])
+    """Return the number of users asked for, times the load; None where the volume is given otherwise."""
+    users = values.given(values.users, call["users"])
+    return None if users is None else users * values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD)
+
+
+def at_users_pace(call: Mapping[str, Any], first: Recommendation) -> Recommendation:
+    """Return the answer at the volume of users none of whom asks again before an answer is there.
+
+    `first` is for all who ask at the workload's interval. Where an answer takes longer they ask less, and how much less
+    follows from the plan for it: of those tried, the least volume that is no less than its plan's users ask for.
+    """
+    demand = first.demand
+    workload, every = demand.workload, demand.workload.arrivals.queries_per_day
+    best = tried = first
+    for _ in range(PACES if users_of(call) is not None else 0):
+        plan = tried.plan or next((remedy.plan for remedy in tried.remedies), None)
+        asked = every if plan is None else paced(every, workload.between_questions, plan.answered(demand.output))
+        volume = tried.demand.workload.arrivals.queries_per_day
+        kept = tried.plan is not None and asked <= volume * (1 + SETTLED)
+        if kept and (best.plan is None or volume < best.demand.workload.arrivals.queries_per_day):
+            best = tried
+        if plan is None or abs(asked - volume) <= SETTLED * volume:
+            break
+        question, market, engines, _ = read_call(with_changes(call, {"queries_per_day": asked, "load": 1.0}))
+        tried = best_answer(question, market, engines, None, lowers=call["confidence"] is None)
+    return best
 
 
 def inputs(call: Call) -> tuple[object, ...]:
@@ -236,8 +262,9 @@ def at_loads(call: Mapping[str, Any], answer: Recommendation) -> list[tuple[floa
         return []
     usual = dict(recommend.__kwdefaults__ or {})
     gpu = word_of(answer.plan.gpu, call.get("gpus") or ())
-    load = values.number(call.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
-    asked = [read_call(with_changes({**usual, **call, "gpus": [gpu]}, {"load": load * factor})) for factor in LOADS]
+    volume = answer.demand.workload.arrivals.queries_per_day
+    fixed = {**usual, **call, "gpus": [gpu]}
+    asked = [read_call(with_changes(fixed, {"queries_per_day": volume, "load": factor})) for factor in LOADS]
     _, market, engines, _ = asked[0]
     engine = next(word for word in engines if word.partition("@")[0] == answer.plan.engine)
     plans = market.ranked([question for question, *_ in asked], engine, answer.demand.limits.confidence)
