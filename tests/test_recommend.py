@@ -1730,10 +1730,10 @@ def test_users_do_not_ask_again_before_their_answer_is_there() -> None:
     for found, users, between in ((lone, 1.5, 60.0), (clerks, most.users, 5.0)):
         assert found.plan is not None
         answered = found.plan.answered(found.demand.output)
-        assert answered > between and 0.99 * users <= found.demand.peak * answered <= 1.15 * users
+        assert answered > between and 0.98 * users <= found.demand.peak * answered <= 1.05 * users
         (note,) = (line for line in found.warnings if "at work" in line)
         assert note.startswith(f"{users:.3g} users at work") and f"which takes {show_time(answered)}" in note
-    assert clerks.plan is not None and clerks.plan.gpus < 1.2 * most.gpus, "88 for a question every five seconds"
+    assert clerks.plan is not None and clerks.plan.gpus <= most.gpus + 8, "88 for a question every five seconds"
     few = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users / 2, max_gpus=40, **ask)
     assert few.plan is not None, "its limit is kept at their pace, and not at a question every five seconds"
     one = kvplan.recommend("chat", "llama3.1-8b", users=1, **ask)

@@ -29,7 +29,7 @@ from kvplan.planning.suitability import check_context
 from kvplan.units import show_odds
 
 #: volumes at which users who wait for answers are tried, and how far what they ask may be from what is planned for
-PACES, SETTLED = 6, 0.01
+PACES, SETTLED = 8, 0.01
 #: options that may change nothing of a workload, a model or an engine
 OPTIONS = ("prefix_cache", "any_technique")
 
@@ -166,21 +166,31 @@ def at_users_pace(call: Mapping[str, Any], first: Recommendation) -> Recommendat
     `first` is for all who ask at the workload's interval. Where an answer takes longer they ask less, and how much less
     follows from the plan for it: of those tried, the least volume that is no less than its plan's users ask for.
     """
+    if users_of(call) is None:
+        return first
     demand = first.demand
-    workload, every = demand.workload, demand.workload.arrivals.queries_per_day
+    between, every = demand.workload.between_questions, volume_of(first)
     best = tried = first
-    for _ in range(PACES if users_of(call) is not None else 0):
+    for _ in range(PACES):
         plan = tried.plan or next((remedy.plan for remedy in tried.remedies), None)
-        asked = every if plan is None else paced(every, workload.between_questions, plan.answered(demand.output))
-        volume = tried.demand.workload.arrivals.queries_per_day
-        kept = tried.plan is not None and asked <= volume * (1 + SETTLED)
-        if kept and (best.plan is None or volume < best.demand.workload.arrivals.queries_per_day):
-            best = tried
-        if plan is None or abs(asked - volume) <= SETTLED * volume:
+        if plan is None:
             break
+        volume, asked = volume_of(tried), paced(every, between, plan.answered(demand.output))
+        enough = tried.plan is not None and asked <= volume * (1 + SETTLED)
+        if enough and (best.plan is None or volume < volume_of(best)):
+            best = tried
+        if abs(asked - volume) <= SETTLED * volume:
+            break
+        # less to do is done sooner, and then more is asked: from the second on, halfway
+        asked = asked if tried is first else (asked * volume) ** 0.5
         question, market, engines, _ = read_call(with_changes(call, {"queries_per_day": asked, "load": 1.0}))
         tried = best_answer(question, market, engines, None, lowers=call["confidence"] is None)
     return best
+
+
+def volume_of(r: Recommendation) -> float:
+    """Return the mean volume that an answer is for. [1/day]"""
+    return r.demand.workload.arrivals.queries_per_day
 
 
 def inputs(call: Call) -> tuple[object, ...]:
@@ -262,9 +272,8 @@ def at_loads(call: Mapping[str, Any], answer: Recommendation) -> list[tuple[floa
         return []
     usual = dict(recommend.__kwdefaults__ or {})
     gpu = word_of(answer.plan.gpu, call.get("gpus") or ())
-    volume = answer.demand.workload.arrivals.queries_per_day
-    fixed = {**usual, **call, "gpus": [gpu]}
-    asked = [read_call(with_changes(fixed, {"queries_per_day": volume, "load": factor})) for factor in LOADS]
+    fixed = {**usual, **call, "gpus": [gpu], "queries_per_day": volume_of(answer), "rate": None, "users": None}
+    asked = [read_call(with_changes(fixed, {"load": factor})) for factor in LOADS]
     _, market, engines, _ = asked[0]
     engine = next(word for word in engines if word.partition("@")[0] == answer.plan.engine)
     plans = market.ranked([question for question, *_ in asked], engine, answer.demand.limits.confidence)
