@@ -609,8 +609,12 @@ def test_a_release_that_others_measured_makes_no_interval_narrower() -> None:
         assert (named.basis, unnamed.basis) == (SEEN, RELEASE)
         for one, other in ((named.tpot, unnamed.tpot), (named.ttft, unnamed.ttft)):
             assert one.low <= other.low and one.high >= other.high
-        seen = replace(profile, name="mine").calibrate(gpu, engine, model, release)
-        assert seen.tpot.high < named.tpot.high, "one's own server is the one that was measured"
+        narrow = (Range(low=0.99, high=1.01), Range(low=0.98, high=1.02))
+        mine = replace(profile, ranges={**profile.ranges, f"{name} {engine}": narrow})
+        own = mine.calibrate(gpu, engine, model, release, shipped=profile)
+        assert (own.tpot, own.ttft) == narrow, "one's own server is the one that was measured"
+        other = replace(profile, name="mine").calibrate(gpu, engine, model, release, shipped=profile)
+        assert (other.tpot, other.ttft) == (named.tpot, named.ttft), "of none of one's own rows"
 
 
 def test_releases_of_an_older_engine_are_as_slow_as_they_were() -> None:

@@ -16,7 +16,7 @@ from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import SHIPPED, ServingProfile, mixes
+from kvplan.specs.serving_profile import ServingProfile, mixes
 from kvplan.specs.source import Source
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kvplan.specs.money import Ownership
 
 #: the profile of servers that stands where none is named
-PUBLISHED = SHIPPED
+PUBLISHED = "published"
 #: engines whose servers were measured
 ENGINES = ("vllm", "trtllm", "sglang")
 #: the term of offers that stands where none is named
