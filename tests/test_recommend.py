@@ -1716,6 +1716,8 @@ def test_users_are_counted_as_load_counts_them(run) -> None:
     assert any("users at work in the busiest hour: each asks every 60.0 s" in note for note in found.warnings)
     flat = kvplan.recommend(None, "llama3.1-8b", isl=500, osl=30, users="6k", **ask)
     assert flat.demand.mean == flat.demand.peak == pytest.approx(100.0)
+    usual = kvplan.recommend("chat", "llama3.1-8b", vary="users=600", **ask)
+    assert any(line.startswith("users are those at work in the busiest hour: each asks") for line in usual.warnings)
     varied = kvplan.recommend("chat", "llama3.1-8b", users=600, vary="users=+100%", **ask).variations[0].answer
     assert varied.demand.peak == pytest.approx(20.0)
 

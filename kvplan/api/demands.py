@@ -76,15 +76,18 @@ def paced(volume: float, between: float, answered: float) -> float:
     return volume * between / max(between, answered)
 
 
-def users_note(count: float, demand: Demand, plan: Plan | None) -> str:
-    """Return how many users a volume comes from, and what that rests on."""
+def users_note(count: float | None, demand: Demand, plan: Plan | None) -> str:
+    """Return how many users a volume comes from, None for those of other volumes, and what that rests on."""
     workload, between = demand.workload, demand.workload.between_questions
-    answered = plan.answered(demand.output) if plan else 0.0
-    users, source = show_number(count), workload.sources.get("between_questions")
+    source = workload.sources.get("between_questions")
     whence = f"{source.kind}: {source.ref}" if source else "an assumption"
     each = f"each asks every {show_time(between)} on average ({whence})"
+    if count is None:
+        return f"users are those at work in the busiest hour: {each}"
+    answered = plan.answered(demand.output) if plan else 0.0
     if answered > between:
         each += f", but not before the answer is there, which takes {show_time(answered)}"
+    users = show_number(count)
     return f"{users} user{'s' * (users != '1')} at work in the busiest hour: {each}"
 
 

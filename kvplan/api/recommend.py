@@ -108,7 +108,7 @@ def recommend(
         warnings=(
             *([not_simulated] if not_simulated else ()),
             *contradictions(simulated),
-            *([users_note(users, answer.demand, answer.plan)] if (users := users_of(call)) is not None else ()),
+            *([users_note(users_of(call), answer.demand, answer.plan)] if asks_by_users(call, axes) else ()),
             *warnings_of(answer, question, day),
             *idle(recommend, OPTIONS, call, inputs, why_unused),
         ),
@@ -158,6 +158,11 @@ def users_of(call: Mapping[str, Any]) -> float | None:
     """Return the number of users asked for, times the load; None where the volume is given otherwise."""
     users = values.given(values.users, call["users"])
     return None if users is None else users * values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD)
+
+
+def asks_by_users(call: Mapping[str, Any], axes: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the volume of a call, or of one of its what-ifs, is that of users."""
+    return call["users"] is not None or any("users" in changed for changed in axes)
 
 
 def at_users_pace(call: Mapping[str, Any], first: Recommendation) -> Recommendation:
