@@ -1500,6 +1500,14 @@ def test_an_engine_has_its_names_in_any_case(run, said: str, says: str) -> None:
     assert values.engine(" SGLang@0.5.16", "engine", ("vllm", "sglang")) == "sglang@0.5.16"
 
 
+def test_a_plan_that_no_command_starts_says_why(run) -> None:
+    ask = ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "fp8", "--on", ON)
+    old = " ".join(run(*ask, "--engine", "vllm@0.7").out.split())
+    first = catalog.described_releases("vllm")[0]
+    assert f"are not known, so no command starts this plan; they are from --engine {first} on" in old
+    assert "vllm serve" not in old and "no command starts" not in run(*ask, "--engine", first).out
+
+
 @pytest.mark.parametrize(
     ("name", "said", "given", "asked"),
     [

@@ -308,6 +308,10 @@ def warnings_of(r: Recommendation, question: Question, day: str) -> tuple[str, .
         if r.plan is not None:
             placed = replace(r.site, weights=r.plan.form).deployment(r.plan.parallel)
             warnings += [*graph_warnings(model, placed, optional=False), *trust(r.demand, r.plan, r.site)]
+    engine = r.demand.engine
+    if r.plan is not None and engine.launch is None and (told := catalog.described_releases(engine.name)):
+        unknown = f"the options of {engine.title} {engine.version} are not known, so no command starts this plan"
+        warnings.append(f"{unknown}; they are from engine={told[0]} on")
     drafts = {not_started(r.demand.engine, model, d.draft): d.draft.kind for d in question.demand.drafting}
     warnings += [f"planned without speculative decoding: {reason}" for reason in drafts if reason]
     return tuple(warnings)
