@@ -1746,6 +1746,12 @@ def test_users_do_not_ask_again_before_their_answer_is_there() -> None:
     assert clerks.plan is not None and clerks.plan.gpus <= most.gpus + 8, "88 for a question every five seconds"
     few = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users / 2, max_gpus=40, **ask)
     assert few.plan is not None, "its limit is kept at their pace, and not at a question every five seconds"
+    none = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users / 2, max_gpus=8, **ask)
+    (more,) = (remedy for remedy in none.remedies if remedy.parameters == {"max_gpus"})
+    enough = {**ask, "max_gpus": more.plan.gpus}
+    assert (
+        none.plan is None and kvplan.recommend("legal-contracts", "llama3.1-70b", users=24, **enough).plan is not None
+    )
     one = kvplan.recommend("chat", "llama3.1-8b", users=1, **ask)
     assert any(line.startswith("1 user at work") and "not before" not in line for line in one.warnings)
 

@@ -30,6 +30,8 @@ from kvplan.units import show_odds
 
 #: volumes at which users who wait for answers are tried, and how far what they ask may be from what is planned for
 PACES, SETTLED = 8, 0.01
+#: by how much less is tried where no plan is for a volume
+LESS = 0.8
 #: options that may change nothing of a workload, a model or an engine
 OPTIONS = ("prefix_cache", "any_technique")
 
@@ -184,6 +186,8 @@ def at_users_pace(call: Mapping[str, Any], first: Recommendation) -> Recommendat
         enough = tried.plan is not None and asked <= volume * (1 + SETTLED)
         if enough and (best.plan is None or volume < volume_of(best)):
             best = tried
+        if tried.plan is None and tried is not first:  # a plan that takes longer may do for less
+            asked = min(asked, LESS * volume)
         if abs(asked - volume) <= SETTLED * volume:
             break
         # less to do is done sooner, and then more is asked: from the second on, halfway
