@@ -56,6 +56,17 @@ def test_the_same_question_on_the_same_day_changes_nothing(run, saved) -> None:
     assert not run("compare", "plan.json", "--on", "2026-11-24", "--json").json["changed"]
 
 
+def test_a_plan_with_what_ifs_keeps_them_as_typed_and_is_asked_again_without(run, saved, monkeypatch) -> None:
+    flags = ("-g", "h200", "-t", "fp8", "--users", "300", "--price", "3/h", "--vary", "users=-50%", "--vary", "price=2")
+    document = saved("plan.json", *flags)
+    assert document["question"]["values"]["vary"] == ["users=-50%", "price=2"]
+    assert document == run(*ASK, "--on", "2026-11-24", *flags, "--json").json
+    asked = []
+    monkeypatch.setattr("kvplan.api.vary.with_changes", lambda *a: asked.append(a))
+    found = run("compare", "plan.json", "--on", "2026-11-24", "--json")
+    assert found.code == 0 and not found.json["changed"] and not asked
+
+
 def test_a_price_that_moved_moves_every_line(run, saved) -> None:
     document = saved("plan.json", "-g", "b200", "--price", "5/h")
     other = saved("other.json", "-g", "b200", "--price", "10/h")

@@ -421,6 +421,18 @@ def test_what_cannot_be_exported_is_said_in_one_line(run, saved: Path, ask: str,
     assert (done.code, done.out) == (code, "") and said in done.err and done.err.count("\n") == 1
 
 
+def test_a_plan_made_for_a_release_is_started_as_that_release_is(chat) -> None:
+    """What was planned for 0.19 was exported with the image and options of the newest; of 0.7, no option is known."""
+    newest = catalog.engine().release
+    assert newest != "0.19" and export("vllm", chat).release == export("k8s", chat).release == newest
+    older = changed(chat, release="0.19")
+    assert export("vllm", older).release == export("k8s", older).release == "0.19"
+    assert not any("was made for" in note for note in export("vllm", older).notes)
+    assert any("was made for vllm@0.19" in note for note in export(f"vllm@{newest}", older).notes)
+    unknown = export("vllm", changed(chat, release="0.6"))
+    assert unknown.release == newest and any("was made for vllm@0.6" in note for note in unknown.notes)
+
+
 def test_a_later_patch_of_the_newest_release_has_its_options(chat) -> None:
     """vllm@0.25.1 is 0.25 to kvplan; the next release is refused, since nobody knows what it dropped."""
     newest = export("vllm", chat)

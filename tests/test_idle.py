@@ -162,6 +162,12 @@ def test_it_is_said_once_in_words_and_in_json_as_the_command_line_has_it(run) ->
         assert sum(said in warning for warning in run(*line.split(), "--json").json["warnings"]) == 1, line
 
 
+def test_another_option_that_decides_is_named_as_it_is_typed(run) -> None:
+    line = "load -m llama3.1-8b -g h100 --isl 500 --osl 50 --kv-cache-memory-bytes 9GiB --without graphs"
+    (note,) = (w for w in run(*line.split(), "--json").json["warnings"] if " changes nothing: " in w)
+    assert note.endswith("the cache has its --kv-cache-memory-bytes, whatever else is taken")
+
+
 def test_models_that_an_engine_does_not_serve_say_so() -> None:
     said = "models of type t5 are not served by SGLang 0.5.22 and later: the figures are arithmetic"
     assert any(said in line for line in kvplan.memory("t5-base", 512, gpu="h100", engine="sglang").warnings)

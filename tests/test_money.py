@@ -594,6 +594,19 @@ def test_no_price_is_still_a_document(run) -> None:
     assert found.code == 1 and found.json["prices"] == [] and "rtx-4090" in found.err
 
 
+@pytest.mark.parametrize(
+    ("gpu", "day", "says"),
+    [
+        ("rtx-4090", "2026-11-24", "give one with --price 2.49/h\n"),
+        ("gb300", "2026-11-24", "or write --term owned-hyperscaler or owned-neocloud or reserved-3y\n"),
+        ("h100", "2020-01-01", "give one with --price 2.49/h, or write another --on\n"),
+    ],
+)
+def test_only_terms_that_have_a_price_of_a_gpu_are_offered_for_it(run, gpu: str, day: str, says: str) -> None:
+    found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", gpu, "-t", "fp8", "--on", day)
+    assert found.code == 1 and says in found.err and "spot" not in found.err
+
+
 def test_age_counts_from_the_day_a_price_was_seen() -> None:
     assert age(price(), "2026-11-24") == 0 == age(price(), "2026-01-01") and age(price(), "2026-12-04") == 10
 

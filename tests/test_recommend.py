@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 import kvplan
 from kvplan import catalog
+from kvplan.api import values
 from kvplan.api.questions import draftings_of
+from kvplan.api.recommend import at_loads
 from kvplan.api.vary import axes_of
 from kvplan.kv import spelling
 from kvplan.kv.budget import memory_budget
@@ -59,7 +61,7 @@ from kvplan.report import headline
 from kvplan.report.plans import preferred, remedies_words
 from kvplan.report.recommend import document
 from kvplan.specs.calibration import Range
-from kvplan.units import DAY, MONTH
+from kvplan.units import DAY, MONTH, show_time
 
 pytestmark = pytest.mark.usefixtures("ask_once")
 ON = "2026-11-24"
@@ -1488,11 +1490,32 @@ def test_what_if_is_the_same_question_asked_again(run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "says"),
+    [("any@0.19", "any has no releases; name one engine, as in vllm@0.19"), ("VLLM@0.5", "write vllm@0.6"),
+     ("TensorRT-LLM@0", "write trtllm@1.0"), ("Llama.cpp", "no servers of 'Llama.cpp' were measured")],
+)  # fmt: skip
+def test_an_engine_has_its_names_in_any_case(run, said: str, says: str) -> None:
+    found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", "--engine", said)
+    assert found.code == 1 and found.err.count("\n") == 1 and says in found.err
+    assert values.engine(" SGLang@0.5.16", "engine", ("vllm", "sglang")) == "sglang@0.5.16"
+
+
+def test_a_plan_that_no_command_starts_says_why(run) -> None:
+    ask = ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "fp8", "--on", ON)
+    old = " ".join(run(*ask, "--engine", "vllm@0.7").out.split())
+    first = catalog.described_releases("vllm")[0]
+    assert f"are not known, so no command starts this plan; they are from --engine {first} on" in old
+    assert "vllm serve" not in old and "no command starts" not in run(*ask, "--engine", first).out
+
+
+@pytest.mark.parametrize(
     ("name", "said", "given", "asked"),
     [
         ("price", "-20%", "2.50/h", "2/h"), ("price", "+10%", 3, 3.3), ("ttft", "+10 %", "500 ms", "550 ms"),
         ("queries_per_day", "-50%", "40,000", 20_000), ("load", "+200%", 1.0, 3), ("price", "-50%", "$3/h", "$1.5/h"),
         ("max_quality_drop", "-20%", "1%", "0.8%"), ("max_quality_drop", "1%", "2%", "1%"), ("load", 2, 1.0, 2),
+        ("isl", "-20%", "4k", 3277), ("osl", "+50%", 4097, 6146), ("price", "+10%", "€2/h at 1.1", "€2.2/h at 1.1"),
+        ("price", "-50%", "EUR 2.50/h at 1.1", "EUR 1.25/h at 1.1"), ("max_quality_drop", "-100%", "1%", "0%"),
     ],
 )  # fmt: skip
 def test_a_change_by_a_share_is_of_what_was_given(name: str, said: object, given: object, asked: object) -> None:
@@ -1507,11 +1530,17 @@ def test_a_change_by_a_share_is_of_what_was_given(name: str, said: object, given
         ("max-gpus=x", "--vary max_gpus: expected from 1"),
         ("price=-20%", "--vary: price: '-20%' is a change of a price that is not given; give it too"),
         ("load=-120%", "--vary: load: '-120%' is below nothing"),
+        ("gpu=+10%", "--vary: gpus: '+10%' changes gpus by a share, and it is no amount; write values"),
+        ("on=+10% --on 2026-11-24", "changes on by a share, and it is no amount; write values"),
+        ("headroom=+20%", "'+20%' changes headroom by a share, and it is '0'; write values"),
+        ("price=-100% --price 2.49/h", "--vary price: must be above zero"),
+        ("load=1 --vary load=3", "--vary: load stands twice; write its values once, as in load=1,3,10"),
+        ("progress=1", "'progress' cannot be varied"),
         ("load=1,0", "kvplan: --vary load: must be from"), ("technique=fp9", "--vary: no technique named 'fp9'"),
     ],
 )  # fmt: skip
 def test_a_wrong_what_if_is_one_line(run, said: str, says: str) -> None:
-    found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", "--vary", said)
+    found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", "--vary", *said.split())
     assert found.code == 1 and found.err.count("\n") == 1 and says in found.err
 
 
@@ -1695,8 +1724,43 @@ def test_users_are_counted_as_load_counts_them(run) -> None:
     assert any("users at work in the busiest hour: each asks every 60.0 s" in note for note in found.warnings)
     flat = kvplan.recommend(None, "llama3.1-8b", isl=500, osl=30, users="6k", **ask)
     assert flat.demand.mean == flat.demand.peak == pytest.approx(100.0)
+    usual = kvplan.recommend("chat", "llama3.1-8b", vary="users=600", **ask)
+    assert any(line.startswith("users are those at work in the busiest hour: each asks") for line in usual.warnings)
     varied = kvplan.recommend("chat", "llama3.1-8b", users=600, vary="users=+100%", **ask).variations[0].answer
     assert varied.demand.peak == pytest.approx(20.0)
+
+
+def test_users_do_not_ask_again_before_their_answer_is_there() -> None:
+    """As load counts them: in the busiest hour as many wait or read as were asked for (Little's law)."""
+    ask = {"gpus": "h200", "techniques": "fp8", "weights": "bf16", "on": ON}
+    lone = kvplan.recommend(None, "llama3.1-8b", isl=500, osl=20_000, users=1.5, **ask)
+    most = kvplan.capacity("legal-contracts", "llama3.1-70b", "h200", 32, technique="fp8", weights="bf16", on=ON)
+    assert most.users is not None
+    clerks = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users, **ask)
+    for found, users, between in ((lone, 1.5, 60.0), (clerks, most.users, 5.0)):
+        assert found.plan is not None
+        answered = found.plan.answered(found.demand.output)
+        assert answered > between and 0.98 * users <= found.demand.peak * answered <= 1.05 * users
+        (note,) = (line for line in found.warnings if "at work" in line)
+        assert note.startswith(f"{users:.3g} users at work") and f"which takes {show_time(answered)}" in note
+    assert clerks.plan is not None and clerks.plan.gpus <= most.gpus + 8, "88 for a question every five seconds"
+    few = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users / 2, max_gpus=40, **ask)
+    assert few.plan is not None, "its limit is kept at their pace, and not at a question every five seconds"
+    none = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users / 2, max_gpus=8, **ask)
+    (more,) = (remedy for remedy in none.remedies if remedy.parameters == {"max_gpus"})
+    enough = {**ask, "max_gpus": more.plan.gpus}
+    assert (
+        none.plan is None and kvplan.recommend("legal-contracts", "llama3.1-70b", users=24, **enough).plan is not None
+    )
+    one = kvplan.recommend("chat", "llama3.1-8b", users=1, **ask)
+    assert any(line.startswith("1 user at work") and "not before" not in line for line in one.warnings)
+
+
+def test_a_page_asks_about_loads_of_the_volume_that_was_planned_for() -> None:
+    ask = {"users": 20, "gpus": ["h200"], "techniques": "fp8", "weights": "bf16", "on": ON}
+    found = kvplan.recommend("legal-contracts", "llama3.1-70b", **ask)
+    loads = dict(at_loads({"workload": "legal-contracts", "model": "llama3.1-70b", **ask}, found))
+    assert found.plan is not None and loads[1.0][0].gpus == found.plan.gpus
 
 
 @pytest.mark.parametrize(

@@ -596,6 +596,27 @@ def test_a_named_release_is_the_one_measured_whose_numbers_are_the_same() -> Non
     assert release("0.34", "0.33") == "0.34" and release("", "0.33") == "", "of no row"
 
 
+def test_a_release_that_others_measured_makes_no_interval_narrower() -> None:
+    """Held-out rows of servers seen had rows of the same run beside them, which a server set up anew has not."""
+    profile = catalog.serving_profile()
+    cells = (
+        ("h100-sxm", "vllm", "llama3.1-8b", "0.7.3"), ("h100-sxm", "vllm", "llama3.1-8b", "0.19.1"),
+        ("h200", "vllm", "gpt-oss-120b", "0.18.0"), ("b200", "trtllm", "gpt-oss-120b", "1.2.0rc2.post2"),
+    )  # fmt: skip
+    for name, engine, word, release in cells:
+        gpu, model = catalog.gpu(name), catalog.model(word)
+        named, unnamed = (profile.calibrate(gpu, engine, model, version) for version in (release, ""))
+        assert (named.basis, unnamed.basis) == (SEEN, RELEASE)
+        for one, other in ((named.tpot, unnamed.tpot), (named.ttft, unnamed.ttft)):
+            assert one.low <= other.low and one.high >= other.high
+        narrow = (Range(low=0.99, high=1.01), Range(low=0.98, high=1.02))
+        mine = replace(profile, ranges={**profile.ranges, f"{name} {engine}": narrow})
+        own = mine.calibrate(gpu, engine, model, release, shipped=profile)
+        assert (own.tpot, own.ttft) == narrow, "one's own server is the one that was measured"
+        other = replace(profile, name="mine").calibrate(gpu, engine, model, release, shipped=profile)
+        assert (other.tpot, other.ttft) == (named.tpot, named.ttft), "of none of one's own rows"
+
+
 def test_releases_of_an_older_engine_are_as_slow_as_they_were() -> None:
     """The V0 engine's steps took three times as long on the host; a release nobody measured is as any other."""
     asked = {"gpus": "h100", "context": 2000, "techniques": "fp8", "on": "2026-11-24"}

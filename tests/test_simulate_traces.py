@@ -415,6 +415,7 @@ def test_the_rate_of_a_trace_is_that_at_which_it_comes(run, tmp_path: Path) -> N
         ("arrival,input,output,reusable_prefix_tokens", "column 'reusable_prefix_tokens' is not read"),
         ("arrival,input,output,prefix_tokens,cached", "columns 'prefix_tokens, cached' are not read"),
         ("timestamp_ms,input_length,output_length,hash_ids", "column 'hash_ids' is not read"),
+        ("Timestamp,Request tokens,Response tokens,Session ID", "column 'Session ID' is not read"),
         ("arrival,input,output,prefix,prefix_tokens,user", ""),
         ("arrival,input,output,priority", ""),
     ],

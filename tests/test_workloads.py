@@ -231,6 +231,7 @@ def test_queries_count_in_thousands_wherever_they_are_read(tmp_path: Path, writt
     assert fleet(str(tmp_path / "fleet.yaml")).jobs[0].workload.arrivals.queries_per_day == count
     assert values.per_day(f"{written}/day", None) == values.per_second(f"{written}/s") == count
     assert read_value("queries_per_day", written, "vary") == read_value("rate", f"{written}/s", "vary") == count
+    assert read_value("users", written, "vary") == values.users(written) == count
     with pytest.raises(KvplanError, match=r"expected a number of queries such as '40,000', '40k' or '1\.2M', got '3x'"):
         values.per_day("3x", None)
 

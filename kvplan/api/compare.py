@@ -76,13 +76,21 @@ def side(plan: "str | Recommendation", name: str) -> Side:
 
 
 def again(word: str, on: str | None) -> "Recommendation":
-    """Return the answer to a saved plan's question with the prices of a day; whatever day it named is left out."""
+    """Return the answer to a saved plan's question with the prices of a day; whatever day it named is left out.
+
+    So are its what-ifs and its simulation, which say nothing of the plan.
+    """
     from kvplan.api.recommend import recommend
 
     question, location = catalog.saved_plan(word)["question"], f"{word}: question"
     if isinstance(question, list):
         raise SpecError(f"{location}: holds words of a command line, as older releases saved them; save the plan again")
-    asked = {**checked(question["values"], signature(recommend).parameters, location), "on": on}
+    asked = {
+        **checked(question["values"], signature(recommend).parameters, location),
+        "on": on,
+        "vary": (),
+        "simulate": False,
+    }
     try:
         return recommend(**asked)
     except WrongUse as wrong:  # it was saved, not typed

@@ -7,12 +7,13 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.errors import SpecError, WrongUse
 from kvplan.planning.demand import Demand
+from kvplan.planning.plan import Plan
 from kvplan.planning.site import CONFIDENCE, Limits
 from kvplan.planning.suitability import read_by
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 from kvplan.specs.workload import Arrivals, Quantiles, Slo, Workload
-from kvplan.units import DAY, show_count, show_time
+from kvplan.units import DAY, show_number, show_time
 
 #: what a volume may be multiplied by
 LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
@@ -67,13 +68,27 @@ def per_day_of(users: float, workload: Workload) -> float:
     return users / workload.between_questions * DAY / workload.arrivals.peak_factor
 
 
-def users_note(workload: Workload) -> str:
-    """Return how many users a volume comes from, and what that rests on."""
-    users = workload.arrivals.peak_rate * workload.between_questions
+def paced(volume: float, between: float, answered: float) -> float:
+    """Return what users ask who would ask for a volume, one question every `between`, but for their answers. [s]
+
+    Nobody asks again before the answer is there. Source: Little's law.
+    """
+    return volume * between / max(between, answered)
+
+
+def users_note(count: float | None, demand: Demand, plan: Plan | None) -> str:
+    """Return how many users a volume comes from, None for those of other volumes, and what that rests on."""
+    workload, between = demand.workload, demand.workload.between_questions
     source = workload.sources.get("between_questions")
     whence = f"{source.kind}: {source.ref}" if source else "an assumption"
-    each = f"each asks every {show_time(workload.between_questions)} on average ({whence})"
-    return f"{show_count(round(users), 'user')} at work in the busiest hour: {each}"
+    each = f"each asks every {show_time(between)} on average ({whence})"
+    if count is None:
+        return f"users are those at work in the busiest hour: {each}"
+    answered = plan.answered(demand.output) if plan else 0.0
+    if answered > between:
+        each += f", but not before the answer is there, which takes {show_time(answered)}"
+    users = show_number(count)
+    return f"{users} user{'s' * (users != '1')} at work in the busiest hour: {each}"
 
 
 def workload_at(

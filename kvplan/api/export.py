@@ -169,15 +169,19 @@ def known_form(form: str) -> str:
 
 
 def server_plan(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
-    """Return what a server of an engine is exported from; raise SpecError for one whose options are not known."""
-    engine = catalog.described(word)
+    """Return what a server of an engine is exported from; raise SpecError for one whose options are not known.
+
+    The plan's own engine is of the release that it was made for, where its options are known.
+    """
+    planned = f"{needs.engine}@{needs.release}"
+    engine = catalog.described(planned if planned in catalog.described_releases(word) else word)
     if engine.launch is None:
         raise SpecError(
             f"target: kvplan knows no options of {engine.title}; write one of {', '.join(startable_engines())}"
         )
     if why := engine.bars(catalog.gpu(needs.gpu)):
         raise Incompatible(f"target: {why}, and the plan is on {needs.gpu}; export it for {needs.engine}")
-    own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)
+    own = engine.name == needs.engine and engine.release == needs.release
     told = needs if own else adapted(needs, engine, engine.limits(catalog.gpu(needs.gpu)))
     return ServerPlan(
         engine=engine.name, title=engine.title, release=engine.release, known=usable(engine.launch, engine, told),

@@ -114,7 +114,7 @@ def _asked(deployment: Deployment, paged: bool) -> tuple[Why, ...]:
         (("without=towers",), alone, "the pages of the cache are the same; give gpu=NAME for what each GPU holds"),
         (PAGED, alone and not paged, f"{same} or layout=engine"),
         (tuple(name for name in DIVIDING if name not in PAGED), alone, same),
-        (("utilization", *features), fixed, "the cache has its kv_cache_memory_bytes, whatever else is taken"),
+        (("utilization", *features), fixed, "the cache has its kv_cache_memory_bytes=, whatever else is taken"),
     )
 
 

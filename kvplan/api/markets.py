@@ -173,7 +173,10 @@ def no_price(names: list[str], owned: str | None, term: str, day: str) -> str:
     known = catalog.terms()
     if term not in known and (near := meant(term, known)):
         return f"term: no {shown(term)} price on {day}{near}"
-    others = " or ".join(each for each in known if each != term)
     if not names:
+        others = " or ".join(each for each in known if each != term)
         return f"no {term} price on {day}; write term={others}, or give a price of yours with gpus= and price="
-    return f"no {term} price of {which} on {day}; give one with price=2.49/h, or write term={others}, or another on="
+    listed = [price for price in catalog.prices() if price.gpu in names]
+    others = " or ".join(sorted({price.term for price in listed if price.term != term and price.current(day)}))
+    ways = [f"term={others}"] * bool(others) + ["another on="] * any(price.term == term for price in listed)
+    return f"no {term} price of {which} on {day}; give one with price=2.49/h{''.join(f', or write {w}' for w in ways)}"

@@ -7,7 +7,7 @@ from typing import Any
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.confirm import confirmations, why_not_simulated
-from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, users_note, workload_at, workload_named
+from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, arrival_notes, paced, users_note, workload_at, workload_named
 from kvplan.api.idle import SERVED_ANYHOW, UNSHARED, Call, idle
 from kvplan.api.markets import Market, market_of
 from kvplan.api.questions import Question, draftings_of, engines_of, limits_of, question_of
@@ -28,6 +28,10 @@ from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
 from kvplan.units import show_odds
 
+#: volumes at which users who wait for answers are tried, and how far what they ask may be from what is planned for
+PACES, SETTLED = 8, 0.01
+#: by how much less is tried where no plan is for a volume
+LESS = 0.8
 #: options that may change nothing of a workload, a model or an engine
 OPTIONS = ("prefix_cache", "any_technique")
 
@@ -95,7 +99,7 @@ def recommend(
     axes = axes_of(vary, call)
     each(call, axes, read_call)  # what cannot be read is said before anything is planned
     question, market, engines, day = read_call(call)
-    answer = best_answer(question, market, engines, listener, lowers=confidence is None)
+    answer = at_users_pace(call, best_answer(question, market, engines, listener, lowers=confidence is None))
     if answer.plan is None and not answer.remedies:
         answer = with_smaller_model(answer, call)
     simulates = values.flag(simulate, "simulate")
@@ -106,7 +110,7 @@ def recommend(
         warnings=(
             *([not_simulated] if not_simulated else ()),
             *contradictions(simulated),
-            *([users_note(answer.demand.workload)] if users_of(call) is not None else ()),
+            *([users_note(users_of(call), answer.demand, answer.plan)] if asks_by_users(call, axes) else ()),
             *warnings_of(answer, question, day),
             *idle(recommend, OPTIONS, call, inputs, why_unused),
         ),
@@ -131,7 +135,7 @@ def read_call(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...
     traffic = workload_at(
         workload_named(call["workload"], call["isl"], call["osl"], day), spec,
         values.per_day(call["queries_per_day"], call["rate"]),
-        values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD), users_of(call),
+        values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD), values.given(values.users, call["users"]),
     )  # fmt: skip
     limits = limits_of(
         traffic, quality=call["max_quality_drop"], gpus=call["max_gpus"],
@@ -153,8 +157,49 @@ def read_call(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...
 
 
 def users_of(call: Mapping[str, Any]) -> float | None:
-    """Return the number of users asked for, None where the volume is given otherwise."""
-    return values.given(values.users, call["users"])
+    """Return the number of users asked for, times the load; None where the volume is given otherwise."""
+    users = values.given(values.users, call["users"])
+    return None if users is None else users * values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD)
+
+
+def asks_by_users(call: Mapping[str, Any], axes: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the volume of a call, or of one of its what-ifs, is that of users."""
+    return call["users"] is not None or any("users" in changed for changed in axes)
+
+
+def at_users_pace(call: Mapping[str, Any], first: Recommendation) -> Recommendation:
+    """Return the answer at the volume of users none of whom asks again before an answer is there.
+
+    `first` is for all who ask at the workload's interval. Where an answer takes longer they ask less, and how much less
+    follows from the plan for it: of those tried, the least volume that is no less than its plan's users ask for.
+    """
+    if users_of(call) is None:
+        return first
+    demand = first.demand
+    between, every = demand.workload.between_questions, volume_of(first)
+    best = tried = first
+    for _ in range(PACES):
+        plan = tried.plan or next((remedy.plan for remedy in tried.remedies), None)
+        if plan is None:
+            break
+        volume, asked = volume_of(tried), paced(every, between, plan.answered(demand.output))
+        enough = tried.plan is not None and asked <= volume * (1 + SETTLED)
+        if enough and (best.plan is None or volume < volume_of(best)):
+            best = tried
+        if tried.plan is None and tried is not first:  # a plan that takes longer may do for less
+            asked = min(asked, LESS * volume)
+        if abs(asked - volume) <= SETTLED * volume:
+            break
+        # less to do is done sooner, and then more is asked: from the second on, halfway
+        asked = asked if tried is first else (asked * volume) ** 0.5
+        question, market, engines, _ = read_call(with_changes(call, {"queries_per_day": asked, "load": 1.0}))
+        tried = best_answer(question, market, engines, None, lowers=call["confidence"] is None)
+    return best
+
+
+def volume_of(r: Recommendation) -> float:
+    """Return the mean volume that an answer is for. [1/day]"""
+    return r.demand.workload.arrivals.queries_per_day
 
 
 def inputs(call: Call) -> tuple[object, ...]:
@@ -236,8 +281,8 @@ def at_loads(call: Mapping[str, Any], answer: Recommendation) -> list[tuple[floa
         return []
     usual = dict(recommend.__kwdefaults__ or {})
     gpu = word_of(answer.plan.gpu, call.get("gpus") or ())
-    load = values.number(call.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
-    asked = [read_call(with_changes({**usual, **call, "gpus": [gpu]}, {"load": load * factor})) for factor in LOADS]
+    fixed = {**usual, **call, "gpus": [gpu], "queries_per_day": volume_of(answer), "rate": None, "users": None}
+    asked = [read_call(with_changes(fixed, {"load": factor})) for factor in LOADS]
     _, market, engines, _ = asked[0]
     engine = next(word for word in engines if word.partition("@")[0] == answer.plan.engine)
     plans = market.ranked([question for question, *_ in asked], engine, answer.demand.limits.confidence)
@@ -267,6 +312,10 @@ def warnings_of(r: Recommendation, question: Question, day: str) -> tuple[str, .
         if r.plan is not None:
             placed = replace(r.site, weights=r.plan.form).deployment(r.plan.parallel)
             warnings += [*graph_warnings(model, placed, optional=False), *trust(r.demand, r.plan, r.site)]
+    engine = r.demand.engine
+    if r.plan is not None and engine.launch is None and (told := catalog.described_releases(engine.name)):
+        unknown = f"the options of {engine.title} {engine.version} are not known, so no command starts this plan"
+        warnings.append(f"{unknown}; they are from engine={told[0]} on")
     drafts = {not_started(r.demand.engine, model, d.draft): d.draft.kind for d in question.demand.drafting}
     warnings += [f"planned without speculative decoding: {reason}" for reason in drafts if reason]
     return tuple(warnings)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS, format_named
 from kvplan.catalog.costs.rents import rent
-from kvplan.catalog.lookup import named
+from kvplan.catalog.lookup import named, resolve
 from kvplan.errors import SpecError, WrongUse, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
@@ -75,16 +75,19 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
 def engine(value: object, name: str, choices: Collection[str]) -> str:
     """Return an engine of several, with the release where one is named, as in vllm@0.19."""
     word = value if isinstance(value, str) else ""
-    asked = word.partition("@")[0]
-    if asked not in choices and named("engines", asked):
+    asked, at, release = word.partition("@")
+    known = resolve("engines", asked, "engine") if named("engines", asked) else asked
+    if known not in choices and named("engines", known):
         *others, last = choices
-        known = f"{', '.join(others)} or {last}"
+        measured = f"{', '.join(others)} or {last}"
         raise SpecError(
-            f"{name}: no servers of {shown(word)} were measured, so it has no times; give {name}={known}, or ask for "
-            "its memory alone with kvplan memory"
+            f"{name}: no servers of {shown(word)} were measured, so it has no times; give {name}={measured}, or ask "
+            "for its memory alone with kvplan memory"
         )
-    one_of(asked or value, name, choices)
-    return word
+    one_of(known or value, name, choices)
+    if at and not named("engines", known):
+        raise SpecError(f"{name}: {known} has no releases; name one engine, as in vllm@0.19, got {shown(word)}")
+    return f"{known}{at}{release.strip()}"
 
 
 def weight_format(value: object, name: str = "weights") -> str:

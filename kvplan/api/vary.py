@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import Any, TypeVar
 
-from kvplan.api.values import several
+from kvplan.api.values import several, tokens
 from kvplan.errors import KvplanError, SpecError, WrongUse, meant, shown
 
 T = TypeVar("T")
@@ -19,18 +19,27 @@ FLAGS = {"true": True, "yes": True, "false": False, "no": False}
 #: parameters that say one thing: one that is varied stands for the others
 VOLUMES = ("queries_per_day", "rate", "users")
 #: parameters that cannot be varied
-FIXED = ("vary", "workload", "own")
+FIXED = ("vary", "workload", "own", "progress", "simulate")
+#: parameters that are whole numbers of tokens: a change by a share is rounded
+TOKENS = ("isl", "osl")
+#: parameters whose numbers are no amounts, so that a share of them means nothing
+NO_AMOUNTS = ("on", "model", "engine", "speculative", "term", "profile", "objective")
 
 #: a change by a share, and a quantity with what stands before and behind its number
 CHANGE = re.compile(r"([+-]\d{1,6}(?:\.\d{1,6})?)\s*%", re.ASCII)
-QUANTITY = re.compile(r"(\$?\s*)(\d{1,3}(?:,\d{3})+|\d{1,15}(?:\.\d{1,15})?)([^\d,.].*)?", re.ASCII)
+QUANTITY = re.compile(r"((?:[$€£]|[A-Z]{3})?\s*)(\d{1,3}(?:,\d{3})+|\d{1,15}(?:\.\d{1,15})?)([^\d,.].*)?", re.ASCII)
 
 Axes = Mapping[str, Iterable[Any]] | str | Iterable[str]
 
 
 def axes_of(vary: Axes, call: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every combination of the values to ask with, parameter -> value; none where nothing is varied."""
-    axes = {named(name, call): options for name, options in pairs(vary)}
+    axes: dict[str, list[Any]] = {}
+    for word, options in pairs(vary):
+        name = named(word, call)
+        if name in axes:
+            raise SpecError(f"vary: {name} stands twice; write its values once, as in load=1,3,10")
+        axes[name] = options
     if not axes:
         return []
     for name, options in axes.items():
@@ -61,12 +70,30 @@ def absolute(name: str, value: Any, given: Any) -> Any:
     share = CHANGE.fullmatch(value.strip()) if isinstance(value, str) else None
     if share is None:
         return value
-    parts = None if isinstance(given, bool) else QUANTITY.fullmatch(str(given).strip())
-    factor = 1 + float(share[1]) / 100
-    if parts is None or factor < 0:
-        what = "is below nothing" if parts else f"is a change of a {name} that is not given"
-        raise SpecError(f"vary: {name}: {shown(value)} {what}; give it too, as in price=2.49/h, or write values")
+    parts, factor = amount_in(name, given), 1 + float(share[1]) / 100
+    if parts is None or not float(parts[2].replace(",", "")) or factor < 0:
+        raise SpecError(f"vary: {name}: {shown(value)} {unchanged(name, given, parts)}")
+    if name in TOKENS:
+        return max(round(tokens(given, name) * factor), 1)
     return number(f"{parts[1]}{float(parts[2].replace(',', '')) * factor:.10g}{parts[3] or ''}")
+
+
+def amount_in(name: str, given: Any) -> re.Match[str] | None:
+    """Return what stands before an amount, the amount and what stands behind it; None for what is none."""
+    if isinstance(given, bool) or name in NO_AMOUNTS:
+        return None
+    return QUANTITY.fullmatch(str(given).strip())
+
+
+def unchanged(name: str, given: Any, parts: re.Match[str] | None) -> str:
+    """Return why a value cannot be changed by a share: it is not given, no amount, 0, or falls by more than it is."""
+    if given is None or given == () or given == "":
+        return f"is a change of a {name} that is not given; give it too, as in price=2.49/h, or write values"
+    if parts is None:
+        return f"changes {name} by a share, and it is no amount; write values"
+    if not float(parts[2].replace(",", "")):
+        return f"changes {name} by a share, and it is {shown(given)}; write values"
+    return "is below nothing; write values"
 
 
 def number(word: str) -> Any:
@@ -115,6 +142,6 @@ def each(call: Mapping[str, Any], axes: Iterable[Mapping[str, Any]], ask: Callab
 
 def as_typed(name: str, value: Any) -> Any:
     """Return a value as the parameter takes it: yes and no are read, names and files are texts."""
-    if isinstance(value, str) and name in ("any_technique", "prefix_cache"):
+    if isinstance(value, str) and name in ("any_technique", "prefix_cache", "allow_long_context"):
         return FLAGS.get(value.lower(), value)
     return value

@@ -76,10 +76,16 @@ def one_by_one(names: Sequence[str], flag: str, command: click.Command | None) -
     return f"write {' '.join(f'{flag} {name}'.strip() for name in names)}"
 
 
+#: what a call holds that a saved answer came from
+CALL = {"function", "values"}
+
+
 def spoken(value: Any, command: click.Command) -> Any:
-    """Return a JSON value whose texts name this command's flags."""
+    """Return a JSON value whose texts name this command's flags; a call keeps its values, to be asked again."""
     if isinstance(value, str):
         return flagged(value, command)
+    if isinstance(value, dict) and value.keys() == CALL:
+        return value
     if isinstance(value, list):
         return [spoken(item, command) for item in value]
     return {key: spoken(item, command) for key, item in value.items()} if isinstance(value, dict) else value

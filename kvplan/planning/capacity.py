@@ -63,7 +63,7 @@ class Capacity(Result, of="capacity"):
     @property
     def answered(self) -> float:
         """Mean time until a whole answer of the plan is there, 0 without a plan. [s]"""
-        return self.plan.mean_ttft + self.plan.mean_tpot * self.demand.output if self.plan else 0.0
+        return self.plan.answered(self.demand.output) if self.plan else 0.0
 
     @property
     def refusal(self) -> str:

@@ -92,6 +92,10 @@ class Plan:
         """Its technique and its weight format."""
         return self.technique, self.form
 
+    def answered(self, output: float) -> float:
+        """Return the mean time until a whole answer of so many tokens is there. [s]"""
+        return self.mean_ttft + self.mean_tpot * output
+
     @property
     def label(self) -> str:
         """The plan in a few words: 'fp8 cache on 2 x tp4 b200'."""

@@ -181,13 +181,28 @@ class ServingProfile:
         basis = self.basis(who)
         return named_range(self.ranges, basis, who)
 
+    def planned_interval(self, who: Identity, shipped: "ServingProfile") -> tuple[Range, Range]:
+        """Return the ranges of a server that is planned, which is none of those that somebody else measured.
+
+        Rows left out of servers seen had others of their run beside them; a server of the same release that was set up
+        anew has none, and is known no better than one whose release was left out.
+        """
+        own = self.interval(who)
+        if self.basis(who) != SEEN or own != shipped.interval(who):  # rows of one's own are of one's own server
+            return own
+        other = named_range(self.ranges, RELEASE, who)
+        tpot, ttft = (Range(low=min(a.low, b.low), high=max(a.high, b.high)) for a, b in zip(own, other, strict=True))
+        return tpot, ttft
+
     def calibrate(
-        self, gpu: Gpu, engine: str, about: ModelSpec | None = None, version: str = "", bits: float | None = None
-    ) -> Calibration:
+        self, gpu: Gpu, engine: str, about: ModelSpec | None = None, version: str = "", bits: float | None = None,
+        shipped: "ServingProfile | None" = None,
+    ) -> Calibration:  # fmt: skip
         """Return what a server of this GPU and engine reaches, with a model of which it is known how it fares.
 
-        `bits` is the width of its weights, None for the checkpoint's own. Nothing is drafted, whatever the rows of the
-        release did: plans count drafts themselves.
+        `shipped` is the profile that this one may have rows of one's own on top of, None for this one. `bits` is the
+        width of its weights, None for the checkpoint's own. Nothing is drafted, whatever the rows of the release did:
+        plans count drafts themselves.
         """
         who = Identity(
             gpu=gpu.name, engine=engine, version=version, model=self.known_as(about) if about else "",
@@ -197,7 +212,7 @@ class ServingProfile:
             mixture=about is not None and mixture(about),
         )  # fmt: skip
         basis = self.basis(who)
-        tpot, ttft = self.interval(who)
+        tpot, ttft = self.planned_interval(who, shipped or self)
         return calibration(
             self.values(who),
             gpu=gpu,

@@ -219,7 +219,7 @@ def pieces(word: str, size: int = ROWS) -> Iterator[Piece]:
 
 
 #: columns of a trace of one's own that say what prompts share, and what columns meant so are called
-PREFIX, LIKE = ("prefix", "prefix_tokens"), re.compile("prefix|reus|cache|hash", re.IGNORECASE)
+PREFIX, LIKE = ("prefix", "prefix_tokens"), re.compile("prefix|reus|cache|hash|session|conversation", re.IGNORECASE)
 
 
 def unread_prefixes(word: str) -> tuple[str, ...]:

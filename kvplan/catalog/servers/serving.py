@@ -67,4 +67,4 @@ def calibration(
     """
     servers = serving_profile(profile)
     release = servers.release(device, engine, about, named, usual)
-    return servers.calibrate(device, engine, about, release, bits)
+    return servers.calibrate(device, engine, about, release, bits, serving_profile())

@@ -52,6 +52,11 @@ def volume(raw: object, location: str) -> float:
     return parse(written(raw).removesuffix("/s").removesuffix("/day"), "queries", location)
 
 
+def users(raw: object, location: str) -> float:
+    """Return a number of users such as '10k'."""
+    return parse(raw, "users", location)
+
+
 def rent(raw: object, location: str) -> float:
     """Return a price such as '2.49/h' in USD per GPU-hour, as the questions take it."""
     return float(f"{rents.rent(raw, location, hourly=True) * HOUR:.12g}")
@@ -87,6 +92,7 @@ READERS: dict[str, Callable[[object, str], Any]] = {
     ),
     **dict.fromkeys(("tp", "pp", "dp", "concurrency", "max_gpus", "spares", "draft_tokens"), whole),
     **dict.fromkeys(("queries_per_day", "rate"), volume),
+    "users": users,
     **dict.fromkeys(("load", "burstiness"), number),
     **dict.fromkeys(("any_technique", "prefix_cache", "allow_long_context"), yes),
     **dict.fromkeys(
