@@ -123,7 +123,7 @@ def shipped_file(kind: str, names: str | Iterable[str]) -> str:
     kind = values.word(kind, "kind").removesuffix("s")
     several = values.several(names, "names")
     if kind not in FILES or len(several) != 1:
-        raise SpecError(f"yaml: prints the file of one {' or '.join(FILES)}, as in kvplan show workload chat --yaml")
+        raise SpecError(f"yaml: prints the file of one {' or '.join(FILES)}; name it, as in show workload chat")
     if as_path(several[0]):
         raise SpecError(f"yaml: {several[0]} is a file already; copy it, or name a {kind} as kvplan list {kind}s does")
     return catalog.shipped(FILES[kind], catalog.resolve(FILES[kind], several[0], kind))

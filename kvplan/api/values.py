@@ -76,7 +76,7 @@ def engine(value: object, name: str, choices: Collection[str]) -> str:
     """Return an engine of several, with the release where one is named, as in vllm@0.19."""
     word = value if isinstance(value, str) else ""
     asked, at, release = word.partition("@")
-    known = resolve("engines", asked, "engine") if named("engines", asked) else asked
+    known = resolve("engines", asked, "engine") if asked not in choices and named("engines", asked) else asked
     if known not in choices and named("engines", known):
         *others, last = choices
         measured = f"{', '.join(others)} or {last}"
