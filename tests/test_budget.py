@@ -153,7 +153,7 @@ def test_data_parallel_ranks_of_experts_lose_much_to_the_estimate_of_graphs() ->
     found = budget("minimax-m2.5", catalog.gpu("b200"), parallel, weights="nvfp4", **asked)
     other = budget("minimax-m2.5", catalog.gpu("b200"), parallel, weights="fp8", **asked)
     assert other.line("cuda_graphs") < 2.5 * GIB
-    assert found.line("cuda_graphs") == pytest.approx((769_888 - 245_840) * 62 * 2 * 8 * 128, rel=0.02)
+    assert found.line("cuda_graphs") == pytest.approx((769_888 - 245_840) * 62 * 2 * 8 * 128, rel=0.002)
     alone = budget("minimax-m2.5", catalog.gpu("b200"), Parallel(tensor=2), weights="nvfp4", **asked)
     assert alone.line("cuda_graphs") < 2.5 * GIB  # one rank alone
     assert found.kv_tokens == pytest.approx(245_840, rel=0.02)
