@@ -1736,7 +1736,10 @@ def test_users_do_not_ask_again_before_their_answer_is_there() -> None:
     lone = kvplan.recommend(None, "llama3.1-8b", isl=500, osl=20_000, users=1.5, **ask)
     most = kvplan.capacity("legal-contracts", "llama3.1-70b", "h200", 32, technique="fp8", weights="bf16", on=ON)
     assert most.users is not None
-    clerks = kvplan.recommend("legal-contracts", "llama3.1-70b", users=most.users, **ask)
+    seen: list[float] = []
+    asked = {"users": most.users, "progress": lambda share, _: seen.append(share)}
+    clerks = kvplan.recommend("legal-contracts", "llama3.1-70b", **asked, **ask)
+    assert any(later < share for share, later in itertools.pairwise(seen)), "each volume that is tried is told"
     for found, users, between in ((lone, 1.5, 60.0), (clerks, most.users, 5.0)):
         assert found.plan is not None
         answered = found.plan.answered(found.demand.output)

@@ -69,9 +69,9 @@ def per_day_of(users: float, workload: Workload) -> float:
 
 
 def paced(volume: float, between: float, answered: float) -> float:
-    """Return what users ask who would ask for a volume, one question every `between`, but for their answers. [s]
+    """Return what users ask who would ask for a volume, one question every `between` [s], but for their answers.
 
-    Nobody asks again before the answer is there. Source: Little's law.
+    Nobody asks again before the answer is there, after `answered` [s]. Source: Little's law.
     """
     return volume * between / max(between, answered)
 

@@ -99,7 +99,8 @@ def recommend(
     axes = axes_of(vary, call)
     each(call, axes, read_call)  # what cannot be read is said before anything is planned
     question, market, engines, day = read_call(call)
-    answer = at_users_pace(call, best_answer(question, market, engines, listener, lowers=confidence is None))
+    answer = best_answer(question, market, engines, listener, lowers=confidence is None)
+    answer = at_users_pace(call, answer, listener)
     if answer.plan is None and not answer.remedies:
         answer = with_smaller_model(answer, call)
     simulates = values.flag(simulate, "simulate")
@@ -167,11 +168,12 @@ def asks_by_users(call: Mapping[str, Any], axes: Iterable[Mapping[str, Any]]) ->
     return call["users"] is not None or any("users" in changed for changed in axes)
 
 
-def at_users_pace(call: Mapping[str, Any], first: Recommendation) -> Recommendation:
+def at_users_pace(call: Mapping[str, Any], first: Recommendation, progress: Progress | None) -> Recommendation:
     """Return the answer at the volume of users none of whom asks again before an answer is there.
 
     `first` is for all who ask at the workload's interval. Where an answer takes longer they ask less, and how much less
     follows from the plan for it: of those tried, the least volume that is no less than its plan's users ask for.
+    Progress begins anew with each.
     """
     if users_of(call) is None:
         return first
@@ -193,7 +195,7 @@ def at_users_pace(call: Mapping[str, Any], first: Recommendation) -> Recommendat
         # less to do is done sooner, and then more is asked: from the second on, halfway
         asked = asked if tried is first else (asked * volume) ** 0.5
         question, market, engines, _ = read_call(with_changes(call, {"queries_per_day": asked, "load": 1.0}))
-        tried = best_answer(question, market, engines, None, lowers=call["confidence"] is None)
+        tried = best_answer(question, market, engines, progress, lowers=call["confidence"] is None)
     return best
 
 
